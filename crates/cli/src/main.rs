@@ -1,0 +1,2 @@
+//! The binary `collimate`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Records: readers and writers, prompt formats, cleaning, splitting, tokenised examples.

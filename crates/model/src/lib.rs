@@ -1,0 +1,1 @@
+//! What a model is: its configuration, weights, tokenizer, chat template and adapters, in and out.

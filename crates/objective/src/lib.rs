@@ -1,0 +1,1 @@
+//! Training objectives: from log-probs to loss, gradients and metrics.

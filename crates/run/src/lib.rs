@@ -1,0 +1,1 @@
+//! Run folders: stages, manifests, atomic files, progress events and seeded draws.
