@@ -1,2 +1,20 @@
-//! The binary `collimate`.
-fn main() {}
+//! The binary `collimate`: the only crate that prints, reads the environment and exits.
+
+mod application;
+mod arguments;
+mod commands;
+mod environment;
+mod error;
+mod failure;
+mod figures;
+mod interrupt;
+mod progress;
+mod render;
+mod session;
+mod settings;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    application::run(commands::COMMANDS, std::env::args_os())
+}

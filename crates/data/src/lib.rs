@@ -1,1 +1,21 @@
 //! Records: readers and writers, prompt formats, cleaning, splitting, tokenised examples.
+//!
+//! Touches the disk; holds no tensors. Rows are JSON objects whatever file they come from ([`read_rows`],
+//! [`RowWriter`]); a row that cannot be used is a [`BadRow`] and goes to [`Rejects`], never away in silence.
+//! Nothing here holds a whole file: readers stream, and what must be shuffled or given a schema waits on the disk.
+
+pub mod clean;
+mod error;
+mod examples;
+mod instruction;
+mod rows;
+pub mod sft;
+mod spool;
+
+pub use error::{Error, Result};
+pub use examples::{Example, Examples, SftFormat, SftOptions, sft_examples};
+pub use instruction::{Instruction, InstructionRow, read_instructions};
+pub use rows::{
+    BadRow, DatasetFolder, MAX_ROW_BYTES, Rejects, Row, RowWriter, Rows, panics_become_errors, read_rows,
+    write_dataset_dict,
+};

@@ -1,1 +1,14 @@
-//! A decoder on a device: forward, backward, prefill and decode over packed prefix trees.
+//! A decoder on a device: forward and backward over packed prefix trees, prefill and decode.
+//!
+//! Uses the kernels and the description of the model; may touch device memory, and no files but the model's.
+
+mod batch;
+mod cpu;
+mod engine;
+mod error;
+
+pub use batch::{Batch, Target};
+pub use collimate_kernels::attention::Segment;
+pub use cpu::{CpuEngine, CpuOptions, Sequence};
+pub use engine::{Dropout, Engine, Scores};
+pub use error::{Error, Result};

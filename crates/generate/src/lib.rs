@@ -1,1 +1,17 @@
 //! Text from a model: sampling, batches of prompts, stop conditions.
+//!
+//! Uses the engine; touches neither disk nor network. What a sample says depends on its request and the sampling
+//! options alone, never on the requests beside it.
+
+mod builtin;
+mod error;
+pub mod filter;
+mod generator;
+mod sampler;
+mod sampling;
+
+pub use builtin::EngineGenerator;
+pub use error::{Error, Result};
+pub use generator::{FinishReason, Generator, Prompt, Request, Sample};
+pub use sampler::Sampler;
+pub use sampling::SamplingOptions;

@@ -1,1 +1,29 @@
 //! What a model is: its configuration, weights, tokenizer, chat template and adapters, in and out.
+//!
+//! May touch: the files of the models and adapters that it is given.
+
+mod config;
+mod config_file;
+mod elements;
+mod error;
+mod family;
+mod file;
+pub mod gguf;
+mod lora;
+mod model;
+mod module;
+mod rope;
+mod safetensors;
+pub mod template;
+mod tokenizer;
+mod weights;
+
+pub use config::DecoderConfig;
+pub use error::{Error, Result};
+pub use family::Family;
+pub use lora::{Lora, LoraConfig, LoraSlot, Targets};
+pub use model::Model;
+pub use module::Module;
+pub use rope::{Rope, RopeScaling, Yarn};
+pub use template::{ChatTemplate, TemplateOptions};
+pub use tokenizer::Tokenizer;

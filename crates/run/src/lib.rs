@@ -1,1 +1,20 @@
 //! Run folders: stages, manifests, atomic files, progress events and seeded draws.
+//!
+//! May touch: the disk. Everything else that reaches the outside goes through [`event::Reporter`].
+
+pub mod atomic;
+mod error;
+pub mod event;
+pub mod fingerprint;
+pub mod manifest;
+mod memory;
+pub mod random;
+mod runner;
+pub mod stage;
+
+pub use error::{Error, INTERRUPTED, Result};
+pub use event::{Event, Reporter, Silent};
+pub use manifest::Manifest;
+pub use memory::peak_memory;
+pub use runner::run_stage;
+pub use stage::{Context, Outcome, RunOptions, Stage};

@@ -1,1 +1,12 @@
 //! The stages of a pipeline, one file each.
+
+pub mod data_clean;
+pub mod data_sft;
+pub mod demo;
+mod error;
+pub mod eval_compare;
+pub mod eval_loss;
+mod loading;
+pub mod train_sft;
+
+pub use error::Error;

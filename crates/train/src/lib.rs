@@ -1,1 +1,34 @@
-//! The training loop: optimiser, schedule, checkpoints, metrics.
+//! The training loop: optimiser, schedule, sampler, checkpoints, metrics.
+//!
+//! One [`Trainer`] serves every objective. Give it an engine, [`Data`] (examples with the objective that judges
+//! them), [`Settings`] and an adapter; it writes `checkpoint-N/`, `metrics.jsonl` and TensorBoard events into the
+//! output folder of its [`collimate_run::Context`]. May touch: that folder.
+
+pub mod checkpoint;
+mod error;
+mod evaluate;
+mod learner;
+mod metrics;
+mod micro_batch;
+mod model_card;
+mod optimiser;
+mod record;
+mod sampler;
+mod schedule;
+mod settings;
+mod state;
+mod task;
+mod tensorboard;
+mod trainer;
+
+pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Probe, SequenceScore, evaluate};
+pub use micro_batch::{MicroBatch, MicroBatches, TrainingExample, cut};
+pub use model_card::ModelCard;
+pub use optimiser::{AdamW, AdamWSettings, clip_norm};
+pub use sampler::{BatchSize, Order, Position, Sampler};
+pub use schedule::{Schedule, ScheduleKind, warmup_steps};
+pub use settings::{EarlyStopping, Length, ScheduleSettings, Settings};
+pub use state::{Callbacks, Progress, Record, TrainerState, Window};
+pub use task::Task;
+pub use trainer::{Data, Trained, Trainer};

@@ -1,0 +1,68 @@
+"""TRL's LoRA SFT over a JSONL of {prompt, response}: one pass, timed after each step into OUTPUT/metrics.jsonl."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from datasets import load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+
+class StepClock(TrainerCallback):
+    """Notes the seconds since the start of training at the end of each step."""
+
+    def on_train_begin(self, *_, **__) -> None:
+        self.start, self.seconds = time.perf_counter(), []
+
+    def on_step_end(self, *_, **__) -> None:
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="Hugging Face folder of the model")
+    parser.add_argument("data", help="JSONL of {prompt, response}")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--packing", action="store_true")
+    parser.add_argument("--group-by-length", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    config = SFTConfig(
+        output_dir=str(arguments.output), num_train_epochs=1, per_device_train_batch_size=arguments.batch,
+        learning_rate=2e-4, lr_scheduler_type="constant", max_length=arguments.max_length, packing=arguments.packing,
+        train_sampling_strategy="group_by_length" if arguments.group_by_length else "sequential", logging_steps=1,
+        save_strategy="no", report_to=[], use_cpu=True, bf16=False, fp16=False, gradient_checkpointing=False, seed=0,
+    )
+    rows = load_dataset("json", data_files=arguments.data, split="train").rename_column("response", "completion")
+    clock = StepClock()
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype)),
+        args=config, processing_class=AutoTokenizer.from_pretrained(arguments.model), callbacks=[clock],
+        train_dataset=rows,
+        peft_config=LoraConfig(
+            r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+        ),
+    )
+    trainer.train()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    with open(arguments.output / "metrics.jsonl", "w", encoding="utf-8") as file:
+        for seconds, entry in zip(clock.seconds, logged, strict=True):
+            fields = {"step": entry["step"], "loss": float(entry["loss"]), "num_tokens": int(entry["num_tokens"])}
+            file.write(json.dumps(fields | {"seconds": seconds}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

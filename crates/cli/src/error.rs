@@ -1,0 +1,126 @@
+//! What can be wrong with arguments and settings.
+
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+use thiserror::Error as ThisError;
+
+/// The result of reading arguments and settings.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A mistake in the arguments or the config file.
+#[derive(Debug, ThisError, Diagnostic)]
+pub enum Error {
+    /// A name that no setting has.
+    #[error("{place}: `{name}` is not a setting of this command")]
+    #[diagnostic(help("{}", nearest_or_all(name, known)))]
+    UnknownSetting {
+        /// Where it stands: `run.toml:3` or `--set`.
+        place: String,
+        /// The name as given.
+        name: String,
+        /// The names that are settings.
+        known: Vec<String>,
+    },
+    /// A table that no stage has.
+    #[error("{place}: `[{name}]` is not a stage")]
+    #[diagnostic(help("{}", nearest_or_all(name, known)))]
+    UnknownSection {
+        /// The file and line.
+        place: String,
+        /// The name as given.
+        name: String,
+        /// The names of the stages.
+        known: Vec<String>,
+    },
+    /// A config file for other stages.
+    #[error("{path} has nothing for this command", path = path.display())]
+    #[diagnostic(help("write its settings under `[{section}]`"))]
+    MissingSection {
+        /// The file.
+        path: PathBuf,
+        /// The table that was looked for.
+        section: String,
+    },
+    /// A value that the setting cannot take.
+    #[error("{place}: `{name}` must be {expected}, not {got}")]
+    #[diagnostic(help("`--help` describes every setting"))]
+    WrongType {
+        /// Where it stands.
+        place: String,
+        /// The setting.
+        name: String,
+        /// What it takes.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// A list without items, which no flag can say.
+    #[error("{place}: `{name}` is an empty list")]
+    #[diagnostic(help("leave the setting out to get its default, or name at least one item"))]
+    EmptyList {
+        /// Where it stands.
+        place: String,
+        /// The setting.
+        name: String,
+    },
+    /// `--set` without `=`.
+    #[error("--set {text}: there is no `=` in it")]
+    #[diagnostic(help("write it as --set name=value, for instance --set learning_rate=1e-4"))]
+    MalformedSet {
+        /// What was given.
+        text: String,
+    },
+    /// A config file that is not TOML.
+    #[error("{path} is not TOML", path = path.display())]
+    #[diagnostic(help("settings are lines such as `learning_rate = 1e-4`; text stands in quotes"))]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: toml::de::Error,
+    },
+    /// A setting without a default that was not given.
+    #[error("{names} must be given", names = names.join(", "))]
+    #[diagnostic(help("give it as a flag, or write it into the file of --config; `--help` describes it"))]
+    Missing {
+        /// The flags.
+        names: Vec<String>,
+    },
+    /// Settings that do not go together.
+    #[error("{reason}")]
+    #[diagnostic(help("`--help` describes every setting"))]
+    Refused {
+        /// Which and why.
+        reason: String,
+    },
+    /// Something of the runner, such as a config file that cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Run(#[from] collimate_run::Error),
+}
+
+/// The name most like `name`, if one is like it, and in any case the whole list.
+fn nearest_or_all(name: &str, known: &[String]) -> String {
+    let all = format!("known are: {}", known.join(", "));
+    let likeness = |candidate: &&String| strsim::jaro_winkler(name, candidate);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    // 0.8 lets through slips such as `learning_rat` and `max_len`, not just any word.
+    match nearest.filter(|candidate| likeness(candidate) > 0.8) {
+        Some(candidate) => format!("did you mean `{candidate}`? {all}"),
+        None => all,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offers_the_nearest_name_only_when_it_is_near() {
+        let known = ["learning_rate", "max_length", "seed"].map(str::to_owned);
+        assert!(nearest_or_all("learning-rate", &known).starts_with("did you mean `learning_rate`? "));
+        assert!(nearest_or_all("max_len", &known).starts_with("did you mean `max_length`? "));
+        assert_eq!(nearest_or_all("colour", &known), "known are: learning_rate, max_length, seed");
+    }
+}

@@ -1,0 +1,123 @@
+//! Results as a person reads them: one function per command.
+
+use collimate_run::Outcome;
+use collimate_stages::{data_clean, data_sft, eval_loss, train_sft};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use indicatif::{FormattedDuration, HumanBytes, HumanCount};
+
+use crate::figures::figure;
+
+/// What cleaning kept and dropped.
+pub fn data_clean(outcome: &Outcome<data_clean::Summary>) -> String {
+    let data_clean::Summary { read, kept, inputs_emptied, rejected, dropped } = &outcome.summary;
+    table([
+        ("rows read", count(*read)),
+        ("kept", count(*kept)),
+        ("kept, with an input that said it was none", count(*inputs_emptied)),
+        ("dropped: no instruction", count(dropped.empty_instruction)),
+        ("dropped: no output", count(dropped.empty_output)),
+        ("dropped: repeats an earlier row", count(dropped.exact_duplicate)),
+        ("dropped: almost repeats an earlier row", count(dropped.near_duplicate)),
+        ("bad, set aside", count(*rejected)),
+    ])
+}
+
+/// How the rows were split.
+pub fn data_sft(outcome: &Outcome<data_sft::Summary>) -> String {
+    let data_sft::Summary { read, train, validation, empty_output, rejected } = &outcome.summary;
+    table([
+        ("rows read", count(*read)),
+        ("for training", count(*train)),
+        ("for validation", count(*validation)),
+        ("left out: no output", count(*empty_output)),
+        ("bad, set aside", count(*rejected)),
+    ])
+}
+
+/// What training did to the loss, and what it cost.
+pub fn train_sft(outcome: &Outcome<train_sft::Summary>) -> String {
+    let summary = &outcome.summary;
+    let best = summary.best_step.zip(summary.best_eval_loss);
+    let best = best.map(|(step, loss)| format!("{} at step {}", figure(loss), HumanCount(step)));
+    let stopped = if summary.stopped_early { ", stopped early" } else { "" };
+    let facts = [
+        ("steps", Some(format!("{}{stopped}", HumanCount(summary.steps)))),
+        ("passes over the data", Some(figure(summary.epochs))),
+        ("parameters trained", Some(count(summary.trainable_parameters))),
+        ("mean training loss", Some(figure(summary.train_loss))),
+        ("validation loss before", summary.eval_loss_before.map(figure)),
+        ("validation loss after", summary.eval_loss_after.map(figure)),
+        ("lowest validation loss", best),
+        ("rows cut to max_length", some_of(summary.truncated)),
+        ("rows with nothing to train on", some_of(summary.skipped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time in steps", Some(time(summary.seconds))),
+        ("tokens a second", Some(figure(summary.tokens_per_second))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// The figures of a model on a file.
+pub fn eval_loss(outcome: &Outcome<eval_loss::Summary>) -> String {
+    let summary = &outcome.summary;
+    let facts = [
+        ("loss", Some(estimate(&summary.loss))),
+        ("perplexity", Some(estimate(&summary.perplexity))),
+        ("token accuracy", Some(estimate(&summary.mean_token_accuracy))),
+        ("entropy", Some(figure(summary.entropy))),
+        ("sequences", Some(count(summary.sequences))),
+        ("tokens measured", Some(count(summary.trained_tokens))),
+        ("rows cut to max_length", some_of(summary.truncated)),
+        ("rows with nothing to measure", some_of(summary.skipped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time", Some(time(summary.seconds))),
+        ("tokens a second", Some(figure(summary.tokens_per_second))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// Names on the left, values on the right.
+fn table(facts: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    for (name, value) in facts {
+        table.add_row([name.to_owned(), value]);
+    }
+    if let Some(names) = table.column_mut(0) {
+        names.set_padding((0, 1));
+    }
+    if let Some(values) = table.column_mut(1) {
+        values.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+/// The value with the ends of its 95 % interval.
+fn estimate(estimate: &eval_loss::Estimate) -> String {
+    match estimate.interval {
+        Some([low, high]) => {
+            format!("{} (95 %: {} to {})", figure(estimate.value), figure(low), figure(high))
+        }
+        None => figure(estimate.value),
+    }
+}
+
+fn count(number: u64) -> String {
+    HumanCount(number).to_string()
+}
+
+/// A count worth a line only if there is something to count.
+fn some_of(number: u64) -> Option<String> {
+    (number > 0).then(|| count(number))
+}
+
+fn bytes(number: u64) -> String {
+    HumanBytes(number).to_string()
+}
+
+fn time(seconds: f64) -> String {
+    let duration = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    FormattedDuration(duration).to_string()
+}

@@ -1,0 +1,58 @@
+//! Runs the program in a folder of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+/// A folder to run the program in.
+pub struct Room {
+    folder: TempDir,
+}
+
+/// What the program said and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Room {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        collimate_run::atomic::write(self.path(name), text.as_bytes()).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Runs `collimate` with words that are parted by spaces.
+    pub fn run(&self, words: &str) -> Said {
+        let mut command = Command::cargo_bin("collimate").unwrap();
+        let output = command.current_dir(self.folder.path()).args(words.split_whitespace()).output().unwrap();
+        Said {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// Instructions with the usual faults: one empty, one said twice, one input that says that it is none.
+pub const INSTRUCTIONS: &str = r#"[
+{"instruction": "Name a colour.", "input": "<noinput>", "output": "Blue."},
+{"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"},
+{"instruction": "Name a colour.", "input": "", "output": "Blue."},
+{"instruction": "", "input": "", "output": "Nothing was asked."},
+{"instruction": "Write a rhyme on snow and winter.", "input": "", "output": "The snow fell low, the wind did blow."}
+]"#;

@@ -1,0 +1,169 @@
+//! The backward pass, layer by layer from the top down to the lowest that is trained.
+
+use super::adapter::{Adapter, Backward, Block};
+use super::forward::{GATE_UP, Pass, QKV, rows_of};
+use super::workspace::{LayerState, Workspace};
+use collimate_kernels::attention::{self, Saved};
+use collimate_kernels::norm::{rms_norm, rms_norm_backward};
+use collimate_kernels::parallel::{RowBlocks, Rows, with_scratch};
+use collimate_kernels::rotary::Turn;
+use collimate_kernels::swiglu::{swiglu, swiglu_backward};
+use collimate_model::Module;
+
+impl Pass<'_> {
+    /// Adds the adapter's gradients to `into`, given the gradient by each target's log-prob.
+    pub fn backward(&self, adapter: Adapter<'_>, space: &mut Workspace, gradients: &[f32], into: &mut [f32]) {
+        let Some(lowest) = adapter.lora.slots.first().map(|slot| slot.layer) else { return };
+        self.head_backward(space, gradients);
+        let top = self.weights.layers.len();
+        for layer in (lowest..top).rev() {
+            let above = (layer + 1 < top).then_some(layer + 1);
+            self.rows_backward(adapter, space, above, Some(layer));
+            if let Some(above) = above {
+                self.reduce(adapter, space, above, into);
+            }
+            if layer == lowest && !adapter.adapts(layer, &QKV) {
+                self.reduce(adapter, space, layer, into);
+                return;
+            }
+            let (state, tokens) = (&space.layers[layer], space.tokens.len());
+            let saved = Saved {
+                qkv: &state.qkv[..tokens * self.shape.heads.row()],
+                out: &state.attended,
+                log_sums: &state.log_sums,
+                d_out: &space.d_attended,
+            };
+            attention::backward(&space.plan, self.shape.heads, saved, &mut space.d_qkv);
+        }
+        self.rows_backward(adapter, space, Some(lowest), None);
+        self.reduce(adapter, space, lowest, into);
+    }
+
+    /// The gradient by the residual stream at the top, from the targets down through the final norm.
+    fn head_backward(&self, space: &mut Workspace, gradients: &[f32]) {
+        let width = self.shape.hidden;
+        let outputs = &space.layers[self.weights.layers.len()].input;
+        space.d_stream[..space.tokens.len() * width].fill(0.0);
+        for (i, (&row, &gradient)) in space.target_rows.iter().zip(gradients).enumerate() {
+            let slope = &mut space.slopes[i * width..(i + 1) * width];
+            slope.iter_mut().for_each(|x| *x *= gradient);
+            let at = row as usize * width..(row as usize + 1) * width;
+            let (norm, epsilon) = (&self.weights.norm, self.shape.epsilon);
+            rms_norm_backward(&outputs[at.clone()], norm, epsilon, slope, &mut space.d_stream[at]);
+        }
+    }
+
+    /// Goes back through the start of layer `above`, whose attention is done, and through the end of layer
+    /// `below`, block of rows by block of rows.
+    fn rows_backward(
+        &self,
+        adapter: Adapter<'_>,
+        space: &mut Workspace,
+        above: Option<usize>,
+        below: Option<usize>,
+    ) {
+        let shape = self.shape;
+        let len = |layer: Option<usize>| layer.map_or(0, |layer| adapter.partial_len(layer));
+        let [even, odd] = &mut space.partials;
+        let (first, second) = if above.or(below.map(|layer| layer + 1)).is_some_and(|layer| layer % 2 == 0) {
+            (even, odd)
+        } else {
+            (odd, even)
+        };
+        let buffers = [
+            Rows::new(&mut space.d_stream, shape.hidden),
+            Rows::new(&mut space.d_qkv, shape.heads.row()),
+            Rows::new(&mut space.d_attended, shape.heads.query_row()),
+            Rows::by_block(first, len(above)),
+            Rows::by_block(second, len(below)),
+        ];
+        let (states, positions) = (&space.layers, &space.positions);
+        RowBlocks::new(space.tokens.len()).run(buffers, |_, rows, parts| {
+            let [d_stream, d_qkv, d_attended, first, second] = parts;
+            if let Some(layer) = above {
+                let block = Block { layer, rows: rows.clone() };
+                self.turn(d_qkv, &positions[rows.clone()], Turn::Backward);
+                let wanted = below.is_some().then_some(&mut *d_stream);
+                self.start_backward(adapter, &block, &states[layer], (d_qkv, wanted), first);
+            }
+            if let Some(layer) = below {
+                let block = Block { layer, rows };
+                self.finish_backward(adapter, &block, &states[layer], (d_stream, d_attended), second);
+            }
+        });
+    }
+
+    /// Queries, keys and values, and the norm before them; the stream's gradient only if it is wanted.
+    fn start_backward(
+        &self,
+        adapter: Adapter<'_>,
+        block: &Block,
+        state: &LayerState,
+        (d_qkv, d_stream): (&[f32], Option<&mut [f32]>),
+        partial: &mut [f32],
+    ) {
+        let (shape, layer, m) = (self.shape, &self.weights.layers[block.layer], block.rows.len());
+        let input = rows_of(&state.input, &block.rows, shape.hidden);
+        let reduced = rows_of(&state.reduced, &block.rows, adapter.reduced_width(block.layer));
+        with_scratch([input.len(), input.len()], |[normed, d_normed]| {
+            if adapter.adapts(block.layer, &QKV) {
+                rms_norm(input, &layer.attention_norm, shape.epsilon, normed);
+            }
+            if d_stream.is_some() {
+                layer.qkv.backward(m, d_qkv, d_normed);
+            }
+            let dx = d_stream.is_some().then_some(&mut *d_normed);
+            adapter.backward(block, &QKV, Backward { x: normed, dy: d_qkv, reduced, partial, dx });
+            if let Some(d_stream) = d_stream {
+                rms_norm_backward(input, &layer.attention_norm, shape.epsilon, d_normed, d_stream);
+            }
+        });
+    }
+
+    /// MLP, the norm before it, and the output projection.
+    fn finish_backward(
+        &self,
+        adapter: Adapter<'_>,
+        block: &Block,
+        state: &LayerState,
+        (d_stream, d_attended): (&mut [f32], &mut [f32]),
+        partial: &mut [f32],
+    ) {
+        let (shape, layer, m) = (self.shape, &self.weights.layers[block.layer], block.rows.len());
+        let (hidden, inner) = (m * shape.hidden, m * shape.intermediate);
+        let middle = rows_of(&state.middle, &block.rows, shape.hidden);
+        let gate_up = rows_of(&state.gate_up, &block.rows, 2 * shape.intermediate);
+        let attended = rows_of(&state.attended, &block.rows, shape.heads.query_row());
+        let reduced = rows_of(&state.reduced, &block.rows, adapter.reduced_width(block.layer));
+        with_scratch([inner, 2 * inner, hidden], |[d_inner, d_gate_up, d_normed]| {
+            layer.down.backward(m, d_stream, d_inner);
+            if adapter.adapts(block.layer, &[Module::Down]) {
+                // The MLP's inner values are formed again, in the place of their gradient to come.
+                let x = &mut d_gate_up[..inner];
+                swiglu(gate_up, shape.intermediate, x);
+                let dx = Some(&mut *d_inner);
+                adapter.backward(block, &[Module::Down], Backward { x, dy: d_stream, reduced, partial, dx });
+            }
+            swiglu_backward(gate_up, shape.intermediate, d_inner, d_gate_up);
+            layer.gate_up.backward(m, d_gate_up, d_normed);
+            if adapter.adapts(block.layer, &GATE_UP) {
+                with_scratch([hidden], |[normed]| {
+                    rms_norm(middle, &layer.mlp_norm, shape.epsilon, normed);
+                    let dx = Some(&mut *d_normed);
+                    adapter.backward(block, &GATE_UP, Backward { x: normed, dy: d_gate_up, reduced, partial, dx });
+                });
+            }
+            rms_norm_backward(middle, &layer.mlp_norm, shape.epsilon, d_normed, d_stream);
+        });
+        layer.output.backward(m, d_stream, d_attended);
+        let dx = Some(d_attended);
+        adapter.backward(block, &[Module::O], Backward { x: attended, dy: d_stream, reduced, partial, dx });
+    }
+
+    /// Adds the blocks' shares of a layer to the gradient, in the order of blocks.
+    fn reduce(&self, adapter: Adapter<'_>, space: &mut Workspace, layer: usize, into: &mut [f32]) {
+        let count = RowBlocks::new(space.tokens.len()).count();
+        let partials = &mut space.partials[layer % 2];
+        adapter.reduce(layer, &mut partials[..count * adapter.partial_len(layer)], into);
+    }
+}

@@ -1,0 +1,204 @@
+//! The engine on the CPU: plain slices and SIMD, f32.
+//!
+//! Two parallel regions a layer: attention; and blocks of rows that finish one layer and start the next. Sums
+//! over blocks run in the order of blocks, and a block's size depends on the batch alone, so that results do not
+//! depend on the number of threads.
+
+mod adapter;
+mod backward;
+mod decode;
+mod forward;
+mod shape;
+mod weights;
+mod workspace;
+
+pub use decode::Sequence;
+
+use crate::{Batch, Dropout, Engine, Error, Result, Scores};
+use adapter::Prepared;
+use collimate_kernels::attention::Plan;
+use collimate_kernels::rotary::RotaryTable;
+use collimate_model::{DecoderConfig, Lora, Model};
+use forward::Pass;
+use shape::Shape;
+use weights::Weights;
+use workspace::{Workspace, ensure};
+
+/// How an engine is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CpuOptions {
+    /// Threads to work with; none is one a core.
+    pub threads: Option<usize>,
+    /// Whether the weights are packed for a backward pass too, which doubles their memory.
+    pub training: bool,
+}
+
+/// A decoder on the CPU.
+#[derive(Debug)]
+pub struct CpuEngine {
+    config: DecoderConfig,
+    shape: Shape,
+    weights: Weights,
+    rotary: RotaryTable,
+    pool: rayon::ThreadPool,
+    training: bool,
+    prepared: Prepared,
+    space: Workspace,
+    scores: Scores,
+    /// Dropout of the last forward pass, if that can be gone back through.
+    kept: Option<Option<Dropout>>,
+}
+
+impl CpuEngine {
+    /// Reads the model's weights and packs them; `progress` hears of each finished layer.
+    pub fn load(model: &Model, options: CpuOptions, progress: impl FnMut(usize) + Send) -> Result<Self> {
+        let threads = options.threads.unwrap_or(0);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
+        let config = model.config().clone();
+        let weights = pool.install(|| Weights::load(model, options.training, progress))?;
+        Ok(Self {
+            shape: Shape::new(&config),
+            rotary: rotary_table(&config, 0),
+            config,
+            weights,
+            pool,
+            training: options.training,
+            prepared: Prepared::default(),
+            space: Workspace::default(),
+            scores: Scores::default(),
+            kept: None,
+        })
+    }
+
+    /// Copies the batch into the workspace and makes room.
+    fn prepare(&mut self, batch: &Batch, adapter: Option<&Lora>, keep: bool) -> Result<()> {
+        let vocab_size = self.config.vocab_size;
+        let tokens = batch.tokens.iter().chain(batch.targets.iter().map(|target| &target.token));
+        if let Some(&token) = tokens.clone().find(|&&token| token as usize >= vocab_size) {
+            return Err(Error::Token { token, vocab_size });
+        }
+        if let Some(lora) = adapter {
+            self.check(lora)?;
+        }
+        let space = &mut self.space;
+        space.tokens.clone_from(&batch.tokens);
+        space.positions.clear();
+        for segment in &batch.segments {
+            space.positions.extend((segment.position..segment.position + segment.len).map(|p| p as u32));
+        }
+        space.plan = Plan::new(&batch.segments, self.shape.heads.key_value);
+        space.target_rows.clear();
+        space.target_tokens.clear();
+        space.target_rows.extend(batch.targets.iter().map(|target| target.row));
+        space.target_tokens.extend(batch.targets.iter().map(|target| target.token));
+        let positions = space.positions.iter().max().map_or(0, |&last| last as usize + 1);
+        self.reach(positions);
+
+        let (layers, space) = (self.config.num_hidden_layers, &mut self.space);
+        let ranks = |lora: &Lora, layer| -> usize {
+            lora.slots.iter().filter(|slot| slot.layer == layer).map(|slot| slot.rank).sum()
+        };
+        let reduced = adapter.map_or(0, |lora| (0..layers).map(|layer| ranks(lora, layer)).max().unwrap_or(0));
+        let states = if keep { (layers + 1, layers) } else { (2, 2) };
+        space.ensure_forward(self.shape, states, reduced);
+        if keep {
+            ensure(&mut space.slopes, space.target_rows.len() * self.shape.hidden);
+        }
+        Ok(())
+    }
+
+    /// Extends the rotary table to `positions`, by doubling.
+    fn reach(&mut self, positions: usize) {
+        if positions > self.rotary.positions() {
+            self.rotary = rotary_table(&self.config, positions.next_power_of_two());
+        }
+    }
+
+    /// Checks that an adapter was laid out for this model.
+    fn check(&self, lora: &Lora) -> Result<()> {
+        for slot in &lora.slots {
+            let fits = slot.layer < self.config.num_hidden_layers
+                && slot.module.dimensions(&self.config) == (slot.inputs, slot.outputs);
+            if !fits || slot.b.end > lora.values.len() {
+                return Err(Error::Adapter { layer: slot.layer, module: slot.module.name() });
+            }
+        }
+        Ok(())
+    }
+
+    /// A forward pass over the prepared batch; the scores end up in `self.scores`.
+    fn run(&mut self, adapter: Option<(&Lora, Option<Dropout>)>, keep: bool) {
+        let (shape, space) = (self.shape, &mut self.space);
+        let adapter = adapter.map(|(lora, dropout)| self.prepared.prepare(lora, dropout, shape));
+        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter };
+        self.pool.install(|| {
+            pass.layers(space);
+            pass.head(space, keep);
+        });
+        self.scores.fill(&space.scores[..space.target_rows.len() * 3]);
+    }
+}
+
+impl Engine for CpuEngine {
+    fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    fn score(&mut self, batch: &Batch, adapter: Option<&Lora>) -> Result<&Scores> {
+        self.kept = None;
+        self.prepare(batch, adapter, false)?;
+        self.run(adapter.map(|lora| (lora, None)), false);
+        Ok(&self.scores)
+    }
+
+    fn forward(&mut self, batch: &Batch, adapter: &Lora, dropout: Option<Dropout>) -> Result<&Scores> {
+        self.kept = None;
+        if !self.training {
+            return Err(Error::NothingKept);
+        }
+        self.prepare(batch, Some(adapter), true)?;
+        self.run(Some((adapter, dropout)), true);
+        self.kept = Some(dropout);
+        Ok(&self.scores)
+    }
+
+    fn backward(&mut self, adapter: &Lora, gradients: &[f32], into: &mut [f32]) -> Result<()> {
+        let dropout = self.kept.take().ok_or(Error::NothingKept)?;
+        let targets = self.space.target_rows.len();
+        for (what, expected, got) in [
+            ("gradients by log-prob", targets, gradients.len()),
+            ("gradient of the adapter", adapter.values.len(), into.len()),
+        ] {
+            if expected != got {
+                return Err(Error::Length { what, expected, got });
+            }
+        }
+        let adapter = self.prepared.again(adapter, dropout, self.shape);
+        let largest = (0..self.config.num_hidden_layers).map(|layer| adapter.partial_len(layer)).max();
+        self.space.ensure_backward(self.shape, largest.unwrap_or(0));
+        let (space, shape) = (&mut self.space, self.shape);
+        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter: Some(adapter) };
+        self.pool.install(|| pass.backward(adapter, space, gradients, into));
+        Ok(())
+    }
+}
+
+impl Scores {
+    /// Takes over rows of (log-prob, entropy, correct).
+    fn fill(&mut self, rows: &[f32]) {
+        self.log_probs.clear();
+        self.entropies.clear();
+        self.correct.clear();
+        for row in rows.chunks_exact(3) {
+            self.log_probs.push(row[0]);
+            self.entropies.push(row[1]);
+            self.correct.push(row[2] != 0.0);
+        }
+    }
+}
+
+fn rotary_table(config: &DecoderConfig, positions: usize) -> RotaryTable {
+    let (frequencies, factor) = config.rope.frequencies(config.head_dim);
+    RotaryTable::new(&frequencies, factor, positions)
+}

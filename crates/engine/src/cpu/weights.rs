@@ -1,0 +1,155 @@
+//! The frozen weights, packed once at load: W for the gradient, its transpose for the forward pass.
+
+use crate::Result;
+use collimate_kernels::gemm::{Into, Packed};
+use collimate_kernels::head::Head;
+use collimate_model::{Model, Module};
+
+/// A linear layer y = x·Wᵀ + b, or several with the same input side by side.
+#[derive(Debug)]
+pub(super) struct Linear {
+    forward: Packed,
+    backward: Option<Packed>,
+    bias: Vec<f32>,
+}
+
+impl Linear {
+    /// y = x·Wᵀ + b for `m` rows.
+    pub fn forward(&self, m: usize, x: &[f32], y: &mut [f32]) {
+        self.forward.apply(m, x, y, Into::Replace);
+        self.add_bias(y);
+    }
+
+    /// [`Linear::forward`] for a few rows, the columns shared out to the threads.
+    pub fn forward_columns(&self, m: usize, x: &[f32], y: &mut [f32]) {
+        self.forward.apply_columns(m, x, y, Into::Replace);
+        self.add_bias(y);
+    }
+
+    /// dx = dy·W.
+    pub fn backward(&self, m: usize, dy: &[f32], dx: &mut [f32]) {
+        if let Some(backward) = &self.backward {
+            backward.apply(m, dy, dx, Into::Replace);
+        }
+    }
+
+    fn add_bias(&self, y: &mut [f32]) {
+        if !self.bias.is_empty() {
+            for row in y.chunks_exact_mut(self.bias.len()) {
+                row.iter_mut().zip(&self.bias).for_each(|(y, b)| *y += b);
+            }
+        }
+    }
+}
+
+/// One decoder layer.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub attention_norm: Vec<f32>,
+    /// [query heads | key heads | value heads].
+    pub qkv: Linear,
+    pub output: Linear,
+    pub mlp_norm: Vec<f32>,
+    /// [gate | up].
+    pub gate_up: Linear,
+    pub down: Linear,
+}
+
+/// All frozen weights.
+#[derive(Debug)]
+pub(super) struct Weights {
+    pub layers: Vec<Layer>,
+    pub norm: Vec<f32>,
+    pub head: Head,
+    /// The embedding [vocabulary, hidden]; none when it is the head's matrix.
+    embedding: Option<Packed>,
+}
+
+impl Weights {
+    /// Reads and packs every weight; `progress` hears of each finished layer.
+    pub fn load(model: &Model, training: bool, mut progress: impl FnMut(usize)) -> Result<Self> {
+        let config = model.config();
+        let mut loader = Loader { model, training, buffer: Vec::new(), part: Vec::new() };
+        let embedding = loader.matrix(&["model.embed_tokens.weight".into()])?;
+        let (vocabulary, hidden) = (config.vocab_size, config.hidden_size);
+        let pack = |weight: &[f32]| Packed::new(weight, vocabulary, hidden);
+        let rows = pack(embedding);
+        let (head, embedding) = if config.tie_word_embeddings {
+            let forward = Packed::transposed(embedding, hidden, vocabulary);
+            (Head { forward, backward: rows }, None)
+        } else {
+            let weight = loader.matrix(&["lm_head.weight".into()])?;
+            let head = Head { forward: Packed::transposed(weight, hidden, vocabulary), backward: pack(weight) };
+            (head, Some(rows))
+        };
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            layers.push(loader.layer(index)?);
+            progress(index + 1);
+        }
+        Ok(Self { layers, norm: loader.vector("model.norm.weight")?, head, embedding })
+    }
+
+    /// Copies the embedding of `token` into `out`.
+    pub fn embed(&self, token: u32, out: &mut [f32]) {
+        self.embedding.as_ref().unwrap_or(&self.head.backward).read_row(token as usize, out);
+    }
+}
+
+/// Reads weights into buffers that are reused.
+struct Loader<'a> {
+    model: &'a Model,
+    training: bool,
+    buffer: Vec<f32>,
+    part: Vec<f32>,
+}
+
+impl Loader<'_> {
+    fn layer(&mut self, index: usize) -> Result<Layer> {
+        let norm = |name: &str| format!("model.layers.{index}.{name}.weight");
+        Ok(Layer {
+            attention_norm: self.vector(&norm("input_layernorm"))?,
+            qkv: self.linear(index, &[Module::Q, Module::K, Module::V])?,
+            output: self.linear(index, &[Module::O])?,
+            mlp_norm: self.vector(&norm("post_attention_layernorm"))?,
+            gate_up: self.linear(index, &[Module::Gate, Module::Up])?,
+            down: self.linear(index, &[Module::Down])?,
+        })
+    }
+
+    /// Modules with one input, their outputs side by side.
+    fn linear(&mut self, layer: usize, modules: &[Module]) -> Result<Linear> {
+        let config = self.model.config();
+        let inputs = modules[0].dimensions(config).0;
+        let outputs: usize = modules.iter().map(|module| module.dimensions(config).1).sum();
+        let mut bias = Vec::new();
+        for module in modules.iter().filter(|module| module.has_bias(config)) {
+            bias.extend(self.vector(&format!("{}.bias", module.path(layer)))?);
+        }
+        let training = self.training;
+        let names: Vec<_> = modules.iter().map(|module| format!("{}.weight", module.path(layer))).collect();
+        let weight = self.matrix(&names)?;
+        Ok(Linear {
+            forward: Packed::transposed(weight, inputs, outputs),
+            backward: training.then(|| Packed::new(weight, outputs, inputs)),
+            bias,
+        })
+    }
+
+    /// Matrices one below the other, in the buffer.
+    fn matrix(&mut self, names: &[String]) -> Result<&[f32]> {
+        let [first, others @ ..] = names else { return Ok(&[]) };
+        self.model.read(first, &mut self.buffer)?;
+        for name in others {
+            self.model.read(name, &mut self.part)?;
+            self.buffer.extend_from_slice(&self.part);
+        }
+        Ok(&self.buffer)
+    }
+
+    fn vector(&self, name: &str) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.model.read(name, &mut values)?;
+        Ok(values)
+    }
+}

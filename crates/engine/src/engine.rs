@@ -1,0 +1,45 @@
+//! The waist between the model and the objectives: a packed batch in, one log-prob per target out, one
+//! gradient per target back.
+
+use crate::{Batch, Result};
+use collimate_model::{DecoderConfig, Lora};
+
+/// What the head says of each target of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Scores {
+    /// Natural log of the target's probability.
+    pub log_probs: Vec<f32>,
+    /// Entropy of the whole distribution, in nats.
+    pub entropies: Vec<f32>,
+    /// Whether the target is the most likely token.
+    pub correct: Vec<bool>,
+}
+
+/// Dropout on the input of every adapter matrix A (LoRA, Hu et al. 2021, as PEFT does it).
+///
+/// The mask depends on the seed, the layer, the module, and the token's place in the batch alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Share of the inputs set to zero; the others are scaled by 1 / (1 - probability).
+    pub probability: f32,
+    /// Another seed, another mask.
+    pub seed: u64,
+}
+
+/// A decoder on a device.
+pub trait Engine {
+    /// The shape of the model.
+    fn config(&self) -> &DecoderConfig;
+
+    /// Scores every target of the batch and keeps nothing for a backward pass.
+    fn score(&mut self, batch: &Batch, adapter: Option<&Lora>) -> Result<&Scores>;
+
+    /// Scores every target and keeps what [`Engine::backward`] needs.
+    fn forward(&mut self, batch: &Batch, adapter: &Lora, dropout: Option<Dropout>) -> Result<&Scores>;
+
+    /// Adds the gradient of the adapter's parameters to `into`, laid out as [`Lora::values`].
+    ///
+    /// `gradients` holds the derivative of the loss by each target's log-prob. The batch is that of the last
+    /// [`Engine::forward`], with the same adapter values.
+    fn backward(&mut self, adapter: &Lora, gradients: &[f32], into: &mut [f32]) -> Result<()>;
+}

@@ -1,0 +1,70 @@
+//! What can go wrong in an engine.
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+/// A failure of an engine.
+#[derive(Debug, Error, Diagnostic)]
+pub enum Error {
+    /// The model could not be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Model(#[from] collimate_model::Error),
+
+    /// A token that the model has no embedding for.
+    #[error("token {token} is outside the model's vocabulary of {vocab_size}")]
+    #[diagnostic(help("the tokenizer belongs to another model; use the one in the model's own folder"))]
+    Token {
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+
+    /// An adapter whose layout does not fit the model.
+    #[error("the adapter does not fit the model at layer {layer}, {module}")]
+    #[diagnostic(help("load the adapter with this model's configuration"))]
+    Adapter {
+        /// Layer of the offending matrix.
+        layer: usize,
+        /// Module of the offending matrix.
+        module: &'static str,
+    },
+
+    /// A backward pass on an engine that was loaded without what it needs, or before a forward pass.
+    #[error("no forward pass was kept to go back through")]
+    #[diagnostic(help("load the engine for training, and call `forward` before `backward`"))]
+    NothingKept,
+
+    /// A gradient for another number of targets, or of parameters.
+    #[error("{what}: expected {expected} values, got {got}")]
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// Values that fit the batch or the adapter.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    #[diagnostic(help("ask for fewer with --threads"))]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+
+    /// More tokens than a sequence was made for.
+    #[error("the sequence is full: it was made for {capacity} tokens")]
+    #[diagnostic(help("ask for fewer new tokens, or shorten the prompt"))]
+    Full {
+        /// Tokens that fit.
+        capacity: usize,
+    },
+}
+
+/// A result of an engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,87 @@
+//! What can go wrong in writing text, with the facts and the next step.
+
+use miette::Diagnostic;
+use thiserror::Error as ThisError;
+
+/// The result of writing text.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of a generator.
+#[derive(Debug, ThisError, Diagnostic)]
+pub enum Error {
+    /// The engine, and the tokenizer and chat template beside it; boxed, to keep every result small.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Engine(Box<collimate_engine::Error>),
+    /// The run, as when it is stopped.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Run(#[from] collimate_run::Error),
+    /// A setting outside its range.
+    #[error("the setting {setting} is {got}, and must be {expected}")]
+    #[diagnostic(help(
+        "give a value in that range; for the most likely token every time, leave out do_sample"
+    ))]
+    OutOfRange {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        got: f64,
+        /// The range.
+        expected: &'static str,
+    },
+    /// A prompt without a token.
+    #[error("prompt {number} is empty")]
+    #[diagnostic(help(
+        "a model needs at least one token to go on from: write something, or leave the prompt out"
+    ))]
+    EmptyPrompt {
+        /// Which of the prompts, counted from 1.
+        number: usize,
+    },
+    /// A prompt that leaves no room for an answer.
+    #[error(
+        "prompt {number} has {tokens} tokens, and the model's context of {context} leaves no room for an answer"
+    )]
+    #[diagnostic(help("shorten it to at most {} tokens, or take a model with a longer context", context - 1))]
+    PromptTooLong {
+        /// Which of the prompts, counted from 1.
+        number: usize,
+        /// Its length.
+        tokens: usize,
+        /// Tokens that the model was made for.
+        context: usize,
+    },
+    /// A conversation for a model that does not say how it is written.
+    #[error("prompt {number} is a conversation, and the model has no chat template")]
+    #[diagnostic(help(
+        "take an instruct model, put a chat_template.jinja beside it, or give the prompt as plain text"
+    ))]
+    NoChatTemplate {
+        /// Which of the prompts, counted from 1.
+        number: usize,
+    },
+    /// The model's arithmetic broke down.
+    #[error(
+        "the model gave a value that is not a finite number, after {tokens} tokens of the answer to prompt {number}"
+    )]
+    #[diagnostic(help("the weights or the adapter are damaged, or the training of the adapter diverged"))]
+    NotFinite {
+        /// Which of the prompts, counted from 1.
+        number: usize,
+        /// Tokens written before.
+        tokens: usize,
+    },
+}
+
+impl From<collimate_engine::Error> for Error {
+    fn from(error: collimate_engine::Error) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
+impl From<collimate_model::Error> for Error {
+    fn from(error: collimate_model::Error) -> Self {
+        collimate_engine::Error::from(error).into()
+    }
+}

@@ -1,0 +1,99 @@
+//! How tokens are chosen: the settings, by their Hugging Face names.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The lowest temperature: below it, logits divided by it may leave the range of f32.
+const LOWEST_TEMPERATURE: f64 = 1e-6;
+
+/// How tokens are chosen, in the order and by the definitions of transformers' `generate`: repetition penalty; then,
+/// if `do_sample`, temperature, top-k, top-p and a draw; else the most likely token. Defaults are those of
+/// `GenerationConfig` there, but for `max_new_tokens`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplingOptions {
+    /// Draw tokens by their probability; else the most likely one is taken each time, of equals the first.
+    pub do_sample: bool,
+    /// What logits are divided by: below 1 the likely tokens gain, above 1 the unlikely ones.
+    pub temperature: f64,
+    /// Only so many most likely tokens are drawn from; 0 for all.
+    pub top_k: usize,
+    /// Only the most likely tokens that together have this probability are drawn from; 1 for all.
+    pub top_p: f64,
+    /// What the logits of tokens that stand in the prompt or the answer are divided by (multiplied, if negative).
+    pub repetition_penalty: f64,
+    /// Tokens after which an answer ends in any case.
+    pub max_new_tokens: usize,
+    /// Tokens that end an answer; not given, the model's own.
+    pub eos_token_id: Option<Vec<u32>>,
+    /// Seed of all draws.
+    pub seed: u64,
+}
+
+impl Default for SamplingOptions {
+    fn default() -> Self {
+        Self {
+            do_sample: false,
+            temperature: 1.0,
+            top_k: 50,
+            top_p: 1.0,
+            repetition_penalty: 1.0,
+            max_new_tokens: 200,
+            eos_token_id: None,
+            seed: 42,
+        }
+    }
+}
+
+impl SamplingOptions {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] names the first that cannot be.
+    pub fn check(&self) -> Result<()> {
+        let Self { temperature, top_p, repetition_penalty, max_new_tokens, .. } = *self;
+        let above_0 = |value: f64| value > 0.0 && value.is_finite();
+        let hot = temperature >= LOWEST_TEMPERATURE && temperature.is_finite();
+        let checks = [
+            ("temperature", temperature, hot, "0.000001 or more"),
+            ("top_p", top_p, (0.0..=1.0).contains(&top_p), "between 0 and 1"),
+            ("repetition_penalty", repetition_penalty, above_0(repetition_penalty), "above 0"),
+            ("max_new_tokens", max_new_tokens as f64, max_new_tokens > 0, "1 or more"),
+        ];
+        match checks.into_iter().find(|(_, _, right, _)| !right) {
+            Some((setting, got, _, expected)) => Err(Error::OutOfRange { setting, got, expected }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_cannot_be_is_named() {
+        let named = |options: SamplingOptions| match options.check() {
+            Err(Error::OutOfRange { setting, .. }) => setting,
+            other => panic!("{other:?}"),
+        };
+        SamplingOptions::default().check().unwrap();
+        for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(named(SamplingOptions { temperature, ..Default::default() }), "temperature");
+        }
+        assert_eq!(named(SamplingOptions { top_p: 1.5, ..Default::default() }), "top_p");
+        assert_eq!(named(SamplingOptions { top_p: f64::NAN, ..Default::default() }), "top_p");
+        assert_eq!(
+            named(SamplingOptions { repetition_penalty: 0.0, ..Default::default() }),
+            "repetition_penalty"
+        );
+        assert_eq!(named(SamplingOptions { max_new_tokens: 0, ..Default::default() }), "max_new_tokens");
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused() {
+        let error = serde_json::from_str::<SamplingOptions>(r#"{"temprature": 0.5}"#).unwrap_err();
+        assert!(error.to_string().contains("temprature"), "{error}");
+    }
+}

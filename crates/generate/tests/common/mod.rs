@@ -1,0 +1,77 @@
+//! What the tests of generators share: tiny models, calm contexts.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_generate::{
+    EngineGenerator, Error, Generator, Prompt, Request, Result, Sample, SamplingOptions,
+};
+use collimate_model::{Lora, Model, Tokenizer};
+use collimate_run::{Context, RunOptions, Silent};
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+/// A model with its tokenizer and, if it has one, its adapter.
+pub struct Loaded {
+    pub engine: CpuEngine,
+    pub tokenizer: Tokenizer,
+    pub lora: Option<Lora>,
+}
+
+impl Loaded {
+    pub fn tiny(name: &str) -> Self {
+        Self::open(&fixtures().join("tiny").join(name), 2)
+    }
+
+    pub fn open(folder: &Path, threads: usize) -> Self {
+        let model = Model::open(folder).unwrap();
+        let options = CpuOptions { threads: Some(threads), training: false };
+        let adapter = folder.join("adapter");
+        Self {
+            engine: CpuEngine::load(&model, options, |_| {}).unwrap(),
+            tokenizer: model.tokenizer().unwrap(),
+            lora: adapter.exists().then(|| Lora::load(&adapter, model.config()).unwrap()),
+        }
+    }
+
+    /// With the adapter, so many at once.
+    pub fn generate(
+        &mut self,
+        requests: &[Request],
+        options: &SamplingOptions,
+        batch_size: usize,
+    ) -> Result<Vec<Sample>> {
+        self.generate_unless(&AtomicBool::new(false), requests, options, batch_size)
+    }
+
+    pub fn generate_unless(
+        &mut self,
+        interrupted: &AtomicBool,
+        requests: &[Request],
+        options: &SamplingOptions,
+        batch_size: usize,
+    ) -> Result<Vec<Sample>> {
+        let mut generator = EngineGenerator {
+            engine: &mut self.engine,
+            tokenizer: &self.tokenizer,
+            adapter: self.lora.as_ref(),
+            batch_size: NonZeroUsize::new(batch_size).unwrap(),
+            task: "generating",
+        };
+        let run = RunOptions { force: false, reporter: &Silent, interrupted };
+        generator.generate(requests, options, &Context::new(Path::new(""), &run, false))
+    }
+
+    pub fn error(&mut self, prompt: Prompt, options: &SamplingOptions) -> Error {
+        self.generate(&[request(prompt, 0)], options, 1).unwrap_err()
+    }
+}
+
+pub fn request(prompt: Prompt, key: u64) -> Request {
+    Request { prompt, key, sample: 0 }
+}

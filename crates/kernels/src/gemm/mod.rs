@@ -1,0 +1,26 @@
+//! Matrix products in f32: C = A·B, or C += A·B.
+//!
+//! Every element of C is one chain of fused multiply-adds over the inner dimension, in order, from the value
+//! that stood in C (or zero). So a row's result depends on that row of A and on B alone: never on how many
+//! rows there are, how the work is cut, or how wide the machine's vectors are.
+
+mod dots;
+mod pack;
+mod tile;
+
+pub use dots::dots;
+pub use pack::{Packed, Part};
+pub use tile::{Left, Target, multiply};
+pub(crate) use tile::{Destination, multiply_into};
+
+/// Whether a product replaces what stands in C or is added to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    /// C = A·B.
+    Replace,
+    /// C += A·B.
+    Add,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+use super::*;
+use crate::check::values;
+
+
+/// The definition: one chain of fused multiply-adds an element, so the result must be equal to the bit.
+fn reference(size: [usize; 3], a: Left<'_>, b: (&[f32], usize), c: &mut [f32], into: Into) {
+    let [m, n, k] = size;
+    for i in 0..m {
+        for j in 0..n {
+            let start = if into == Into::Add { c[i * n + j] } else { 0.0 };
+            c[i * n + j] = (0..k).fold(start, |sum, l| {
+                a.data[i * a.row + l * a.column].mul_add(b.0[l * b.1 + j], sum)
+            });
+        }
+    }
+}
+
+#[test]
+fn odd_shapes_and_strides_equal_the_definition_to_the_bit() {
+    for &[m, n, k] in &[[1, 1, 1], [7, 65, 3], [13, 130, 40], [6, 64, 129], [5, 17, 0], [3, 200, 16], [64, 48, 300]] {
+        for into in [Into::Replace, Into::Add] {
+            let (a, b, start) = (values(m * (k + 3), 1), values(k * (n + 5), 2), values(m * n, 3));
+            let left = Left { data: &a, row: k + 3, column: 1 };
+            let mut expected = start.clone();
+            reference([m, n, k], left, (&b, n + 5), &mut expected, into);
+            let mut got = start.clone();
+            multiply([m, n, k], left, (&b, n + 5), Target { data: &mut got, row: n }, into);
+            assert_eq!(got, expected, "{m} x {n} x {k} {into:?}");
+        }
+    }
+}
+
+#[test]
+fn a_transposed_left_factor() {
+    let (m, n, k) = (9, 70, 11);
+    let (a, b) = (values(k * m, 1), values(k * n, 2));
+    let (mut expected, mut got) = (vec![0.0; m * n], vec![0.0; m * n]);
+    reference([m, n, k], Left::transposed(&a, m), (&b, n), &mut expected, Into::Replace);
+    multiply([m, n, k], Left::transposed(&a, m), (&b, n), Target { data: &mut got, row: n }, Into::Replace);
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn packed_factors_equal_plain_ones_to_the_bit() {
+    for &[m, n, k] in &[[1, 1, 1], [7, 65, 300], [50, 192, 129], [12, 300, 128]] {
+        let (a, weight) = (values(m * k, 1), values(n * k, 2));
+        let turned: Vec<f32> = (0..k * n).map(|i| weight[(i % n) * k + i / n]).collect();
+        let mut expected = vec![0.0; m * n];
+        reference([m, n, k], Left::rows(&a, k), (&turned, n), &mut expected, Into::Replace);
+        for packed in [Packed::transposed(&weight, k, n), Packed::new(&turned, k, n)] {
+            let mut got = vec![0.0; m * n];
+            packed.apply(m, &a, &mut got, Into::Replace);
+            assert_eq!(got, expected, "{m} x {n} x {k}");
+            got.fill(0.0);
+            packed.apply_columns(m, &a, &mut got, Into::Replace);
+            assert_eq!(got, expected, "{m} x {n} x {k} by columns");
+            let mut row = vec![0.0; n];
+            packed.read_row(k / 2, &mut row);
+            assert_eq!(row, turned[k / 2 * n..][..n]);
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_packed_factor() {
+    let (m, n, k) = (5, 200, 90);
+    let (a, b) = (values(m * 40, 1), values(k * n, 2));
+    let packed = Packed::new(&b, k, n);
+    let (mut expected, mut got) = (vec![1.0; m * 72], vec![1.0; m * 72]);
+    reference([m, 72, 40], Left::rows(&a, 40), (&b[30 * n + 128..], n), &mut expected, Into::Add);
+    let part = Part { rows: 30..70, columns: 128..200 };
+    packed.multiply(m, Left::rows(&a, 40), part, Target { data: &mut got, row: 72 }, Into::Add);
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn dots_equal_f64() {
+    for &[m, n, k] in &[[1, 1, 1], [7, 8, 33], [3, 20, 576]] {
+        let (a, b) = (values(m * k, 1), values(n * k, 2));
+        let mut got = vec![0.0; m * n];
+        dots([m, n, k], Left::rows(&a, k), &b, Target { data: &mut got, row: n });
+        for i in 0..m {
+            for j in 0..n {
+                let exact: f64 = (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[j * k + l])).sum();
+                assert!((f64::from(got[i * n + j]) - exact).abs() < 1e-5, "{i}, {j}");
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Token log-probs from hidden states, without the matrix [tokens, vocabulary] ever being there.
+//!
+//! Tiles of logits pass by; each row keeps its largest logit m, Σ e^(s-m), Σ s·e^(s-m), and, where the gradient
+//! is wanted, Σ e^(s-m)·wᵥ, rescaled whenever m grows (Milakov and Gimelshein 2018, online softmax). At the end
+//! log p = s_target - m - ln Σ, the entropy is m + ln Σ - E[s], and d log p / dh = w_target - E[w].
+
+use crate::gemm::{Into, Left, Packed, Part, Target};
+use crate::parallel::{RowBlocks, Rows, with_scratch};
+use crate::simd::{LANES, exp, max, sum, vectorised};
+
+/// Columns of one tile of logits.
+const TILE: usize = 12 * Packed::STEP;
+/// Values kept for each row: log-prob, entropy, 1 if the target is the most likely token.
+const OUTPUTS: usize = 3;
+
+/// The output matrix W [vocabulary, hidden], packed for both directions.
+#[derive(Debug)]
+pub struct Head {
+    /// Wᵀ, for the logits.
+    pub forward: Packed,
+    /// W, for the gradient and for looking up rows.
+    pub backward: Packed,
+}
+
+/// What one pass over the vocabulary says of each row.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    /// Log-prob, entropy and 1 or 0 for a target that is the most likely token, in turn: [rows, 3].
+    pub scores: &'a mut [f32],
+    /// d log-prob / d hidden, [rows, hidden], if wanted.
+    pub gradients: Option<&'a mut [f32]>,
+}
+
+impl Head {
+    /// Scores `targets`, one for each row of `hidden` [rows, hidden size].
+    ///
+    /// # Panics
+    /// When a buffer is too short or a target outside the vocabulary.
+    pub fn score(&self, hidden: &[f32], targets: &[u32], outputs: Outputs<'_>) {
+        let width = self.forward.rows();
+        let wanted = outputs.gradients.is_some();
+        let gradients = Rows::new(outputs.gradients.unwrap_or_default(), if wanted { width } else { 0 });
+        let buffers = [Rows::new(outputs.scores, OUTPUTS), gradients];
+        RowBlocks::new(targets.len()).run(buffers, |_, rows, [scores, gradients]| {
+            let hidden = &hidden[rows.start * width..rows.end * width];
+            self.score_block(hidden, &targets[rows], scores, wanted.then_some(gradients));
+        });
+    }
+
+    fn score_block(&self, hidden: &[f32], targets: &[u32], scores: &mut [f32], sums: Option<&mut [f32]>) {
+        let (m, width) = (targets.len(), self.forward.rows());
+        let mut sums = sums;
+        if let Some(sums) = &mut sums {
+            sums.fill(0.0);
+        }
+        let product = if sums.is_some() { m * width } else { 0 };
+        with_scratch([m * TILE, m * 4, m, product], |[logits, running, rescale, product]| {
+            let (running, _) = running.as_chunks_mut::<4>();
+            running.fill(Running::START);
+            for start in (0..self.forward.columns()).step_by(TILE) {
+                let columns = start..(start + TILE).min(self.forward.columns());
+                let tile = columns.len();
+                let part = Part { rows: 0..width, columns: columns.clone() };
+                let target = Target { data: logits, row: tile };
+                self.forward.multiply(m, Left::rows(hidden, width), part, target, Into::Replace);
+                for (i, (logits, running)) in logits.chunks_mut(tile).zip(&mut *running).enumerate() {
+                    rescale[i] = Running::step(running, logits, targets[i] as usize, start);
+                }
+                if let Some(sums) = &mut sums {
+                    // A tile is summed by itself: carried on over the whole vocabulary, the many tokens of tiny
+                    // probability would be rounded away one by one.
+                    let part = Part { rows: columns, columns: 0..width };
+                    let target = Target { data: &mut *product, row: width };
+                    self.backward.multiply(m, Left::rows(logits, tile), part, target, Into::Replace);
+                    take_in(sums, rescale, product);
+                }
+            }
+            for (i, running) in running.iter().enumerate() {
+                Running::finish(running, &mut scores[i * OUTPUTS..(i + 1) * OUTPUTS]);
+                if let Some(sums) = &mut sums {
+                    let (row, total) = (&mut sums[i * width..(i + 1) * width], running[Running::TOTAL]);
+                    self.gradient(targets[i] as usize, total, row);
+                }
+            }
+        });
+    }
+
+    /// Turns Σ e^(s-m)·wᵥ into w_target - E[w].
+    fn gradient(&self, target: usize, total: f32, row: &mut [f32]) {
+        with_scratch([row.len()], |[weight]| {
+            self.backward.read_row(target, weight);
+            for (x, w) in row.iter_mut().zip(weight) {
+                *x = *w - *x / total;
+            }
+        });
+    }
+}
+
+/// sums = rescale · sums + product, row by row.
+fn take_in(sums: &mut [f32], rescale: &[f32], product: &[f32]) {
+    let width = sums.len() / rescale.len();
+    vectorised(
+        #[inline(always)]
+        || {
+            let rows = sums.chunks_exact_mut(width).zip(product.chunks_exact(width));
+            for ((sums, product), rescale) in rows.zip(rescale) {
+                sums.iter_mut().zip(product).for_each(|(sum, x)| *sum = sum.mul_add(*rescale, *x));
+            }
+        },
+    );
+}
+
+/// The running sums of one row, as four floats of scratch.
+struct Running;
+
+impl Running {
+    /// The largest logit so far.
+    const LARGEST: usize = 0;
+    /// Σ e^(s-m).
+    const TOTAL: usize = 1;
+    /// Σ (s-m)·e^(s-m).
+    const WEIGHTED: usize = 2;
+    /// The target's logit.
+    const TARGET: usize = 3;
+    const START: [f32; 4] = [f32::MIN, 0.0, 0.0, f32::NEG_INFINITY];
+
+    /// Takes in a tile of logits that starts at vocabulary entry `start`, replaces them by e^(s-m), and returns
+    /// what older sums were multiplied with.
+    fn step(running: &mut [f32; 4], logits: &mut [f32], target: usize, start: usize) -> f32 {
+        if let Some(&logit) = target.checked_sub(start).and_then(|at| logits.get(at)) {
+            running[Self::TARGET] = logit;
+        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let largest = max(logits);
+                let mut rescale = 1.0;
+                if largest > running[Self::LARGEST] {
+                    let shift = running[Self::LARGEST] - largest;
+                    rescale = exp(shift);
+                    // e^(s-m') (s-m') = e^(m-m') (e^(s-m) (s-m) + e^(s-m) (m-m')).
+                    if rescale > 0.0 {
+                        running[Self::WEIGHTED] += running[Self::TOTAL] * shift;
+                    }
+                    running[Self::WEIGHTED] *= rescale;
+                    running[Self::TOTAL] *= rescale;
+                    running[Self::LARGEST] = largest;
+                }
+                let (mut totals, mut weighted) = ([0.0; LANES], [0.0; LANES]);
+                let largest = running[Self::LARGEST];
+                let mut chunks = logits.chunks_exact_mut(LANES);
+                for chunk in &mut chunks {
+                    for l in 0..LANES {
+                        let shifted = chunk[l] - largest;
+                        chunk[l] = exp(shifted);
+                        totals[l] += chunk[l];
+                        weighted[l] = chunk[l].mul_add(shifted, weighted[l]);
+                    }
+                }
+                for (l, logit) in chunks.into_remainder().iter_mut().enumerate() {
+                    let shifted = *logit - largest;
+                    *logit = exp(shifted);
+                    totals[l] += *logit;
+                    weighted[l] = logit.mul_add(shifted, weighted[l]);
+                }
+                running[Self::TOTAL] += sum(totals);
+                running[Self::WEIGHTED] += sum(weighted);
+                rescale
+            },
+        )
+    }
+
+    fn finish(running: &[f32; 4], scores: &mut [f32]) {
+        let [largest, total, weighted, target] = *running;
+        scores[0] = target - largest - total.ln();
+        scores[1] = total.ln() - weighted / total;
+        scores[2] = f32::from(u8::from(target >= largest));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Difference, values};
+
+    #[test]
+    fn scores_equal_the_definition_and_gradients_finite_differences() {
+        // More than one tile, and a last one that is not full.
+        for (rows, width, vocabulary) in [(3, 7, 50), (5, 12, TILE * 2 + 5)] {
+            let hidden: Vec<f32> = values(rows * width, 1).iter().map(|x| x * 4.0).collect();
+            let weight = values(vocabulary * width, 2);
+            let mut targets: Vec<u32> = (0..rows).map(|i| (i * 7919 % vocabulary) as u32).collect();
+            let logits = |hidden: &[f64]| -> Vec<f64> {
+                let dot = |v: usize| (0..width).map(|j| hidden[j] * f64::from(weight[v * width + j])).sum();
+                (0..vocabulary).map(dot).collect()
+            };
+            let log_sum = |logits: &[f64]| logits.iter().map(|s| s.exp()).sum::<f64>().ln();
+            let row64 = |i: usize| -> Vec<f64> { hidden[i * width..][..width].iter().map(|&x| x.into()).collect() };
+            let likeliest = logits(&row64(1)).iter().enumerate().fold((0, f64::MIN), |a, (i, &s)| if s > a.1 { (i, s) } else { a });
+            targets[1] = likeliest.0 as u32;
+
+            let head = Head {
+                forward: Packed::transposed(&weight, width, vocabulary),
+                backward: Packed::new(&weight, vocabulary, width),
+            };
+            let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
+            let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };
+            head.score(&hidden, &targets, outputs);
+            let mut alone = vec![0.0; rows * OUTPUTS];
+            head.score(&hidden, &targets, Outputs { scores: &mut alone, gradients: None });
+            assert_eq!(scores, alone);
+            for i in 0..rows {
+                let log_prob = |h: &[f64]| {
+                    let logits = logits(h);
+                    logits[targets[i] as usize] - log_sum(&logits)
+                };
+                let all = logits(&row64(i));
+                let norm = log_sum(&all);
+                let entropy: f64 = all.iter().map(|s| -(s - norm).exp() * (s - norm)).sum();
+                let (got, exact) = (scores[i * OUTPUTS], log_prob(&row64(i)));
+                assert!((f64::from(got) - exact).abs() < 5e-6, "{got} instead of {exact}");
+                assert!((f64::from(scores[i * OUTPUTS + 1]) - entropy).abs() < 2e-5);
+                let best = all.iter().all(|&s| s <= all[targets[i] as usize]);
+                assert_eq!(scores[i * OUTPUTS + 2], f32::from(u8::from(best)));
+                Difference::of(log_prob, &row64(i)).assert_close(&gradients[i * width..][..width], 1e-5);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! GGUF files: header, metadata and tensors, brought under canonical Hugging Face names.
+
+mod config;
+mod cursor;
+mod header;
+mod metadata;
+mod names;
+mod permutation;
+mod types;
+
+use std::collections::HashMap;
+use std::io::BufReader;
+use std::path::Path;
+
+use crate::config::DecoderConfig;
+use crate::error::{Error, Result, nearest};
+use crate::family::{self, Description};
+use crate::file::{self, DataFile};
+
+use cursor::Cursor;
+use header::{Header, TensorInfo};
+use permutation::RotaryHeads;
+
+pub use metadata::Metadata;
+
+/// Divisors of the rotary frequencies; not a weight of the model, but part of its configuration.
+const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// An opened GGUF file: its header is known, its tensors are read on demand.
+#[derive(Debug)]
+pub(crate) struct Gguf {
+    file: DataFile,
+    header: Header,
+    family: &'static Description,
+    /// Which tensor of the header stands under a canonical name.
+    places: HashMap<String, usize>,
+}
+
+impl Gguf {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = DataFile::open(path)?;
+        let reader = BufReader::new(file::open(path)?);
+        let header = Header::parse(&mut Cursor::new(reader, file.len(), path))?;
+        let architecture = header.metadata.get_str("general.architecture")?.unwrap_or("(none)");
+        let family = family::by_gguf_architecture(architecture, path)?;
+        let canonical =
+            |(place, tensor): (usize, &TensorInfo)| Some((names::canonical(&tensor.name)?, place));
+        let places = header.tensors.iter().enumerate().filter_map(canonical).collect();
+        Ok(Self { file, header, family, places })
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.header.metadata
+    }
+
+    /// Describes the decoder from the metadata, and from the tensors where the metadata says nothing.
+    pub(crate) fn decoder_config(&self) -> Result<DecoderConfig> {
+        let mut config_file = config::config_file(self)?;
+        if let Some(divisors) = self.header.tensors.iter().find(|tensor| tensor.name == ROPE_DIVISORS) {
+            config_file.rope_divisors = Some(self.rope_divisors(divisors)?);
+        }
+        (self.family.configure)(&config_file, self.file.path())
+    }
+
+    fn rope_divisors(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
+        let mut divisors = Vec::new();
+        self.read_tensor(tensor, &mut divisors)?;
+        match divisors.iter().find(|divisor| !divisor.is_normal()) {
+            None => Ok(divisors),
+            Some(divisor) => Err(Error::Field {
+                path: self.file.path().to_owned(),
+                field: ROPE_DIVISORS.to_owned(),
+                expected: "numbers other than 0".to_owned(),
+                got: divisor.to_string(),
+            }),
+        }
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(&self.tensor(name)?.shape)
+    }
+
+    /// Appends the numbers of the tensor of this canonical name to `out`.
+    pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
+        let tensor = self.tensor(name).ok_or_else(|| Error::MissingTensor {
+            path: self.file.path().to_owned(),
+            name: name.to_owned(),
+            nearest: nearest(name, self.names()),
+        })?;
+        let start = out.len();
+        self.read_tensor(tensor, out)?;
+        if self.family.gguf_permutes_rotary
+            && let Some(heads) = self.rotary_heads(name, tensor)?
+        {
+            heads.restore(&mut out[start..]);
+        }
+        Ok(())
+    }
+
+    fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        Some(&self.header.tensors[*self.places.get(name)?])
+    }
+
+    fn read_tensor(&self, tensor: &TensorInfo, out: &mut Vec<f32>) -> Result<()> {
+        out.reserve(tensor.shape.iter().product());
+        let elements = tensor.elements;
+        self.file.visit(tensor.range.clone(), elements.unit_bytes(), |bytes| elements.decode(bytes, out))
+    }
+
+    /// How the rows of a q or k projection fall into heads; none for other tensors.
+    fn rotary_heads(&self, name: &str, tensor: &TensorInfo) -> Result<Option<RotaryHeads>> {
+        let heads = if name.contains(".q_proj.") {
+            config::query_heads(self)?
+        } else if name.contains(".k_proj.") {
+            config::key_value_heads(self)?
+        } else {
+            return Ok(None);
+        };
+        let rows = tensor.shape[0];
+        let elements: usize = tensor.shape.iter().product();
+        RotaryHeads::new(rows, elements / rows, heads).map(Some).ok_or_else(|| Error::Field {
+            path: self.file.path().to_owned(),
+            field: tensor.name.clone(),
+            expected: format!("rows for {heads} heads of even width"),
+            got: rows.to_string(),
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! LoRA adapters: their configuration, which modules they stand beside, and all their numbers in one vector.
+
+mod config;
+mod files;
+mod targets;
+
+use std::ops::Range;
+use std::path::Path;
+
+use collimate_run::random::stream;
+use serde_json::Value;
+
+use crate::config::DecoderConfig;
+use crate::config_file::unsupported;
+use crate::error::{Error, Result};
+use crate::module::Module;
+
+pub use config::LoraConfig;
+pub use targets::Targets;
+
+use targets::Selection;
+
+/// Stands for the file in messages about a configuration that was made in memory.
+const IN_MEMORY: &str = "adapter configuration";
+
+/// A LoRA adapter: `y += scale · B (A x)` beside each chosen linear layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// The configuration, as saved beside the weights.
+    pub config: LoraConfig,
+    /// Where each adapted module's matrices lie, ordered by layer and module.
+    pub slots: Vec<LoraSlot>,
+    /// All parameters: for each slot A, then B.
+    pub values: Vec<f32>,
+}
+
+/// The two matrices beside one linear layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraSlot {
+    /// The decoder layer, from 0.
+    pub layer: usize,
+    /// The linear layer within it.
+    pub module: Module,
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// What the product is multiplied by: alpha / rank, or alpha / √rank with rsLoRA.
+    pub scale: f32,
+    /// Where A lies in the values: `[rank, inputs]`, row-major.
+    pub a: Range<usize>,
+    /// Where B lies in the values: `[outputs, rank]`, row-major.
+    pub b: Range<usize>,
+    /// Inputs of the linear layer.
+    pub inputs: usize,
+    /// Outputs of the linear layer.
+    pub outputs: usize,
+}
+
+impl Lora {
+    /// A fresh adapter: A drawn from U(-1/√inputs, 1/√inputs), which is Kaiming-uniform with a = √5, and B zero,
+    /// as PEFT does it. A slot's draws depend on (seed, layer, module) alone.
+    ///
+    /// `all-linear` is spelt out in the kept configuration, as PEFT does. Errors: a setting out of range or not
+    /// supported; `target_modules` that match nothing, or something that is no linear layer of a decoder layer;
+    /// a listed name that matches nothing.
+    pub fn new(mut config: LoraConfig, decoder: &DecoderConfig, seed: u64) -> Result<Self> {
+        let path = Path::new(IN_MEMORY);
+        config.check(path)?;
+        if config.init_lora_weights != Value::Bool(true) {
+            let value = &config.init_lora_weights;
+            return Err(unsupported(path, "init_lora_weights", value, "a fresh adapter starts with `true`"));
+        }
+        if config.target_modules.as_ref().is_some_and(Targets::is_all_linear) {
+            config.target_modules =
+                Some(Targets::Names(Module::ALL.map(|module| module.name().to_owned()).into()));
+        }
+        let slots = lay_out(&config, decoder, Strictness::EachNameMatches)?;
+        let mut values = zeros(slots.last().map_or(0, |slot| slot.b.end))?;
+        for slot in &slots {
+            let bound = 1.0 / (slot.inputs as f64).sqrt();
+            let mut draws = stream(seed, &[slot.layer as u64, slot.module as u64]);
+            values[slot.a.clone()].fill_with(|| ((2.0 * draws.random() - 1.0) * bound) as f32);
+        }
+        Ok(Self { config, slots, values })
+    }
+}
+
+/// How a list of target names is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    /// Each name must match some module: what a person types may be misspelt.
+    EachNameMatches,
+    /// Some name must: lists in published adapters often cover several kinds of models.
+    SomeNameMatches,
+}
+
+/// Finds the adapted modules and gives each its place.
+fn lay_out(config: &LoraConfig, decoder: &DecoderConfig, strictness: Strictness) -> Result<Vec<LoraSlot>> {
+    let Some(targets) = &config.target_modules else { return Ok(Vec::new()) };
+    let selection = Selection::new(targets, config.exclude_modules.as_ref())?;
+    let chosen = selection.choose(decoder.num_hidden_layers)?;
+    if strictness == Strictness::EachNameMatches {
+        selection.check_names(&chosen)?;
+    }
+    let patterns = config.patterns()?;
+    let mut slots = Vec::with_capacity(chosen.len());
+    let mut start = 0;
+    for (layer, module) in chosen {
+        let (rank, scale) = patterns.rank_and_scale(&module.path(layer))?;
+        let (inputs, outputs) = module.dimensions(decoder);
+        let middle = start + rank * inputs;
+        let end = middle + outputs * rank;
+        slots.push(LoraSlot {
+            layer,
+            module,
+            rank,
+            scale,
+            a: start..middle,
+            b: middle..end,
+            inputs,
+            outputs,
+        });
+        start = end;
+    }
+    Ok(slots)
+}
+
+/// A rank may ask for more than there is; that is the user's to correct, not a reason to abort.
+fn zeros(len: usize) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| Error::Field {
+        path: IN_MEMORY.into(),
+        field: "r".to_owned(),
+        expected: "small enough for the memory".to_owned(),
+        got: format!("{len} parameters in all"),
+    })?;
+    values.resize(len, 0.0);
+    Ok(values)
+}

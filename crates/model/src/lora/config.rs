@@ -1,0 +1,297 @@
+//! `adapter_config.json`, exactly as PEFT writes it (`peft.tuners.lora.config.LoraConfig`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::targets::{PythonRegex, Targets};
+use crate::config_file::unsupported;
+use crate::error::{Error, Result};
+
+/// The version of PEFT whose file format is written.
+const PEFT_VERSION: &str = "0.21.2";
+
+/// A rank above this is a mistake: no model is that wide.
+const RANK_LIMIT: usize = 1 << 16;
+
+/// Fields of PEFT that say nothing about the mathematics, whatever their value.
+const HARMLESS: [&str; 10] = [
+    "auto_mapping",
+    "inference_mode",
+    "revision",
+    "peft_version",
+    "megatron_core",
+    "qalora_group_size",
+    "loftq_config",
+    "eva_config",
+    "corda_config",
+    "lora_ga_config",
+];
+
+/// Ways of initialising that leave the base model's weights alone, so that an adapter made so can be used.
+const HARMLESS_INITIALISATIONS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+
+/// The configuration of a LoRA adapter (Hu et al. 2021) under PEFT's names.
+///
+/// Fields of PEFT that are not listed here are kept in `other` and written back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoraConfig {
+    /// The kind of adapter; always `LORA`.
+    pub peft_type: String,
+    /// `CAUSAL_LM` or nothing.
+    pub task_type: Option<String>,
+    /// The model that the adapter was made for, as its user named it.
+    pub base_model_name_or_path: Option<String>,
+    /// Rank of the two matrices.
+    pub r: usize,
+    /// The product of the matrices is multiplied by `lora_alpha / r`.
+    #[serde(serialize_with = "whole_if_whole")]
+    pub lora_alpha: f64,
+    /// Probability that an input of the adapter is dropped in training.
+    pub lora_dropout: f64,
+    /// The modules to adapt: names, a regular expression over full names, or `all-linear`.
+    pub target_modules: Option<Targets>,
+    /// Modules left out although `target_modules` matches them.
+    pub exclude_modules: Option<Targets>,
+    /// Which biases are trained; only `none` is supported.
+    pub bias: String,
+    /// Scale by `lora_alpha / √r` instead (Kalajdzievski 2023, rsLoRA).
+    pub use_rslora: bool,
+    /// Ranks of particular modules, by name or regular expression; the first that matches counts.
+    #[serde(deserialize_with = "null_as_empty")]
+    pub rank_pattern: IndexMap<String, usize>,
+    /// Alphas of particular modules, likewise.
+    #[serde(deserialize_with = "null_as_empty", serialize_with = "each_whole_if_whole")]
+    pub alpha_pattern: IndexMap<String, f64>,
+    /// How A and B were initialised: true for Kaiming-uniform A and zero B.
+    pub init_lora_weights: Value,
+    /// All other fields, as found.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Default for LoraConfig {
+    /// PEFT's defaults for a causal language model, with all fields that PEFT writes.
+    fn default() -> Self {
+        Self {
+            peft_type: "LORA".to_owned(),
+            task_type: Some("CAUSAL_LM".to_owned()),
+            base_model_name_or_path: None,
+            r: 8,
+            lora_alpha: 8.0,
+            lora_dropout: 0.0,
+            target_modules: None,
+            exclude_modules: None,
+            bias: "none".to_owned(),
+            use_rslora: false,
+            rank_pattern: IndexMap::new(),
+            alpha_pattern: IndexMap::new(),
+            init_lora_weights: Value::Bool(true),
+            other: neutral_fields(),
+        }
+    }
+}
+
+/// The fields of PEFT beside ours, at their defaults in a saved adapter.
+fn neutral_fields() -> Map<String, Value> {
+    let null = [
+        "alora_invocation_tokens",
+        "arrow_config",
+        "auto_mapping",
+        "corda_config",
+        "eva_config",
+        "kasa_config",
+        "layer_replication",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_ga_config",
+        "megatron_config",
+        "modules_to_save",
+        "monteclora_config",
+        "revision",
+        "target_parameters",
+        "trainable_token_indices",
+        "use_bdlora",
+        "velora_config",
+    ];
+    let off = ["ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"];
+    let set = [
+        ("inference_mode", Value::Bool(true)),
+        ("loftq_config", Value::Object(Map::new())),
+        ("megatron_core", "megatron.core".into()),
+        ("peft_version", PEFT_VERSION.into()),
+        ("qalora_group_size", 16.into()),
+    ];
+    let null = null.map(|name| (name, Value::Null));
+    let off = off.map(|name| (name, Value::Bool(false)));
+    null.into_iter().chain(off).chain(set).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+impl LoraConfig {
+    /// Reads `adapter_config.json` and refuses what changes the mathematics and is not supported.
+    pub fn read(path: &Path) -> Result<Self> {
+        // A field that the file lacks is one that its PEFT did not know yet: it must not appear from nowhere.
+        let mut config: Self = crate::file::read_json(path)?;
+        config.other.shift_remove("runtime_config");
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// The file's text: keys sorted, two spaces of indentation, as PEFT writes it.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let fields: BTreeMap<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
+        serde_json::to_string_pretty(&fields)
+    }
+
+    /// Checks every field; `path` is the file that holds them, for messages.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        let wrong = |field: &str, expected: &str, got: String| {
+            let (field, expected) = (field.to_owned(), expected.to_owned());
+            Err(Error::Field { path: path.to_owned(), field, expected, got })
+        };
+        if self.peft_type != "LORA" {
+            return Err(unsupported(path, "peft_type", &self.peft_type, "the adapter must be a LORA"));
+        }
+        if let Some(task) = self.task_type.as_deref().filter(|task| *task != "CAUSAL_LM") {
+            return Err(unsupported(path, "task_type", task, "the adapter must be for CAUSAL_LM"));
+        }
+        if self.bias != "none" {
+            return Err(unsupported(path, "bias", &self.bias, "biases cannot be trained: set it to `none`"));
+        }
+        for rank in self.rank_pattern.values().copied().chain([self.r]) {
+            if rank == 0 || rank > RANK_LIMIT {
+                return wrong("r", &format!("between 1 and {RANK_LIMIT}"), rank.to_string());
+            }
+        }
+        if let Some(alpha) =
+            self.alpha_pattern.values().copied().chain([self.lora_alpha]).find(|a| !a.is_finite())
+        {
+            return wrong("lora_alpha", "a number", alpha.to_string());
+        }
+        if !(0.0..1.0).contains(&self.lora_dropout) {
+            return wrong("lora_dropout", "at least 0 and below 1", self.lora_dropout.to_string());
+        }
+        if self.target_modules.is_none() {
+            return wrong(
+                "target_modules",
+                "a list of names, a regular expression or \"all-linear\"",
+                "missing".into(),
+            );
+        }
+        self.check_initialisation(path)?;
+        self.check_other(path)
+    }
+
+    fn check_initialisation(&self, path: &Path) -> Result<()> {
+        let harmless = match &self.init_lora_weights {
+            Value::Bool(_) => true,
+            Value::String(name) => HARMLESS_INITIALISATIONS.contains(&name.as_str()),
+            _ => false,
+        };
+        if harmless {
+            return Ok(());
+        }
+        let hint = "it changes the base model's weights: convert the adapter to a plain LoRA with PEFT first";
+        Err(unsupported(path, "init_lora_weights", &self.init_lora_weights, hint))
+    }
+
+    fn check_other(&self, path: &Path) -> Result<()> {
+        for (name, value) in &self.other {
+            if !HARMLESS.contains(&name.as_str()) && !is_neutral(value) {
+                let hint = "this setting is not supported: make the adapter without it";
+                return Err(unsupported(path, name, value, hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rank and the scale of one module.
+    pub(super) fn patterns(&self) -> Result<Patterns<'_>> {
+        Ok(Patterns {
+            config: self,
+            ranks: compile("rank_pattern", &self.rank_pattern)?,
+            alphas: compile("alpha_pattern", &self.alpha_pattern)?,
+        })
+    }
+}
+
+/// Null, false, empty: what a setting is that does nothing.
+fn is_neutral(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(_) => false,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+/// `rank_pattern` and `alpha_pattern`, ready to be asked.
+pub(super) struct Patterns<'a> {
+    config: &'a LoraConfig,
+    ranks: Vec<(PythonRegex, usize)>,
+    alphas: Vec<(PythonRegex, f64)>,
+}
+
+impl Patterns<'_> {
+    /// The rank of the module of this full name, and what the product of its matrices is multiplied by.
+    pub(super) fn rank_and_scale(&self, path: &str) -> Result<(usize, f32)> {
+        let rank = first_match(&self.ranks, path)?.unwrap_or(self.config.r);
+        let alpha = first_match(&self.alphas, path)?.unwrap_or(self.config.lora_alpha);
+        let divisor = if self.config.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
+        Ok((rank, (alpha / divisor) as f32))
+    }
+}
+
+fn compile<T: Copy>(setting: &str, pattern: &IndexMap<String, T>) -> Result<Vec<(PythonRegex, T)>> {
+    pattern.iter().map(|(key, value)| Ok((PythonRegex::key(setting, key)?, *value))).collect()
+}
+
+fn first_match<T: Copy>(patterns: &[(PythonRegex, T)], path: &str) -> Result<Option<T>> {
+    for (pattern, value) in patterns {
+        if pattern.matches(path)? {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
+}
+
+/// Some versions of PEFT write null for a pattern that is not set.
+fn null_as_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// PEFT's alphas are whole numbers, and some readers insist on it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Alpha {
+    Whole(i64),
+    Broken(f64),
+}
+
+impl From<f64> for Alpha {
+    fn from(alpha: f64) -> Self {
+        let whole = alpha.fract() == 0.0 && alpha.abs() < 1e15;
+        if whole { Self::Whole(alpha as i64) } else { Self::Broken(alpha) }
+    }
+}
+
+fn whole_if_whole<S: Serializer>(alpha: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    Alpha::from(*alpha).serialize(serializer)
+}
+
+fn each_whole_if_whole<S: Serializer>(
+    alphas: &IndexMap<String, f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(alphas.iter().map(|(key, alpha)| (key, Alpha::from(*alpha))))
+}

@@ -1,0 +1,176 @@
+//! Which modules an adapter stands beside, by PEFT's rules (`peft.tuners.tuners_utils`).
+
+use fancy_regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, nearest};
+use crate::module::Module;
+
+/// PEFT's word for every linear layer but the head.
+const ALL_LINEAR: &str = "all-linear";
+
+/// Steps that a regular expression may take on one module name: no useful one comes near, no hostile one hangs.
+const STEP_LIMIT: usize = 100_000;
+
+/// Modules outside of [`Module`] that PEFT would try to adapt if a target matched them.
+const OTHER_MODULES: [&str; 5] = ["model", "model.embed_tokens", "model.layers", "model.norm", "lm_head"];
+
+/// The same within a decoder layer.
+const OTHER_LAYER_PARTS: [&str; 5] =
+    ["self_attn", "mlp", "mlp.act_fn", "input_layernorm", "post_attention_layernorm"];
+
+/// The value of `target_modules` or `exclude_modules`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Targets {
+    /// A regular expression over the full module name, or `all-linear`.
+    Pattern(String),
+    /// Names, each of them the end of a module's full name: `q_proj`, `layers.0.self_attn.q_proj`.
+    Names(Vec<String>),
+}
+
+impl Targets {
+    /// Whether this is `all-linear`, in any case of letters, as PEFT has it.
+    pub fn is_all_linear(&self) -> bool {
+        matches!(self, Self::Pattern(pattern) if pattern.eq_ignore_ascii_case(ALL_LINEAR))
+    }
+
+    fn matcher(&self, setting: &str) -> Result<Matcher<'_>> {
+        match self {
+            Self::Names(names) => Ok(Matcher::Names(names)),
+            Self::Pattern(_) if self.is_all_linear() => Ok(Matcher::AllLinear),
+            // Python's re.fullmatch.
+            Self::Pattern(pattern) => {
+                Ok(Matcher::Pattern(PythonRegex::new(setting, pattern, &format!(r"\A(?:{pattern})\z"))?))
+            }
+        }
+    }
+}
+
+/// `target_modules` and `exclude_modules`, ready to be asked.
+pub(super) struct Selection<'a> {
+    targets: Matcher<'a>,
+    excluded: Option<Matcher<'a>>,
+}
+
+impl<'a> Selection<'a> {
+    pub(super) fn new(targets: &'a Targets, excluded: Option<&'a Targets>) -> Result<Self> {
+        Ok(Self {
+            targets: targets.matcher("target_modules")?,
+            excluded: excluded.map(|excluded| excluded.matcher("exclude_modules")).transpose()?,
+        })
+    }
+
+    /// The chosen modules of a model of `layers` layers, ordered by layer and module; never empty.
+    pub(super) fn choose(&self, layers: usize) -> Result<Vec<(usize, Module)>> {
+        let mut chosen = Vec::new();
+        for layer in 0..layers {
+            for module in Module::ALL {
+                if self.contains(&module.path(layer))? {
+                    chosen.push((layer, module));
+                }
+            }
+            for part in OTHER_LAYER_PARTS {
+                self.refuse(&format!("model.layers.{layer}.{part}"))?;
+            }
+        }
+        for other in OTHER_MODULES {
+            self.refuse(other)?;
+        }
+        if chosen.is_empty() {
+            return Err(target_error("it matches no module of the model".to_owned()));
+        }
+        Ok(chosen)
+    }
+
+    fn contains(&self, path: &str) -> Result<bool> {
+        if let Some(excluded) = &self.excluded
+            && excluded.matches(path)?
+        {
+            return Ok(false);
+        }
+        self.targets.matches(path)
+    }
+
+    /// What a target matches must be adapted: leaving it out in silence would make another adapter than PEFT's.
+    fn refuse(&self, path: &str) -> Result<()> {
+        if !matches!(self.targets, Matcher::AllLinear) && self.contains(path)? {
+            return Err(target_error(format!("it matches `{path}`, which cannot be adapted")));
+        }
+        Ok(())
+    }
+
+    /// Checks that each name of a list stands for some module: PEFT passes over a misspelt one in silence.
+    pub(super) fn check_names(&self, chosen: &[(usize, Module)]) -> Result<()> {
+        let Matcher::Names(names) = self.targets else { return Ok(()) };
+        let paths: Vec<_> = chosen.iter().map(|(layer, module)| module.path(*layer)).collect();
+        for name in names {
+            if !paths.iter().any(|path| name_matches(name, path)) {
+                let hint = nearest(name, Module::ALL.map(Module::name))
+                    .map(|name| format!("; did you mean `{name}`?"))
+                    .unwrap_or_default();
+                return Err(target_error(format!("`{name}` matches no module of the model{hint}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Matcher<'a> {
+    AllLinear,
+    Names(&'a [String]),
+    Pattern(PythonRegex),
+}
+
+impl Matcher<'_> {
+    fn matches(&self, path: &str) -> Result<bool> {
+        match self {
+            Self::AllLinear => Ok(true),
+            Self::Names(names) => Ok(names.iter().any(|name| name_matches(name, path))),
+            Self::Pattern(pattern) => pattern.matches(path),
+        }
+    }
+}
+
+fn name_matches(name: &str, path: &str) -> bool {
+    path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn target_error(reason: String) -> Error {
+    Error::Target { reason, known: Module::names() }
+}
+
+/// A user's regular expression within one of PEFT's.
+pub(super) struct PythonRegex {
+    setting: String,
+    pattern: String,
+    regex: Regex,
+}
+
+impl PythonRegex {
+    /// `pattern` is what the user wrote in `setting`; `whole` is what PEFT makes of it.
+    fn new(setting: &str, pattern: &str, whole: &str) -> Result<Self> {
+        let build = |text| {
+            let regex = RegexBuilder::new(text).backtrack_limit(STEP_LIMIT).build();
+            regex.map_err(|error| pattern_error(setting, pattern, &error))
+        };
+        // Alone first: `a)|(b` is sound only between PEFT's parentheses, and places in messages must be the user's.
+        build(pattern)?;
+        let regex = build(whole)?;
+        Ok(Self { setting: setting.to_owned(), pattern: pattern.to_owned(), regex })
+    }
+
+    /// A key of `rank_pattern` or `alpha_pattern` (`peft.utils.other.get_pattern_key`).
+    pub(super) fn key(setting: &str, key: &str) -> Result<Self> {
+        Self::new(setting, key, &format!(r"\A(.*\.)?({key})$"))
+    }
+
+    pub(super) fn matches(&self, path: &str) -> Result<bool> {
+        let matched = self.regex.is_match(path);
+        matched.map_err(|error| pattern_error(&self.setting, &self.pattern, &error))
+    }
+}
+
+fn pattern_error(setting: &str, pattern: &str, error: &fancy_regex::Error) -> Error {
+    Error::Pattern { setting: setting.to_owned(), pattern: pattern.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,117 @@
+//! A model on disk, opened: its configuration is known, its weights are read one by one on demand.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::DecoderConfig;
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, Metadata};
+use crate::safetensors::Safetensors;
+use crate::weights::Weights;
+
+/// A Hugging Face model folder or a GGUF file.
+///
+/// Holds headers only; may be shared between threads.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    config: DecoderConfig,
+    weights: Weights,
+}
+
+impl Model {
+    /// Opens a Hugging Face folder or a `.gguf` file and checks that every weight that the configuration asks
+    /// for is there, in its shape. No weight is read yet.
+    ///
+    /// Errors name the file and what is wrong with it: nothing there, an unknown family, a setting that is not
+    /// supported, a torn or damaged file, a missing or misshapen tensor.
+    pub fn open(path: &Path) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(|reason| collimate_run::Error::read(path, reason))?;
+        let (config, weights) = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
+        weights.check(&config, path)?;
+        Ok(Self { path: path.to_owned(), config, weights })
+    }
+
+    /// The folder or file that the model was opened from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The decoder's description.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// The metadata of a GGUF file, where tokenizer and chat template stand; none for a folder.
+    pub fn gguf_metadata(&self) -> Option<&Metadata> {
+        match &self.weights {
+            Weights::Gguf(gguf) => Some(gguf.metadata()),
+            Weights::Safetensors(_) => None,
+        }
+    }
+
+    /// Whether there is a tensor of this canonical Hugging Face name.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.shape(name).is_some()
+    }
+
+    /// Replaces `out` by the numbers of the tensor of this canonical Hugging Face name, such as
+    /// `model.layers.0.self_attn.q_proj.weight`, as f32 whatever the file's type; returns its shape, row-major.
+    ///
+    /// Beside `out` it takes a buffer of one mebibyte. Errors: no such tensor, an unreadable type, a failed read.
+    pub fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<Vec<usize>> {
+        let Some(shape) = self.weights.shape(name) else {
+            return Err(self.weights.missing(name, &self.path));
+        };
+        out.clear();
+        self.weights.read(name, out)?;
+        Ok(shape.to_vec())
+    }
+}
+
+fn open_folder(path: &Path) -> Result<(DecoderConfig, Weights)> {
+    let config = path.join("config.json");
+    if !config.exists() {
+        return Err(no_config(path));
+    }
+    let config = DecoderConfig::read(&config)?;
+    let single = path.join("model.safetensors");
+    let index = path.join("model.safetensors.index.json");
+    let weights = if single.exists() {
+        Safetensors::open(&single)?
+    } else if index.exists() {
+        Safetensors::open_sharded(&index)?
+    } else {
+        return Err(not_a_model(
+            path,
+            "there is neither model.safetensors nor model.safetensors.index.json",
+            "fetch the weights as safetensors; other kinds (pytorch_model.bin) are not read",
+        ));
+    };
+    Ok((config, Weights::Safetensors(weights)))
+}
+
+fn open_file(path: &Path) -> Result<(DecoderConfig, Weights)> {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let hint = "give the folder that holds it, with its config.json";
+        return Err(not_a_model(path, "a safetensors file does not describe itself", hint));
+    }
+    let gguf = Gguf::open(path)?;
+    Ok((gguf.decoder_config()?, Weights::Gguf(Box::new(gguf))))
+}
+
+/// Guesses what was meant by a folder without `config.json`.
+fn no_config(path: &Path) -> Error {
+    if path.join("adapter_config.json").exists() {
+        let hint = "give the base model here, and this folder as the adapter";
+        return not_a_model(path, "it is an adapter", hint);
+    }
+    not_a_model(
+        path,
+        "there is no config.json",
+        "give a Hugging Face model folder (config.json, model.safetensors, tokenizer.json) or a .gguf file",
+    )
+}
+
+fn not_a_model(path: &Path, found: &str, hint: &str) -> Error {
+    Error::NotAModel { path: path.to_owned(), found: found.to_owned(), hint: hint.to_owned() }
+}

@@ -1,0 +1,199 @@
+//! Safetensors files: the header is checked against the file before anything is believed.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Component, Path};
+
+use ::safetensors::Dtype;
+use ::safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
+
+use crate::elements::Elements;
+use crate::error::{Error, Result, nearest};
+use crate::file::{DataFile, read_json};
+
+/// Bytes of the header's length, at the file's start.
+const LENGTH_BYTES: u64 = 8;
+
+/// The format's own limit on the header.
+const HEADER_LIMIT: u64 = 100_000_000;
+
+/// More dimensions than any weight has; a shape must stay printable.
+const DIMENSION_LIMIT: usize = 8;
+
+/// One safetensors file: its header, and its tensors read on demand.
+#[derive(Debug)]
+pub(crate) struct SafetensorsFile {
+    file: DataFile,
+    metadata: Metadata,
+    data_start: u64,
+}
+
+impl SafetensorsFile {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = DataFile::open(path)?;
+        let header_len = header_length(&file)?;
+        // At most the file's own length: checked just above.
+        let mut header = vec![0; header_len as usize];
+        file.read_at(LENGTH_BYTES, &mut header)?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| unsound(path, error))?;
+        let data_start = LENGTH_BYTES + header_len;
+        if data_start.checked_add(metadata.data_len() as u64) != Some(file.len()) {
+            let (described, there) = (metadata.data_len(), file.len() - data_start);
+            return Err(unsound(
+                path,
+                format!("the header describes {described} bytes of data, there are {there}"),
+            ));
+        }
+        let many = metadata.tensors().into_iter().find(|(_, info)| info.shape.len() > DIMENSION_LIMIT);
+        if let Some((name, info)) = many {
+            return Err(unsound(path, format!("the tensor `{name}` has {} dimensions", info.shape.len())));
+        }
+        Ok(Self { file, metadata, data_start })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.metadata.info(name).map(|info| info.shape.as_slice())
+    }
+
+    /// Appends the tensor's numbers to `out`.
+    pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
+        let info = self.metadata.info(name).ok_or_else(|| self.missing(name))?;
+        let elements = self.elements(name, info)?;
+        out.reserve(info.shape.iter().product());
+        self.file.visit(self.range(info), elements.unit_bytes(), |bytes| elements.decode(bytes, out))
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        let names = self.names();
+        Error::MissingTensor {
+            path: self.path().to_owned(),
+            name: name.to_owned(),
+            nearest: nearest(name, names.iter().map(String::as_str)),
+        }
+    }
+
+    fn range(&self, info: &TensorInfo) -> Range<u64> {
+        let (start, end) = info.data_offsets;
+        self.data_start + start as u64..self.data_start + end as u64
+    }
+
+    fn elements(&self, name: &str, info: &TensorInfo) -> Result<Elements> {
+        match info.dtype {
+            Dtype::F32 => Ok(Elements::F32),
+            Dtype::F16 => Ok(Elements::F16),
+            Dtype::BF16 => Ok(Elements::Bf16),
+            other => Err(Error::TensorType {
+                path: self.path().to_owned(),
+                name: name.to_owned(),
+                got: other.to_string(),
+                known: "F32, F16, BF16".to_owned(),
+            }),
+        }
+    }
+}
+
+fn header_length(file: &DataFile) -> Result<u64> {
+    if file.len() < LENGTH_BYTES {
+        return Err(unsound(file.path(), format!("it has only {} bytes", file.len())));
+    }
+    let mut bytes = [0; LENGTH_BYTES as usize];
+    file.read_at(0, &mut bytes)?;
+    let length = u64::from_le_bytes(bytes);
+    if length > file.len() - LENGTH_BYTES {
+        let reason = format!("its header claims {length} bytes, the file has {}", file.len());
+        return Err(unsound(file.path(), reason));
+    }
+    if length > HEADER_LIMIT {
+        return Err(unsound(
+            file.path(),
+            format!("its header has {length} bytes, allowed are {HEADER_LIMIT}"),
+        ));
+    }
+    Ok(length)
+}
+
+fn unsound(path: &Path, reason: impl ToString) -> Error {
+    Error::Safetensors { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// A model's safetensors: one file, or shards with an index.
+#[derive(Debug)]
+pub(crate) struct Safetensors {
+    shards: Vec<SafetensorsFile>,
+    /// Which shard holds a tensor.
+    places: HashMap<String, usize>,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
+
+impl Safetensors {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = SafetensorsFile::open(path)?;
+        let places = file.names().into_iter().map(|name| (name, 0)).collect();
+        Ok(Self { shards: vec![file], places })
+    }
+
+    /// Opens the shards that the index at `path` names; they lie beside it.
+    pub(crate) fn open_sharded(path: &Path) -> Result<Self> {
+        let index: Index = read_json(path)?;
+        let mut files: Vec<&String> = index.weight_map.values().collect();
+        files.sort();
+        files.dedup();
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut shards = Vec::new();
+        for file in &files {
+            check_file_name(file, path)?;
+            shards.push(SafetensorsFile::open(&folder.join(file))?);
+        }
+        let mut places = HashMap::new();
+        for (name, file) in &index.weight_map {
+            // Found always: `files` was made from the same names.
+            let Ok(place) = files.binary_search(&file) else { continue };
+            if shards[place].shape(name).is_none() {
+                return Err(shards[place].missing(name));
+            }
+            places.insert(name.clone(), place);
+        }
+        Ok(Self { shards, places })
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shards[*self.places.get(name)?].shape(name)
+    }
+
+    /// Appends the numbers of the tensor, which must be there, to `out`.
+    pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
+        self.shards[self.places.get(name).copied().unwrap_or(0)].read(name, out)
+    }
+}
+
+/// A shard must lie beside its index: a name with folders in it could reach any file.
+fn check_file_name(name: &str, index: &Path) -> Result<()> {
+    let mut components = Path::new(name).components();
+    match (components.next(), components.next()) {
+        (Some(Component::Normal(_)), None) => Ok(()),
+        _ => Err(Error::Field {
+            path: index.to_owned(),
+            field: "weight_map".to_owned(),
+            expected: "the names of files in the same folder".to_owned(),
+            got: format!("\"{name}\""),
+        }),
+    }
+}

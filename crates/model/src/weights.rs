@@ -1,0 +1,56 @@
+//! A model's stored weights under canonical names, whatever the file.
+
+use std::path::Path;
+
+use crate::config::DecoderConfig;
+use crate::error::{Error, Result, nearest};
+use crate::gguf::Gguf;
+use crate::safetensors::Safetensors;
+
+/// Where the weights lie.
+#[derive(Debug)]
+pub(crate) enum Weights {
+    Safetensors(Safetensors),
+    Gguf(Box<Gguf>),
+}
+
+impl Weights {
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        match self {
+            Self::Safetensors(weights) => weights.shape(name),
+            Self::Gguf(weights) => weights.shape(name),
+        }
+    }
+
+    /// Appends the numbers of the tensor, which must be there, to `out`.
+    pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
+        match self {
+            Self::Safetensors(weights) => weights.read(name, out),
+            Self::Gguf(weights) => weights.read(name, out),
+        }
+    }
+
+    /// Checks that every weight that the configuration asks for is there in its shape; reads none of them.
+    pub(crate) fn check(&self, config: &DecoderConfig, path: &Path) -> Result<()> {
+        for (name, expected) in config.weights() {
+            match self.shape(&name) {
+                None => return Err(self.missing(name, path)),
+                Some(got) if got != expected => {
+                    let got = got.to_vec();
+                    return Err(Error::TensorShape { path: path.to_owned(), name, expected, got });
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn missing(&self, name: impl Into<String>, path: &Path) -> Error {
+        let name = name.into();
+        let nearest = match self {
+            Self::Safetensors(weights) => nearest(&name, weights.names()),
+            Self::Gguf(weights) => nearest(&name, weights.names()),
+        };
+        Error::MissingTensor { path: path.to_owned(), name, nearest }
+    }
+}

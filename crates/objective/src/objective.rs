@@ -1,0 +1,27 @@
+//! What every objective is to the training loop.
+
+use crate::{Grouping, Metrics};
+
+/// The log-probs of one micro-batch, and what belongs together in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Scored<'a> {
+    /// Natural log of each target's probability: `[targets]`.
+    pub log_probs: &'a [f32],
+    /// Which targets form a sequence, which sequences form an example.
+    pub grouping: &'a Grouping,
+}
+
+/// A loss over log-probs, together with its gradient.
+///
+/// The optimiser's batch may come in several micro-batches; its loss is their sum. So that every part counts
+/// the same wherever the batch is cut, each micro-batch is divided by the weight of the whole batch.
+pub trait Objective: Send + Sync {
+    /// What a micro-batch weighs in the mean: its trained tokens, its pairs, whatever the loss averages over.
+    fn weight(&self, grouping: &Grouping) -> f64;
+
+    /// The micro-batch's share of the loss, whose mean is over `total` (the sum of [`Objective::weight`] over
+    /// the whole optimiser batch).
+    ///
+    /// `gradients` is replaced: the derivative of that share by each log-prob, `[targets]`. `metrics` is added to.
+    fn loss(&self, scored: Scored<'_>, total: f64, gradients: &mut Vec<f32>, metrics: &mut Metrics) -> f64;
+}

@@ -1,0 +1,213 @@
+//! Runs a stage once: nothing twice, nothing lost, nothing half done taken for whole.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::fingerprint::fingerprint;
+use crate::manifest::{DONE_FILE, Input, LOCK_FILE, MANIFEST_FILE, Manifest, now};
+use crate::stage::{Context, Outcome, RunOptions, Stage};
+use crate::{Error, Event, Result, atomic, peak_memory};
+
+/// Runs `stage`, goes on with it, or finds it done.
+///
+/// The key is the hash of the stage's name, its settings, the contents of its inputs and the build. A finished
+/// folder under the same key is left as it is and its summary returned; an unfinished one is resumed; a folder
+/// of another run (and with `force` any run) is renamed to `OUT~1` (the first free number), and a note says
+/// what has changed.
+///
+/// # Errors
+/// Those of the stage; of the runner [`Error::ForeignFolder`], [`Error::Overlap`], [`Error::UnfinishedInput`],
+/// [`Error::AlreadyRunning`], and failed reads and writes.
+pub fn run_stage<S: Stage>(stage: &S, options: &RunOptions) -> Result<Outcome<S::Summary>, S::Error>
+where
+    S::Error: From<Error>,
+{
+    let folder = stage.output();
+    let mut manifest = describe(stage)?;
+    let (lock, resuming) = match plan(folder, &manifest, options.force)? {
+        Plan::Reuse(older) => return Ok(reuse::<S>(folder, older)?),
+        Plan::Resume(older) => (resume(folder, older, &mut manifest)?, true),
+        Plan::Replace(reason) => {
+            move_aside(folder, &reason, options)?;
+            (begin(folder, &manifest)?, false)
+        }
+        Plan::Begin => (begin(folder, &manifest)?, false),
+    };
+    let begun = Instant::now();
+    let summary = stage.run(&Context::new(folder, options, resuming))?;
+    finish::<S>(folder, &mut manifest, &summary, begun)?;
+    drop(lock);
+    Ok(Outcome { summary, reused: false, manifest })
+}
+
+fn describe<S: Stage>(stage: &S) -> Result<Manifest> {
+    let output = resolve(stage.output());
+    let describe_input = |path: PathBuf| {
+        let resolved = resolve(&path);
+        if resolved.starts_with(&output) || output.starts_with(&resolved) {
+            return Err(Error::Overlap { input: path, output: stage.output().to_owned() });
+        }
+        refuse_unfinished(&path)?;
+        Ok(Input { contents: fingerprint(&path)?, path: path.display().to_string() })
+    };
+    let inputs: Result<Vec<Input>> = stage.inputs().into_iter().map(describe_input).collect();
+    Ok(Manifest::new(S::NAME, stage.settings(), inputs?))
+}
+
+/// The path without links and `..`, also where its last part does not exist yet.
+fn resolve(path: &Path) -> PathBuf {
+    let with_parent = || -> Option<PathBuf> {
+        let absolute = std::path::absolute(path).ok()?;
+        let parent = absolute.parent()?.canonicalize().ok()?;
+        Some(parent.join(absolute.file_name()?))
+    };
+    path.canonicalize().ok().or_else(with_parent).unwrap_or_else(|| path.to_owned())
+}
+
+/// A file counts as unfinished with the run folder in which it stands.
+fn refuse_unfinished(path: &Path) -> Result<()> {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    match folder.map(Manifest::load) {
+        Some(Ok(Some(manifest))) if !folder.is_some_and(|folder| folder.join(DONE_FILE).exists()) => {
+            Err(Error::UnfinishedInput { path: path.to_owned(), stage: manifest.stage })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is to be done about an output folder.
+enum Plan {
+    Begin,
+    Resume(Manifest),
+    Reuse(Manifest),
+    Replace(String),
+}
+
+fn plan(folder: &Path, manifest: &Manifest, force: bool) -> Result<Plan> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Plan::Begin),
+        Err(_) if folder.is_file() => return Err(Error::NotAFolder { path: folder.to_owned() }),
+        Err(source) => return Err(Error::write(folder, source)),
+    };
+    let older = match Manifest::load(folder) {
+        Ok(Some(older)) => older,
+        Ok(None) => return refuse_foreign(folder, entries).map(|()| Plan::Begin),
+        Err(Error::Manifest { .. }) if force => {
+            return Ok(Plan::Replace("its manifest could not be read".to_owned()));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(if older.key != manifest.key {
+        Plan::Replace(format!("what changed: {}", manifest.changes_since(&older).join(", ")))
+    } else if force {
+        Plan::Replace("nothing changed, but --force asks for a new run".to_owned())
+    } else if folder.join(DONE_FILE).exists() {
+        Plan::Reuse(older)
+    } else {
+        Plan::Resume(older)
+    })
+}
+
+fn refuse_foreign(folder: &Path, entries: fs::ReadDir) -> Result<()> {
+    for entry in entries {
+        let name = entry.map_err(|source| Error::read(folder, source))?.file_name();
+        if name != LOCK_FILE && !atomic::is_leftover(&name) {
+            let found = name.to_string_lossy().into_owned();
+            return Err(Error::ForeignFolder { path: folder.to_owned(), found });
+        }
+    }
+    Ok(())
+}
+
+fn reuse<S: Stage>(folder: &Path, manifest: Manifest) -> Result<Outcome<S::Summary>> {
+    let saved = manifest.summary.clone().unwrap_or(Value::Null);
+    let summary = serde_json::from_value(saved)
+        .map_err(|source| Error::Manifest { path: folder.join(MANIFEST_FILE), source })?;
+    Ok(Outcome { summary, reused: true, manifest })
+}
+
+fn begin(folder: &Path, manifest: &Manifest) -> Result<Lock> {
+    fs::create_dir_all(folder).map_err(|source| Error::write(folder, source))?;
+    let lock = Lock::take(folder)?;
+    manifest.save(folder)?;
+    Ok(lock)
+}
+
+fn resume(folder: &Path, older: Manifest, manifest: &mut Manifest) -> Result<Lock> {
+    let lock = Lock::take(folder)?;
+    atomic::remove_leftovers(folder).map_err(|source| Error::write(folder, source))?;
+    manifest.started = older.started;
+    Ok(lock)
+}
+
+/// Renames a folder to the first free `NAME~1`, `NAME~2` ...
+fn move_aside(folder: &Path, reason: &str, options: &RunOptions) -> Result<()> {
+    // Taken and given back at once: a folder that is being written must stay where it is.
+    drop(Lock::take(folder)?);
+    let name = folder.file_name().ok_or_else(|| Error::NotAFolder { path: folder.to_owned() })?;
+    let numbered = |number: u64| {
+        let mut name = name.to_owned();
+        name.push(format!("~{number}"));
+        folder.with_file_name(name)
+    };
+    let mut number = 1;
+    while fs::symlink_metadata(numbered(number)).is_ok() {
+        number += 1;
+    }
+    let kept = numbered(number);
+    fs::rename(folder, &kept).map_err(|source| Error::write(&kept, source))?;
+    let note = format!("the older {} is kept as {}; {reason}", folder.display(), kept.display());
+    options.reporter.report(Event::Note(&note));
+    Ok(())
+}
+
+fn finish<S: Stage>(
+    folder: &Path,
+    manifest: &mut Manifest,
+    summary: &S::Summary,
+    begun: Instant,
+) -> Result<()> {
+    let summary = serde_json::to_value(summary).map_err(|source| Error::Unserializable {
+        what: "summary",
+        stage: S::NAME.to_owned(),
+        source,
+    })?;
+    manifest.summary = Some(summary);
+    manifest.finished = Some(now());
+    manifest.seconds = Some(begun.elapsed().as_secs_f64());
+    manifest.peak_memory_bytes = peak_memory();
+    manifest.save(folder)?;
+    atomic::write(folder.join(DONE_FILE), format!("{}\n", manifest.key).as_bytes())
+}
+
+/// Keeps a second process out of a folder; freed by the system when the process ends, however it ends.
+struct Lock {
+    /// Held open for the lock on it.
+    _file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join(LOCK_FILE);
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = opened.map_err(|source| Error::write(&path, source))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Error::AlreadyRunning { path: folder.to_owned() }),
+            // Some network disks know no locks; the folder is then as safe as its owner is careful.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Self { _file: file, path }),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A file that stays behind is harmless: the lock is on the open file, not in its being there.
+        let _ = fs::remove_file(&self.path);
+    }
+}

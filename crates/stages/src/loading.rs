@@ -1,0 +1,57 @@
+//! What every stage with a model does first: tokenise the data, pack the weights.
+
+use std::path::{Path, PathBuf};
+
+use collimate_data::{Examples, SftFormat, SftOptions, sft_examples};
+use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_model::{Model, Tokenizer};
+use collimate_run::{Context, Event};
+
+use crate::Error;
+
+/// How the rows of a data file become sequences.
+#[derive(Debug, Clone)]
+pub(crate) struct Tokenising<'a> {
+    pub tokenizer: &'a Tokenizer,
+    pub max_length: usize,
+    pub completion_only: bool,
+    /// The name of the rows' format, if it was given.
+    pub format: Option<&'a str>,
+    /// Whether a bad row ends it all; else it goes to `rejects`.
+    pub strict: bool,
+    pub rejects: PathBuf,
+}
+
+/// Reads and tokenises a data file; says what was lost on the way.
+pub(crate) fn tokenise(path: &Path, how: Tokenising<'_>, context: &Context) -> Result<Examples, Error> {
+    let options = SftOptions {
+        max_length: how.max_length,
+        completion_only: how.completion_only,
+        format: how.format.map(str::parse::<SftFormat>).transpose()?,
+        strict: how.strict,
+        rejects: Some(how.rejects),
+    };
+    context.report(Event::Started { task: "tokenising", total: None, unit: "examples" });
+    let found = sft_examples(path, how.tokenizer, &options)?;
+    context.report(Event::Advanced { done: found.examples.len() as u64, fields: &[] });
+    context.report(Event::Finished);
+    let losses = [
+        (found.truncated, "were cut to max_length"),
+        (found.skipped, "have no token to train on and are left out"),
+        (found.rejected, "are bad and stand in the file of rejects"),
+    ];
+    for (count, what) in losses.into_iter().filter(|&(count, _)| count > 0) {
+        context.report(Event::Note(&format!("{}: {count} rows {what}", path.display())));
+    }
+    Ok(found)
+}
+
+/// Reads the weights and makes them ready for the CPU.
+pub(crate) fn load_engine(model: &Model, options: CpuOptions, context: &Context) -> Result<CpuEngine, Error> {
+    let total = Some(model.config().num_hidden_layers as u64);
+    context.report(Event::Started { task: "loading the model", total, unit: "layers" });
+    let progress = |layers: usize| context.report(Event::Advanced { done: layers as u64, fields: &[] });
+    let engine = CpuEngine::load(model, options, progress)?;
+    context.report(Event::Finished);
+    Ok(engine)
+}

@@ -1,0 +1,278 @@
+//! The settings of `train sft`, and what they mean to the adapter and to the training loop.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+use collimate_model::{LoraConfig, Targets};
+use collimate_train::{
+    AdamWSettings, BatchSize, EarlyStopping, Length, Order, ScheduleKind, ScheduleSettings, Settings,
+};
+use serde::{Deserialize, Serialize};
+
+/// Steps where neither `max_steps` nor `num_train_epochs` is given.
+const DEFAULT_STEPS: u64 = 5_000;
+
+/// Passes over the data where `max_steps` leaves it to `num_train_epochs` and that is not given, as in transformers.
+const DEFAULT_EPOCHS: f64 = 3.0;
+
+/// Characters of a module's name; one of another kind makes a regular expression of the whole.
+const NAME_CHARACTERS: [char; 3] = ['_', '-', '.'];
+
+/// Fine-tune a LoRA adapter on prompts and responses.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
+#[command(rename_all = "snake_case")]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The model: a Hugging Face folder or a GGUF file.
+    #[arg(long, value_name = "PATH")]
+    pub model_name_or_path: PathBuf,
+    /// Rows to train on: prompt and response (or completion), messages, conversations, or instruction and output;
+    /// JSON, JSON lines (also .gz, .zst), Parquet, or a save_to_disk folder.
+    #[arg(long, value_name = "FILE")]
+    pub dataset: PathBuf,
+    /// Rows to evaluate on, in the same formats.
+    #[arg(long, value_name = "FILE")]
+    pub eval_dataset: Option<PathBuf>,
+    /// Format of the rows, if the columns do not tell: prompt_response, prompt_completion, messages, conversations
+    /// or instruction.
+    #[arg(long, value_name = "NAME")]
+    pub dataset_format: Option<String>,
+    /// Folder for the adapter, its checkpoints and logs.
+    #[arg(long, value_name = "FOLDER", default_value = "models/sft_output")]
+    pub output_dir: PathBuf,
+    /// An adapter to go on training, instead of a fresh one.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with_all = ["lora_r", "lora_alpha", "lora_target_modules", "use_rslora"]
+    )]
+    pub adapter_name_or_path: Option<PathBuf>,
+    /// Rank of the adapter.
+    #[arg(long, value_name = "RANK", default_value_t = 8)]
+    pub lora_r: usize,
+    /// The adapter's output is multiplied by lora_alpha / lora_r.
+    #[arg(long, value_name = "NUMBER", default_value_t = 16.0)]
+    pub lora_alpha: f64,
+    /// Share of the adapter's inputs that is dropped at random in training.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub lora_dropout: f64,
+    /// Linear layers that get an adapter: names (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj), a
+    /// regular expression over full names, or all-linear.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values_t = ["q_proj".to_owned(), "v_proj".to_owned()])]
+    pub lora_target_modules: Vec<String>,
+    /// Multiply by lora_alpha / sqrt(lora_r) instead (rsLoRA).
+    #[arg(long)]
+    pub use_rslora: bool,
+    /// Examples of one optimiser step, together with gradient_accumulation_steps: their product counts.
+    #[arg(long, value_name = "EXAMPLES", default_value_t = 2)]
+    pub per_device_train_batch_size: usize,
+    /// Multiplies per_device_train_batch_size; every trained token of the product weighs the same.
+    #[arg(long, value_name = "COUNT", default_value_t = 4)]
+    pub gradient_accumulation_steps: usize,
+    /// Examples of one optimiser step by their tokens: as many as have at most this many together.
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        conflicts_with_all = ["per_device_train_batch_size", "gradient_accumulation_steps"]
+    )]
+    pub max_tokens_per_batch: Option<usize>,
+    /// Most tokens that go through the model at once; bounds the memory, and changes the result no more than rounding
+    /// and the dropout mask do.
+    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    pub max_tokens_per_micro_batch: usize,
+    /// Tokens to which an example is cut.
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    pub max_length: usize,
+    /// Learn the responses only; with false, the prompts too.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub completion_only_loss: bool,
+    /// Shuffle the examples anew in every pass; with false, take them in the order of the file.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub shuffle: bool,
+    /// Optimiser steps; -1 leaves it to num_train_epochs. Without both: 5000.
+    #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
+    pub max_steps: Option<i64>,
+    /// Passes over the data; max_steps, where given, wins.
+    #[arg(long, value_name = "PASSES")]
+    pub num_train_epochs: Option<f64>,
+    /// The highest learning rate.
+    #[arg(long, value_name = "RATE", default_value_t = 2e-4)]
+    pub learning_rate: f64,
+    /// How the learning rate runs: linear, cosine, constant or constant_with_warmup.
+    #[arg(long, value_name = "NAME", default_value_t = ScheduleKind::Linear)]
+    pub lr_scheduler_type: ScheduleKind,
+    /// Share of the steps over which the learning rate rises from 0.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub warmup_ratio: f64,
+    /// Steps over which the learning rate rises from 0, instead of a share.
+    #[arg(long, value_name = "STEPS", default_value_t = 0, conflicts_with = "warmup_ratio")]
+    pub warmup_steps: u64,
+    /// Weight decay of AdamW.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.01)]
+    pub weight_decay: f64,
+    /// Decay of AdamW's mean of gradients.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.9)]
+    pub adam_beta1: f64,
+    /// Decay of AdamW's mean of squared gradients.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.999)]
+    pub adam_beta2: f64,
+    /// Added to AdamW's denominator.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1e-8)]
+    pub adam_epsilon: f64,
+    /// Gradients are shortened to this norm; 0 leaves them as they are.
+    #[arg(long, value_name = "NORM", default_value_t = 1.0)]
+    pub max_grad_norm: f64,
+    /// Steps between two log records.
+    #[arg(long, value_name = "STEPS", default_value_t = 50)]
+    pub logging_steps: u64,
+    /// Steps between two evaluations.
+    #[arg(long, value_name = "STEPS", default_value_t = 300)]
+    pub eval_steps: u64,
+    /// Steps between two checkpoints.
+    #[arg(long, value_name = "STEPS", default_value_t = 300)]
+    pub save_steps: u64,
+    /// Checkpoints that are kept, the last and the best always among them; all, if not given.
+    #[arg(long, value_name = "COUNT")]
+    pub save_total_limit: Option<usize>,
+    /// Give the adapter with the lowest evaluation loss rather than the last one.
+    #[arg(long)]
+    pub load_best_model_at_end: bool,
+    /// Stop after that many evaluations without a lower loss.
+    #[arg(long, value_name = "COUNT")]
+    pub early_stopping_patience: Option<u64>,
+    /// By how much the evaluation loss must fall to count as lower.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, requires = "early_stopping_patience")]
+    pub early_stopping_threshold: f64,
+    /// Seed of the adapter's first values, the order of the examples, and dropout.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Stop at the first bad row instead of setting it aside in rejects.jsonl.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl Config {
+    /// The configuration of a fresh adapter.
+    pub(super) fn lora(&self) -> LoraConfig {
+        LoraConfig {
+            base_model_name_or_path: Some(self.model_name_or_path.display().to_string()),
+            r: self.lora_r,
+            lora_alpha: self.lora_alpha,
+            lora_dropout: self.lora_dropout,
+            target_modules: Some(targets(&self.lora_target_modules)),
+            use_rslora: self.use_rslora,
+            ..LoraConfig::default()
+        }
+    }
+
+    /// The settings of the training loop.
+    pub(super) fn training(&self) -> Settings {
+        Settings {
+            length: self.length(),
+            batch_size: self.max_tokens_per_batch.map_or(
+                BatchSize::Examples(
+                    self.per_device_train_batch_size.saturating_mul(self.gradient_accumulation_steps),
+                ),
+                BatchSize::Tokens,
+            ),
+            order: if self.shuffle { Order::Shuffled(self.seed) } else { Order::File },
+            micro_batch_tokens: self.max_tokens_per_micro_batch,
+            schedule: ScheduleSettings {
+                kind: self.lr_scheduler_type,
+                learning_rate: self.learning_rate,
+                warmup_steps: self.warmup_steps,
+                warmup_ratio: self.warmup_ratio,
+            },
+            optimiser: AdamWSettings {
+                beta1: self.adam_beta1,
+                beta2: self.adam_beta2,
+                epsilon: self.adam_epsilon,
+                weight_decay: self.weight_decay,
+            },
+            max_grad_norm: self.max_grad_norm,
+            logging_steps: self.logging_steps,
+            eval_steps: self.eval_steps,
+            save_steps: self.save_steps,
+            save_total_limit: self.save_total_limit,
+            early_stopping: self
+                .early_stopping_patience
+                .map(|patience| EarlyStopping { patience, threshold: self.early_stopping_threshold }),
+            load_best_model_at_end: self.load_best_model_at_end,
+            seed: self.seed,
+        }
+    }
+
+    fn length(&self) -> Length {
+        match (self.max_steps, self.num_train_epochs) {
+            (Some(steps), _) if steps >= 0 => Length::Steps(steps.unsigned_abs()),
+            (Some(_), epochs) => Length::Epochs(epochs.unwrap_or(DEFAULT_EPOCHS)),
+            (None, Some(epochs)) => Length::Epochs(epochs),
+            (None, None) => Length::Steps(DEFAULT_STEPS),
+        }
+    }
+}
+
+/// A list of names; or, where something cannot be a name, one regular expression, put together again at its commas.
+fn targets(items: &[String]) -> Targets {
+    let is_name = |item: &String| {
+        item.chars()
+            .all(|character| character.is_ascii_alphanumeric() || NAME_CHARACTERS.contains(&character))
+    };
+    let joined = Targets::Pattern(items.join(","));
+    if joined.is_all_linear() || !items.iter().all(is_name) { joined } else { Targets::Names(items.to_vec()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, FromArgMatches};
+    use std::path::Path;
+
+    fn parse(words: &[&str]) -> Result<Config, clap::Error> {
+        let command = Config::augment_args(clap::Command::new("sft").no_binary_name(true));
+        let required = ["--model_name_or_path", "model", "--dataset", "rows.jsonl"];
+        let matches = command.try_get_matches_from(required.iter().chain(words))?;
+        Config::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_reference_run() {
+        let config = parse(&[]).unwrap();
+        let training = config.training();
+        assert_eq!(training.length, Length::Steps(5_000));
+        assert_eq!(training.batch_size, BatchSize::Examples(8));
+        assert_eq!(training.order, Order::Shuffled(42));
+        assert_eq!((config.lora().r, config.lora().lora_alpha, config.lora().lora_dropout), (8, 16.0, 0.05));
+        assert_eq!(config.output_dir, Path::new("models/sft_output"));
+    }
+
+    #[test]
+    fn targets_are_names_a_pattern_or_everything() {
+        let chosen =
+            |words: &str| targets(&parse(&["--lora_target_modules", words]).unwrap().lora_target_modules);
+        assert_eq!(chosen("q_proj,up_proj"), Targets::Names(vec!["q_proj".into(), "up_proj".into()]));
+        assert_eq!(chosen("all-linear"), Targets::Pattern("all-linear".into()));
+        let pattern = r".*layers\.\d{1,2}\.mlp\..*";
+        assert_eq!(chosen(pattern), Targets::Pattern(pattern.into()));
+    }
+
+    #[test]
+    fn length_is_steps_or_passes() {
+        let length = |words: &[&str]| parse(words).unwrap().length();
+        assert_eq!(length(&["--max_steps", "7", "--num_train_epochs", "2"]), Length::Steps(7));
+        assert_eq!(length(&["--max_steps", "-1", "--num_train_epochs", "1.5"]), Length::Epochs(1.5));
+        assert_eq!(length(&["--max_steps", "-1"]), Length::Epochs(3.0));
+        assert_eq!(length(&["--num_train_epochs", "2"]), Length::Epochs(2.0));
+    }
+
+    #[test]
+    fn settings_that_would_have_no_effect_are_refused() {
+        for words in [
+            &["--max_tokens_per_batch", "100", "--gradient_accumulation_steps", "2"][..],
+            &["--adapter_name_or_path", "a", "--lora_r", "4"],
+            &["--early_stopping_threshold", "0.1"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+}

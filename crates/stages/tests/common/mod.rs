@@ -1,0 +1,57 @@
+//! What the tests of training stages share: settings by flags, runs, the folders of the fixtures.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, Command};
+use collimate_run::{Event, Outcome, Reporter, RunOptions, Silent, Stage, run_stage};
+use collimate_stages::train_sft::{self, TrainSft};
+use collimate_stages::{Error, eval_loss};
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+/// The settings that these words make on the command line.
+pub fn config<C: Args>(words: &[&str]) -> C {
+    let command = C::augment_args(Command::new("test").no_binary_name(true).args_override_self(true));
+    C::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+}
+
+pub fn train(words: &[&str], threads: Option<usize>) -> TrainSft {
+    TrainSft::new(config(words), threads)
+}
+
+pub fn run<S: Stage<Error = Error>>(stage: &S) -> Result<Outcome<S::Summary>, Error> {
+    let calm = AtomicBool::new(false);
+    run_stage(stage, &RunOptions { force: false, reporter: &Silent, interrupted: &calm })
+}
+
+/// Runs a training until so many steps are done, where it is interrupted.
+pub fn run_until(stage: &TrainSft, steps: u64) -> Result<Outcome<train_sft::Summary>, Error> {
+    let interrupted = AtomicBool::new(false);
+    let reporter = StopAt { steps, interrupted: &interrupted };
+    run_stage(stage, &RunOptions { force: false, reporter: &reporter, interrupted: &interrupted })
+}
+
+pub fn measure(words: &[&str]) -> eval_loss::Summary {
+    run(&eval_loss::EvalLoss::new(config(words), None)).unwrap().summary
+}
+
+/// Raises the flag when a step of this number is reported, as a person would on seeing it.
+struct StopAt<'a> {
+    steps: u64,
+    interrupted: &'a AtomicBool,
+}
+
+impl Reporter for StopAt<'_> {
+    fn report(&self, event: Event<'_>) {
+        if let Event::Advanced { done, fields } = event
+            && fields.iter().any(|(name, _)| *name == "learning_rate")
+            && done == self.steps
+        {
+            self.interrupted.store(true, Ordering::Relaxed);
+        }
+    }
+}

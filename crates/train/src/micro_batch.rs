@@ -1,0 +1,138 @@
+//! The optimiser's batch, cut into packed micro-batches.
+//!
+//! Where the cuts fall depends on the lengths of the examples and the limit alone, never on threads or workers;
+//! what is learnt does not depend on the cuts but for the order in which floats are added (and for the dropout
+//! mask, which is drawn for each micro-batch).
+
+use collimate_data::Example;
+use collimate_engine::Batch;
+use collimate_objective::Grouping;
+use std::ops::Range;
+
+/// An example of a data set as the training loop sees it.
+pub trait TrainingExample {
+    /// Tokens that it adds to a batch.
+    fn tokens(&self) -> usize;
+
+    /// Its row in the file, for messages.
+    fn row(&self) -> u64;
+
+    /// Appends it to a batch; `number` is its own in the data set.
+    fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping);
+}
+
+impl TrainingExample for Example {
+    fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn row(&self) -> u64 {
+        self.row
+    }
+
+    fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping) {
+        let targets = batch.push_sequence(&self.tokens, &self.trained);
+        grouping.push(number, [targets]);
+    }
+}
+
+/// What goes through the engine at once.
+#[derive(Debug, Clone, Default)]
+pub struct MicroBatch {
+    /// The tokens, packed without padding.
+    pub batch: Batch,
+    /// Which targets belong together.
+    pub grouping: Grouping,
+}
+
+impl MicroBatch {
+    /// Replaces the content by the examples of these numbers; keeps its memory.
+    pub fn fill<X: TrainingExample>(&mut self, examples: &[X], numbers: &[usize]) {
+        self.batch.clear();
+        self.grouping.clear();
+        for &number in numbers {
+            examples[number].push(number, &mut self.batch, &mut self.grouping);
+        }
+    }
+}
+
+/// The micro-batches of one optimiser batch; their memory is used again and again.
+#[derive(Debug, Clone, Default)]
+pub struct MicroBatches {
+    pool: Vec<MicroBatch>,
+    used: usize,
+}
+
+impl MicroBatches {
+    /// Replaces the content by the examples of these numbers, at most `max_tokens` in each micro-batch.
+    pub fn fill<X: TrainingExample>(&mut self, examples: &[X], numbers: &[usize], max_tokens: usize) {
+        self.used = 0;
+        for part in cut(examples, numbers, max_tokens) {
+            if self.used == self.pool.len() {
+                self.pool.push(MicroBatch::default());
+            }
+            self.pool[self.used].fill(examples, &numbers[part]);
+            self.used += 1;
+        }
+    }
+
+    /// The micro-batches, in order.
+    pub fn as_slice(&self) -> &[MicroBatch] {
+        &self.pool[..self.used]
+    }
+}
+
+/// Cuts a list of examples into neighbours of at most `max_tokens` together; a longer example stands alone.
+pub fn cut<X: TrainingExample>(
+    examples: &[X],
+    numbers: &[usize],
+    max_tokens: usize,
+) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fits = |&&number: &&usize| {
+            tokens += examples[number].tokens();
+            tokens <= max_tokens
+        };
+        let first = start;
+        let count = numbers[first..].iter().take_while(fits).count().max(1);
+        start = (first + count).min(numbers.len());
+        (first < start).then_some(first..start)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(lengths: &[usize]) -> Vec<Example> {
+        let example = |(row, &length): (usize, &usize)| {
+            let trained = (0..length).map(|i| i >= 2).collect();
+            Example { tokens: vec![row as u32; length], trained, row: row as u64 }
+        };
+        lengths.iter().enumerate().map(example).collect()
+    }
+
+    #[test]
+    fn cuts_fall_where_the_next_example_no_longer_fits() {
+        let examples = examples(&[3, 4, 5, 20, 1, 9]);
+        let all = [0, 1, 2, 3, 4, 5];
+        assert_eq!(cut(&examples, &all, 10).collect::<Vec<_>>(), [0..2, 2..3, 3..4, 4..6]);
+        assert!(cut(&examples, &all, 100).eq(std::iter::once(0..6)));
+        assert_eq!(cut(&examples, &[], 10).count(), 0);
+    }
+
+    #[test]
+    fn a_pool_that_shrinks_shows_nothing_of_the_batch_before() {
+        let examples = examples(&[3, 4, 5]);
+        let mut micro_batches = MicroBatches::default();
+        micro_batches.fill(&examples, &[0, 1, 2], 4);
+        assert_eq!(micro_batches.as_slice().len(), 3);
+        micro_batches.fill(&examples, &[2, 0], 100);
+        let [only] = micro_batches.as_slice() else { panic!("one micro-batch") };
+        assert_eq!(only.batch.tokens, [2, 2, 2, 2, 2, 0, 0, 0]);
+        assert_eq!(only.grouping.targets(), 4);
+        assert_eq!(only.grouping.examples[1].number, 0);
+    }
+}

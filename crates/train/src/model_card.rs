@@ -1,0 +1,79 @@
+//! `README.md` of an adapter: the model card, as the Hugging Face Hub reads it.
+
+use serde_json::Value;
+use std::fmt::Write;
+
+/// What a model card tells.
+#[derive(Debug, Clone)]
+pub struct ModelCard {
+    /// The heading.
+    pub title: &'static str,
+    /// How it was trained: a tag such as `sft`.
+    pub method: &'static str,
+    /// The model that the adapter is for.
+    pub base_model: String,
+    /// What it was trained on.
+    pub dataset: String,
+    /// The settings: an object.
+    pub settings: Value,
+    /// What came of it: an object.
+    pub summary: Value,
+}
+
+impl ModelCard {
+    /// The card as Markdown, with the header in YAML.
+    pub fn render(&self) -> String {
+        // JSON strings are YAML strings, whatever the path holds.
+        let base_model = Value::String(self.base_model.clone());
+        let mut card = format!(
+            "---\nbase_model: {base_model}\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n- {}\n- \
+             collimate\n---\n\n# {}\n\nA LoRA adapter for `{}`, trained on `{}` with collimate {}.\n",
+            self.method,
+            self.title,
+            self.base_model,
+            self.dataset,
+            env!("CARGO_PKG_VERSION"),
+        );
+        for (heading, facts) in [("Result", &self.summary), ("Settings", &self.settings)] {
+            let _ = write!(card, "\n## {heading}\n\n| | |\n| --- | --- |\n");
+            for (name, value) in facts.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null())
+            {
+                let _ = writeln!(card, "| {name} | {} |", cell(value));
+            }
+        }
+        card
+    }
+}
+
+/// A value within a table row.
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    };
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_card_names_what_is_known_and_nothing_else() {
+        let card = ModelCard {
+            title: "An adapter",
+            method: "sft",
+            base_model: "models/a \"b\"".to_owned(),
+            dataset: "rows.jsonl".to_owned(),
+            settings: json!({"targets": ["q_proj", "v_proj"], "limit": null, "pattern": "a|b"}),
+            summary: json!({"steps": 3}),
+        };
+        let expected = "---\nbase_model: \"models/a \\\"b\\\"\"\nlibrary_name: peft\n";
+        let rendered = card.render();
+        assert!(rendered.starts_with(expected), "{rendered}");
+        assert!(rendered.contains("\n## Result\n\n| | |\n| --- | --- |\n| steps | 3 |\n"), "{rendered}");
+        assert!(rendered.ends_with("| targets | q_proj, v_proj |\n| pattern | a\\|b |\n"), "{rendered}");
+    }
+}

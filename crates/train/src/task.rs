@@ -1,0 +1,53 @@
+//! What is learnt, or measured: examples, and the objective that judges them.
+
+use crate::{Error, TrainingExample};
+use collimate_engine::Scores;
+use collimate_objective::{Metrics, Objective};
+
+/// Rows named in a message before it says how many more there are.
+const ROWS_NAMED: usize = 16;
+
+/// A data set with its objective.
+pub struct Task<'a, X> {
+    /// The examples.
+    pub examples: &'a [X],
+    /// What is to become small.
+    pub objective: &'a dyn Objective,
+}
+
+impl<X> Clone for Task<'_, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<X> Copy for Task<'_, X> {}
+
+impl<X: TrainingExample> Task<'_, X> {
+    /// The rows of these examples, for a message.
+    pub(crate) fn rows(&self, numbers: impl IntoIterator<Item = usize>) -> String {
+        let mut rows: Vec<u64> = numbers.into_iter().map(|number| self.examples[number].row()).collect();
+        rows.sort_unstable();
+        let named: Vec<String> = rows.iter().take(ROWS_NAMED).map(u64::to_string).collect();
+        let more = rows.len() - named.len();
+        let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("row{} {}{tail}", if rows.len() == 1 { "" } else { "s" }, named.join(", "))
+    }
+
+    pub(crate) fn not_finite(
+        &self,
+        what: &'static str,
+        step: u64,
+        numbers: impl IntoIterator<Item = usize>,
+    ) -> Error {
+        Error::NotFinite { what, step, rows: self.rows(numbers) }
+    }
+}
+
+/// Adds what every objective reports of the trained tokens, under TRL's names.
+pub(crate) fn observe(scores: &Scores, metrics: &mut Metrics) {
+    let targets = scores.log_probs.len() as f64;
+    let correct = scores.correct.iter().filter(|&&correct| correct).count();
+    metrics.add("mean_token_accuracy", correct as f64, targets);
+    metrics.add("entropy", scores.entropies.iter().map(|&entropy| f64::from(entropy)).sum(), targets);
+}

@@ -1,0 +1,328 @@
+//! The training loop, one for all objectives.
+
+use crate::evaluate::{Evaluation, Probe, evaluate};
+use crate::learner::{Learner, StepOutcome, StepPlan};
+use crate::metrics::MetricsLog;
+use crate::state::Progress;
+use crate::{
+    AdamW, Error, Length, Position, Record, Result, Sampler, Schedule, Settings, Task, TrainerState,
+    TrainingExample, checkpoint, record,
+};
+use collimate_engine::Engine;
+use collimate_model::Lora;
+use collimate_run::{Context, Event};
+use std::time::Instant;
+
+/// What a training learns from, and what it is held against.
+pub struct Data<'a, X> {
+    /// What is learnt.
+    pub train: Task<'a, X>,
+    /// What is evaluated on, if anything.
+    pub evaluation: Option<Task<'a, X>>,
+}
+
+/// What came of a training.
+#[derive(Debug)]
+pub struct Trained {
+    /// The adapter: the last one, or the best one if that was asked for.
+    pub lora: Lora,
+    /// The final state.
+    pub state: TrainerState,
+    /// Its evaluation loss, if it was evaluated.
+    pub eval_loss: Option<f64>,
+    /// Whether the evaluation loss no longer fell, so that it ended before its time.
+    pub stopped_early: bool,
+}
+
+/// Trains an adapter: steps, logs, evaluates, saves, stops.
+///
+/// What is learnt depends on the adapter, the data and the settings alone: a training that was interrupted or killed
+/// and goes on from its last checkpoint ends with the same bits as one that was not.
+pub struct Trainer<'a, E, X> {
+    engine: &'a mut E,
+    data: Data<'a, X>,
+    settings: Settings,
+    context: Context<'a>,
+    learner: Learner,
+    sampler: Sampler,
+    schedule: Schedule,
+    state: TrainerState,
+    log: MetricsLog,
+    saved_step: Option<u64>,
+}
+
+impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
+    /// A training of `lora`; if the run goes on, of the adapter in its last whole checkpoint.
+    ///
+    /// Errors: no examples, settings that make no sense, files that cannot be read or written.
+    pub fn new(
+        engine: &'a mut E,
+        data: Data<'a, X>,
+        settings: Settings,
+        lora: Lora,
+        context: Context<'a>,
+    ) -> Result<Self> {
+        settings.check(data.evaluation.is_some())?;
+        for (purpose, task) in [("training", Some(data.train)), ("evaluation", data.evaluation)] {
+            if task.is_some_and(|task| task.examples.is_empty()) {
+                return Err(Error::NoExamples { purpose });
+            }
+        }
+        let resumed = resume(&settings, engine, &context)?;
+        let resumed_at = resumed.as_ref().map(|checkpoint| checkpoint.state.global_step);
+        let (learner, state) = match resumed {
+            Some(found) => (Learner::new(found.lora, found.optimiser), found.state),
+            None => {
+                let optimiser = AdamW::new(settings.optimiser, lora.values.len());
+                (Learner::new(lora, optimiser), TrainerState::default())
+            }
+        };
+        let position = state.stateful_callbacks.collimate.position;
+        let sampler = new_sampler(data.train, &settings, position);
+        let schedule = settings.resolve_schedule(&sampler);
+        let log = MetricsLog::open(context.output(), &state.log_history, resumed_at)?;
+        let state = describe(state, &settings, &sampler, schedule.total_steps);
+        Ok(Self {
+            engine,
+            data,
+            settings,
+            context,
+            learner,
+            sampler,
+            schedule,
+            state,
+            log,
+            saved_step: resumed_at,
+        })
+    }
+
+    /// Runs to the end.
+    ///
+    /// Errors: [`Error::NotFinite`], an interruption; after both, the state before the running step is saved as a
+    /// checkpoint. Also those of files and engine.
+    pub fn run(mut self) -> Result<Trained> {
+        match self.run_to_end() {
+            Ok(()) => self.finish(),
+            Err(error) => {
+                let stopped =
+                    matches!(error, Error::NotFinite { .. } | Error::Run(collimate_run::Error::Interrupted));
+                let sound = self.learner.lora.values.iter().all(|value| value.is_finite());
+                if stopped && sound && self.state.global_step > 0 {
+                    self.save_checkpoint()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn run_to_end(&mut self) -> Result<()> {
+        self.announce();
+        loop {
+            self.evaluate_if_due()?;
+            let ended = self.state.global_step >= self.schedule.total_steps || self.stopped_early();
+            if ended {
+                self.log_window()?;
+            }
+            if ended || self.is_save_due() {
+                self.save_checkpoint()?;
+            }
+            if ended {
+                self.context.report(Event::Finished);
+                return Ok(());
+            }
+            self.step()?;
+            if self.state.global_step.is_multiple_of(self.settings.logging_steps) {
+                self.log_window()?;
+            }
+        }
+    }
+
+    /// Takes one step; nothing of the state changes unless it succeeds.
+    fn step(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let plan = StepPlan {
+            step: self.state.global_step,
+            numbers: self.sampler.batch(),
+            learning_rate: self.schedule.at(self.state.global_step),
+            max_grad_norm: self.settings.max_grad_norm,
+            micro_batch_tokens: self.settings.micro_batch_tokens,
+            seed: self.settings.seed,
+        };
+        let outcome = self.learner.step(self.engine, self.data.train, &plan, &self.context)?;
+        let learning_rate = plan.learning_rate;
+        self.sampler.advance();
+        self.note_step(outcome, learning_rate, start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn note_step(&mut self, outcome: StepOutcome, learning_rate: f64, seconds: f64) {
+        self.state.global_step += 1;
+        self.state.epoch = self.sampler.epoch();
+        self.state.num_input_tokens_seen += outcome.tokens;
+        let progress = &mut self.state.stateful_callbacks.collimate;
+        progress.position = self.sampler.position();
+        progress.loss_sum += outcome.loss;
+        progress.seconds += seconds;
+        let window = &mut progress.window;
+        window.steps += 1;
+        window.loss += outcome.loss;
+        window.tokens += outcome.tokens;
+        window.seconds += seconds;
+        (window.grad_norm, window.learning_rate) = (outcome.grad_norm, learning_rate);
+        window.metrics.absorb(&self.learner.metrics);
+        let fields = [
+            ("loss", outcome.loss),
+            ("learning_rate", learning_rate),
+            ("tokens_per_second", window.tokens_per_second()),
+        ];
+        let done = self.state.global_step;
+        self.context.report(Event::Advanced { done, fields: &fields });
+    }
+
+    fn log_window(&mut self) -> Result<()> {
+        if self.progress().window.steps == 0 {
+            return Ok(());
+        }
+        let record = record::of_window(&self.state);
+        self.state.stateful_callbacks.collimate.window.reset();
+        self.append(record)
+    }
+
+    fn append(&mut self, record: Record) -> Result<()> {
+        self.log.append(&record)?;
+        self.state.log_history.push(record);
+        Ok(())
+    }
+
+    fn evaluate_if_due(&mut self) -> Result<()> {
+        let step = self.state.global_step;
+        let due = step.is_multiple_of(self.settings.eval_steps) || step == self.schedule.total_steps;
+        let Some(task) = self.data.evaluation.filter(|_| due && self.progress().evaluated_step != Some(step))
+        else {
+            return Ok(());
+        };
+        self.context.report(Event::Finished);
+        let probe = Probe {
+            engine: &mut *self.engine,
+            adapter: Some(&self.learner.lora),
+            micro_batch_tokens: self.settings.micro_batch_tokens,
+            step,
+        };
+        let evaluation = evaluate(probe, task, &self.context)?;
+        self.announce();
+        self.note_evaluation(&evaluation)
+    }
+
+    /// Keeps the score of the best evaluation; the one before the first step does not compete, for no checkpoint
+    /// could hold it.
+    fn note_evaluation(&mut self, evaluation: &Evaluation) -> Result<()> {
+        let step = self.state.global_step;
+        self.append(record::of_evaluation(&self.state, evaluation))?;
+        let threshold = self.settings.early_stopping.map_or(0.0, |stopping| stopping.threshold);
+        let gain = self.state.best_metric.map_or(f64::INFINITY, |best| best - evaluation.loss);
+        let progress = &mut self.state.stateful_callbacks.collimate;
+        progress.evaluated_step = Some(step);
+        self.saved_step = None;
+        if step == 0 {
+            return Ok(());
+        }
+        progress.evaluations_without_improvement =
+            if gain > threshold { 0 } else { progress.evaluations_without_improvement + 1 };
+        if gain > 0.0 {
+            self.state.best_metric = Some(evaluation.loss);
+            self.state.best_global_step = Some(step);
+            self.state.best_model_checkpoint = None;
+        }
+        Ok(())
+    }
+
+    fn stopped_early(&self) -> bool {
+        let waited = self.progress().evaluations_without_improvement;
+        self.settings.early_stopping.is_some_and(|stopping| waited >= stopping.patience)
+    }
+
+    fn is_save_due(&self) -> bool {
+        let step = self.state.global_step;
+        let best = self.settings.load_best_model_at_end && self.state.best_global_step == Some(step);
+        step > 0 && (best || step.is_multiple_of(self.settings.save_steps))
+    }
+
+    fn save_checkpoint(&mut self) -> Result<()> {
+        let step = self.state.global_step;
+        if self.saved_step == Some(step) {
+            return Ok(());
+        }
+        let best = self.state.best_global_step;
+        if best == Some(step) {
+            self.state.best_model_checkpoint = Some(checkpoint::name(step));
+        }
+        let output = self.context.output();
+        checkpoint::save(output, &self.learner.lora, &self.learner.optimiser, &self.state)?;
+        self.saved_step = Some(step);
+        checkpoint::prune(output, self.settings.save_total_limit, best)
+    }
+
+    fn finish(self) -> Result<Trained> {
+        let stopped_early = self.stopped_early();
+        let best = self.state.best_model_checkpoint.as_ref().filter(|_| self.settings.load_best_model_at_end);
+        let (lora, eval_loss) = match best {
+            Some(name) => {
+                (Lora::load(&self.context.output().join(name), self.engine.config())?, self.state.best_metric)
+            }
+            None => (self.learner.lora, self.state.evaluation_losses().next_back().map(|(_, loss)| loss)),
+        };
+        Ok(Trained { lora, state: self.state, eval_loss, stopped_early })
+    }
+
+    fn announce(&self) {
+        let total = Some(self.schedule.total_steps);
+        self.context.report(Event::Started { task: "training", total, unit: "steps" });
+        self.context.report(Event::Advanced { done: self.state.global_step, fields: &[] });
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.state.stateful_callbacks.collimate
+    }
+}
+
+/// The last whole checkpoint, if the run goes on and there is one.
+fn resume<E: Engine>(
+    settings: &Settings,
+    engine: &E,
+    context: &Context<'_>,
+) -> Result<Option<checkpoint::Checkpoint>> {
+    if !context.resuming() {
+        return Ok(None);
+    }
+    checkpoint::remove_unfinished(context.output())?;
+    let found =
+        checkpoint::latest(context.output(), engine.config(), settings.optimiser, context.reporter())?;
+    if let Some(checkpoint) = &found {
+        let message = format!("going on after step {}", checkpoint.state.global_step);
+        context.report(Event::Note(&message));
+    }
+    Ok(found)
+}
+
+fn new_sampler<X: TrainingExample>(task: Task<'_, X>, settings: &Settings, position: Position) -> Sampler {
+    let lengths = task.examples.iter().map(TrainingExample::tokens).collect();
+    Sampler::new(lengths, settings.order, settings.batch_size, position)
+}
+
+/// Writes into the state what the settings say.
+fn describe(
+    mut state: TrainerState,
+    settings: &Settings,
+    sampler: &Sampler,
+    total_steps: u64,
+) -> TrainerState {
+    state.max_steps = total_steps;
+    state.num_train_epochs = match settings.length {
+        Length::Epochs(epochs) => epochs.ceil() as u64,
+        Length::Steps(steps) => steps.div_ceil(sampler.batches_in(1.0)),
+    };
+    (state.logging_steps, state.eval_steps) = (settings.logging_steps, settings.eval_steps);
+    state.save_steps = settings.save_steps;
+    state.stateful_callbacks.collimate.seed = settings.seed;
+    state
+}
