@@ -45,7 +45,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--packing", action="store_true", help="fill each step up to batch × max-length tokens")
     parser.add_argument("--group-by-length", action="store_true", help="let TRL put rows of like length together")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     return parser.parse_args()
@@ -90,7 +89,7 @@ def measure(command: list[str], metrics: Path) -> Run:
 
 
 def trl_command(arguments: argparse.Namespace, data: Path, output: Path) -> list[str]:
-    command = [sys.executable, str(PEER), str(arguments.model), str(data), str(output), "--dtype", arguments.dtype]
+    command = [sys.executable, str(PEER), str(arguments.model), str(data), str(output)]
     for name in ("batch", "max_length", "threads"):
         command += ["--" + name.replace("_", "-"), str(getattr(arguments, name))]
     switches = [name for name in ("packing", "group_by_length") if getattr(arguments, name)]
@@ -99,10 +98,10 @@ def trl_command(arguments: argparse.Namespace, data: Path, output: Path) -> list
 
 def collimate_command(arguments: argparse.Namespace, data: Path, output: Path) -> list[str]:
     settings = {
-        "model": arguments.model, "train_file": data, "output_dir": output, "num_train_epochs": 1,
+        "model_name_or_path": arguments.model, "dataset": data, "output_dir": output, "num_train_epochs": 1,
         "gradient_accumulation_steps": 1, "max_length": arguments.max_length, "learning_rate": 2e-4,
         "lr_scheduler_type": "constant", "weight_decay": 0, "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0,
-        "target_modules": "q_proj,v_proj", "logging_steps": 1, "shuffle": "false", "dtype": arguments.dtype,
+        "lora_target_modules": "q_proj,v_proj", "logging_steps": 1, "shuffle": "false",
     }
     if arguments.packing:
         settings["max_tokens_per_batch"] = arguments.batch * arguments.max_length

@@ -27,7 +27,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("model", help="Hugging Face folder of the model")
     parser.add_argument("data", help="JSONL of {prompt, response}")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--packing", action="store_true")
@@ -48,7 +47,7 @@ def main() -> None:
     rows = load_dataset("json", data_files=arguments.data, split="train").rename_column("response", "completion")
     clock = StepClock()
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype)),
+        model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32),
         args=config, processing_class=AutoTokenizer.from_pretrained(arguments.model), callbacks=[clock],
         train_dataset=rows,
         peft_config=LoraConfig(

@@ -1,11 +1,11 @@
 //! The commands: one entry each.
 
 use clap::{Args, Command};
-use collimate_stages::{data_clean, data_sft, eval_loss, train_sft};
+use collimate_stages::{data_clean, data_sft, demo, eval_compare, eval_loss, train_sft};
 use miette::Report;
 
-use crate::render;
 use crate::session::Session;
+use crate::{environment, render};
 
 /// One command.
 pub struct Entry {
@@ -47,6 +47,17 @@ pub const GROUPS: &[(&str, &str)] = &[
 /// All commands, in the order in which help lists them.
 pub const COMMANDS: &[Entry] = &[
     Entry {
+        path: "demo",
+        arguments: demo::Config::augment_args,
+        examples: "  collimate demo
+  collimate demo --output_dir demo/longer --max_steps 200",
+        run: |session| {
+            let demo = demo::Demo::new(session.settings()?, environment::cache()?, session.threads());
+            let summary = demo.run(&session.run_options())?;
+            Ok(session.print(&summary, render::demo(&summary))?)
+        },
+    },
+    Entry {
         path: "data clean",
         arguments: data_clean::Config::augment_args,
         examples: "  collimate data clean alpaca_data.json
@@ -70,6 +81,16 @@ pub const COMMANDS: &[Entry] = &[
   collimate train sft --model_name_or_path model.gguf --dataset rows.jsonl --lora_target_modules all-linear",
         run: |session| {
             session.run_stage(|config| train_sft::TrainSft::new(config, session.threads()), render::train_sft)
+        },
+    },
+    Entry {
+        path: "eval compare",
+        arguments: eval_compare::Config::augment_args,
+        examples: "  collimate eval compare --model_name_or_path models/base --adapter_name_or_path models/sft_output
+  collimate eval compare --model_name_or_path model.gguf --prompts questions.txt --prompt_format chat \\
+      --do_sample --temperature 0.7",
+        run: |session| {
+            session.run_stage(|config| eval_compare::EvalCompare::new(config, session.threads()), render::eval_compare)
         },
     },
     Entry {

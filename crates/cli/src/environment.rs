@@ -2,6 +2,11 @@
 #![allow(clippy::disallowed_methods, reason = "only the command line reads the environment, and only here")]
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use etcetera::BaseStrategy;
+
+use crate::error::{Error, Result};
 
 /// What progress and errors are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,4 +31,17 @@ impl Screen {
             true => Self::Coloured,
         }
     }
+}
+
+/// The folder for downloads: `COLLIMATE_CACHE`, else one in the cache of the platform.
+///
+/// # Errors
+/// [`Error::NoCache`] for a user without a home folder.
+pub fn cache() -> Result<PathBuf> {
+    // An empty one counts as not set.
+    if let Some(folder) = std::env::var_os("COLLIMATE_CACHE").filter(|folder| !folder.is_empty()) {
+        return Ok(PathBuf::from(folder));
+    }
+    let platform = etcetera::choose_base_strategy().map_err(|source| Error::NoCache { source })?;
+    Ok(platform.cache_dir().join("collimate"))
 }

@@ -94,6 +94,13 @@ pub enum Error {
         /// Which and why.
         reason: String,
     },
+    /// A user without a home folder, and so without a cache.
+    #[error("there is no folder for downloads")]
+    #[diagnostic(help("set COLLIMATE_CACHE to a folder for them"))]
+    NoCache {
+        /// Why there is no home folder.
+        source: etcetera::HomeDirError,
+    },
     /// Something of the runner, such as a config file that cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]

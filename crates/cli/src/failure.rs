@@ -17,9 +17,13 @@ pub const BUG: u8 = 2;
 /// The person stopped it.
 pub const INTERRUPTED: u8 = 130;
 
-/// Makes every panic say that it is our mistake, not the person's.
+/// Makes every panic say that it is our mistake, not the person's; those of a library over a broken file, which
+/// become errors, say nothing here.
 pub fn own_up_to_panics() {
     panic::set_hook(Box::new(|info| {
+        if collimate_stages::panics_become_errors() {
+            return;
+        }
         let reason = info.payload_as_str().unwrap_or("no reason given");
         let place = info.location().map(|place| format!(" ({place})")).unwrap_or_default();
         let _ = writeln!(

@@ -1,7 +1,7 @@
 //! Results as a person reads them: one function per command.
 
 use collimate_run::Outcome;
-use collimate_stages::{data_clean, data_sft, eval_loss, train_sft};
+use collimate_stages::{data_clean, data_sft, demo, eval_compare, eval_loss, train_sft};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 
@@ -76,6 +76,71 @@ pub fn eval_loss(outcome: &Outcome<eval_loss::Summary>) -> String {
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// The answers of base and tuned model side by side, prompt by prompt.
+pub fn eval_compare(outcome: &Outcome<eval_compare::Summary>) -> String {
+    let summary = &outcome.summary;
+    let mut text = String::new();
+    for row in &summary.rows {
+        let mut answers = Table::new();
+        answers.load_style(presets::UTF8_FULL).set_content_arrangement(ContentArrangement::Dynamic);
+        let columns = [Some(("base", &row.base)), row.tuned.as_ref().map(|tuned| ("tuned", tuned))];
+        let columns: Vec<_> = columns.into_iter().flatten().collect();
+        answers.set_header(columns.iter().map(|(name, _)| *name));
+        answers.add_row(columns.iter().map(|(_, answer)| answer.text.trim()));
+        text += &format!("{}\n{answers}\n\n", row.prompt.trim());
+    }
+    let speed = |effort: &eval_compare::Effort| {
+        format!(
+            "{} in {}, {} a second",
+            count(effort.tokens),
+            time(effort.seconds),
+            figure(effort.tokens_per_second)
+        )
+    };
+    let facts = [
+        ("tokens, base", Some(speed(&summary.base))),
+        ("tokens, tuned", summary.tuned.as_ref().map(speed)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    text + &table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// What the demo's training changed on the validation split, what it cost, and where everything stands.
+pub fn demo(summary: &demo::Summary) -> String {
+    let demo::Summary { before, after, training, made, .. } = summary;
+    let mut change = Table::new();
+    change.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    change.set_header(["on the validation split", "before", "after"]);
+    let row = |name: &str, figure: &dyn Fn(&eval_loss::Summary) -> String| {
+        [name.to_owned(), figure(before), figure(after)]
+    };
+    change.add_rows([
+        row("loss", &|side| estimate(&side.loss)),
+        row("perplexity", &|side| estimate(&side.perplexity)),
+        row("token accuracy", &|side| estimate(&side.mean_token_accuracy)),
+    ]);
+    let facts = [
+        ("steps of training", Some(count(training.steps))),
+        ("tokens a second in training", Some(figure(training.tokens_per_second))),
+        ("tokens a second in measuring", Some(figure(after.tokens_per_second))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+        ("time", Some(time(summary.seconds))),
+    ];
+    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let places = [
+        ("model", &made.model),
+        ("instructions", &made.instructions),
+        ("cleaned", &made.cleaned),
+        ("trained on", &made.train),
+        ("measured on", &made.validation),
+        ("adapter", &made.adapter),
+        ("answers side by side", &made.comparison),
+    ];
+    let places = places.map(|(name, path)| format!("{name:<20}  {}", path.display()));
+    format!("{change}\n\n{facts}\n\n{}", places.join("\n"))
 }
 
 /// Names on the left, values on the right.

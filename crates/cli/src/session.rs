@@ -58,6 +58,15 @@ impl<'a> Session<'a> {
         self.shared.threads.map(NonZeroUsize::get)
     }
 
+    /// How stages are to be run.
+    pub fn run_options(&self) -> RunOptions<'_> {
+        RunOptions {
+            force: self.shared.force,
+            reporter: self.reporter.as_ref(),
+            interrupted: self.interrupted,
+        }
+    }
+
     /// Runs a stage that is made from its settings and prints what it gave.
     pub fn run_stage<T, S>(
         &self,
@@ -86,12 +95,7 @@ impl<'a> Session<'a> {
     where
         S::Error: From<collimate_run::Error>,
     {
-        let options = RunOptions {
-            force: self.shared.force,
-            reporter: self.reporter.as_ref(),
-            interrupted: self.interrupted,
-        };
-        let outcome = collimate_run::run_stage(stage, &options)?;
+        let outcome = collimate_run::run_stage(stage, &self.run_options())?;
         if outcome.reused {
             let output = stage.output().display();
             let note = format!("{output} is finished and nothing changed; --force would run it again");

@@ -36,12 +36,20 @@ fn gradients_of_every_matrix_equal_pytorchs() {
         for slot in &tiny.lora.slots {
             for (matrix, range) in [("A", &slot.a), ("B", &slot.b)] {
                 let key = format!("gradient.{}.{}.lora_{matrix}", slot.layer, slot.module.name());
-                let expected: Vec<f64> = recorded.tensor(&key).unwrap().data().chunks_exact(4)
+                let expected: Vec<f64> = recorded
+                    .tensor(&key)
+                    .unwrap()
+                    .data()
+                    .chunks_exact(4)
                     .map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())))
                     .collect();
                 let norm = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
-                let error = gradient[range.clone()].iter().zip(&expected)
-                    .map(|(&a, b)| (f64::from(a) - b).powi(2)).sum::<f64>().sqrt();
+                let error = gradient[range.clone()]
+                    .iter()
+                    .zip(&expected)
+                    .map(|(&a, b)| (f64::from(a) - b).powi(2))
+                    .sum::<f64>()
+                    .sqrt();
                 assert!(error < 1e-4 * norm, "{name} {key}: off by {error:e} of {norm:e}");
             }
         }
@@ -119,7 +127,8 @@ fn layers_below_the_lowest_trained_one_are_not_needed() {
     let batch = tiny.batch();
     let (_, whole) = tiny.gradient(&batch, None);
     // The same adapter with all but the last layer's MLP taken out of training has the same gradient there.
-    let kept: Vec<_> = tiny.lora.slots.iter().filter(|s| s.layer == 1 && s.module.name() == "up_proj").cloned().collect();
+    let kept: Vec<_> =
+        tiny.lora.slots.iter().filter(|s| s.layer == 1 && s.module.name() == "up_proj").cloned().collect();
     let mut zeroed = tiny.lora.clone();
     for slot in &tiny.lora.slots {
         if !kept.contains(slot) {
@@ -165,6 +174,9 @@ fn what_does_not_fit_is_an_error() {
     assert!(matches!(tiny.engine.score(&batch, Some(&other)), Err(Error::Adapter { .. })));
     let mut into = vec![0.0; tiny.lora.values.len()];
     assert!(matches!(tiny.engine.backward(&tiny.lora, &[], &mut into), Err(Error::NothingKept)));
-    assert!(matches!(tiny.engine.prefill(&[1, 2, 3], 2, None, &mut Vec::new()), Err(Error::Full { capacity: 2 })));
+    assert!(matches!(
+        tiny.engine.prefill(&[1, 2, 3], 2, None, &mut Vec::new()),
+        Err(Error::Full { capacity: 2 })
+    ));
     assert!(fixtures().exists());
 }

@@ -14,6 +14,9 @@ pub struct Aligned {
 }
 
 impl Aligned {
+    /// Nothing.
+    pub const EMPTY: Self = Self { lines: Vec::new(), len: 0 };
+
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }

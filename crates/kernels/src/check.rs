@@ -38,7 +38,10 @@ impl Difference {
         let size = self.0.iter().fold(1e-3f64, |m, g| m.max(g.abs()));
         for (i, (expected, &got)) in self.0.iter().zip(gradient).enumerate() {
             let error = (f64::from(got) - expected).abs() / size;
-            assert!(error < tolerance, "gradient {i}: {got} instead of {expected} (off by {error:e} of {size})");
+            assert!(
+                error < tolerance,
+                "gradient {i}: {got} instead of {expected} (off by {error:e} of {size})"
+            );
         }
     }
 }

@@ -29,7 +29,14 @@ impl Mask {
     }
 
     #[inline(always)]
-    fn each(&self, first_row: usize, width: usize, x: &[f32], out: &mut [f32], join: impl Fn(f32, f32) -> f32) {
+    fn each(
+        &self,
+        first_row: usize,
+        width: usize,
+        x: &[f32],
+        out: &mut [f32],
+        join: impl Fn(f32, f32) -> f32,
+    ) {
         vectorised(
             #[inline(always)]
             || {

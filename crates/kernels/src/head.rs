@@ -195,8 +195,12 @@ mod tests {
                 (0..vocabulary).map(dot).collect()
             };
             let log_sum = |logits: &[f64]| logits.iter().map(|s| s.exp()).sum::<f64>().ln();
-            let row64 = |i: usize| -> Vec<f64> { hidden[i * width..][..width].iter().map(|&x| x.into()).collect() };
-            let likeliest = logits(&row64(1)).iter().enumerate().fold((0, f64::MIN), |a, (i, &s)| if s > a.1 { (i, s) } else { a });
+            let row64 =
+                |i: usize| -> Vec<f64> { hidden[i * width..][..width].iter().map(|&x| x.into()).collect() };
+            let likeliest = logits(&row64(1))
+                .iter()
+                .enumerate()
+                .fold((0, f64::MIN), |a, (i, &s)| if s > a.1 { (i, s) } else { a });
             targets[1] = likeliest.0 as u32;
 
             let head = Head {

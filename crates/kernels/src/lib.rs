@@ -2,7 +2,10 @@
 //! embedding, SwiGLU, token log-probs, quantised blocks. Forward and backward, each beside its plain reference.
 //!
 //! All `unsafe` of the project lives here. Nothing here knows of models, files or devices.
-#![allow(unsafe_code, reason = "SIMD and writes to disjoint parts of one buffer; each block says why it holds")]
+#![allow(
+    unsafe_code,
+    reason = "SIMD and writes to disjoint parts of one buffer; each block says why it holds"
+)]
 
 pub mod aligned;
 pub mod attention;

@@ -67,7 +67,8 @@ mod tests {
         for width in [3, 7, 16, 50] {
             let (x, w, dy) = (values(3 * width, 1), values(width, 2), values(3 * width, 3));
             let exact = |x: &[f64]| -> f64 {
-                let norm = |row: &[f64]| (row.iter().map(|x| x * x).sum::<f64>() / width as f64 + 1e-5).sqrt();
+                let norm =
+                    |row: &[f64]| (row.iter().map(|x| x * x).sum::<f64>() / width as f64 + 1e-5).sqrt();
                 (0..3 * width)
                     .map(|i| {
                         let row = &x[i / width * width..][..width];

@@ -1,11 +1,12 @@
 //! Work on blocks of rows, several at once, each with its own part of every buffer.
 
+use crate::aligned::Aligned;
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
 
 /// Rows of a block, about: enough for the products to run at full speed, few enough to share out.
-const BLOCK: usize = 72;
+const BLOCK: usize = 144;
 
 /// Rows cut into blocks. The cut depends on the number of rows alone, so that sums over blocks come out the same
 /// on any number of threads.
@@ -16,10 +17,10 @@ pub struct RowBlocks {
 }
 
 impl RowBlocks {
-    /// Cuts `rows` into equal blocks, a multiple of four of them where there is enough to do.
+    /// Cuts `rows` into equal blocks, an even number of them where there is enough to do.
     pub fn new(rows: usize) -> Self {
         let count = rows.div_ceil(BLOCK);
-        let count = if count > 1 { count.next_multiple_of(4) } else { count.max(1) };
+        let count = if count > 1 { count.next_multiple_of(2) } else { count.max(1) };
         // Six rows make a tile of the products.
         Self { rows, size: rows.div_ceil(count).next_multiple_of(6) }
     }
@@ -101,12 +102,14 @@ impl Shared {
     /// Rows handed out at one time must lie inside the buffer and not overlap.
     unsafe fn rows<'a>(&self, rows: Range<usize>) -> &'a mut [f32] {
         // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(rows.start * self.width), rows.len() * self.width) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.data.add(rows.start * self.width), rows.len() * self.width)
+        }
     }
 }
 
 thread_local! {
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static SCRATCH: Cell<Aligned> = const { Cell::new(Aligned::EMPTY) };
 }
 
 /// Lends `task` this thread's scratch memory, cut into pieces of the given lengths, contents undefined. It is
@@ -115,9 +118,9 @@ pub fn with_scratch<const N: usize, R>(lengths: [usize; N], task: impl FnOnce([&
     let mut memory = SCRATCH.take();
     let total: usize = lengths.iter().map(|len| len.next_multiple_of(16)).sum();
     if memory.len() < total {
-        memory.resize(total, 0.0);
+        memory = Aligned::zeros(total);
     }
-    let mut rest = memory.as_mut_slice();
+    let mut rest = &mut *memory;
     let pieces = lengths.map(|len| {
         let (piece, tail) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(16));
         rest = tail;

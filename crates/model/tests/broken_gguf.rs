@@ -1,4 +1,10 @@
 //! GGUF files that lie: each is refused before memory is taken for what it claims.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up is to fail"
+)]
 
 mod common;
 #[path = "common/gguf.rs"]

@@ -1,5 +1,11 @@
 //! Whatever the bytes: an error or a model, never a panic, never memory beyond the file's size by more than a
 //! constant factor.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up is to fail"
+)]
 
 mod common;
 

@@ -4,8 +4,8 @@ mod archive;
 mod asset;
 mod error;
 mod fetch;
-mod path;
 mod pip;
+mod walk;
 
 use std::path::PathBuf;
 
@@ -17,6 +17,9 @@ use crate::{Error, eval_compare, eval_loss, train_sft};
 pub use asset::{ArchiveKind, Asset, INSTRUCTIONS, MODEL};
 pub use error::FetchError;
 pub use fetch::fetch;
+
+/// Where the demo's files stand in the cache.
+const CACHE_FOLDER: &str = "demo";
 
 /// Show the whole path on a small model: fetch model and data, clean, train, measure and compare.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ pub struct Summary {
     pub training: train_sft::Summary,
     /// Answers of both.
     pub comparison: eval_compare::Summary,
-    /// Seconds that the stages took, whether now or in an earlier run.
+    /// Seconds that the stages took, now or in an earlier run; those of a stopped one since its last start.
     pub seconds: f64,
     /// Most memory that a stage held, in bytes.
     pub peak_memory_bytes: Option<u64>,
@@ -99,7 +102,8 @@ impl Demo {
     /// # Errors
     /// [`FetchError`], or those of the stages; [`collimate_run::Error::Interrupted`] if stopped by the person.
     pub fn run(&self, options: &RunOptions) -> Result<Summary, Error> {
-        let context = Context::new(&self.cache, options, false);
+        let cache = self.cache.join(CACHE_FOLDER);
+        let context = Context::new(&cache, options, false);
         let model = fetch(&MODEL, &self.config.python, &context)?;
         let instructions = fetch(&INSTRUCTIONS, &self.config.python, &context)?;
         self.walk(model, instructions, options)

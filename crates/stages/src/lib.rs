@@ -9,4 +9,5 @@ pub mod eval_loss;
 mod loading;
 pub mod train_sft;
 
+pub use collimate_data::panics_become_errors;
 pub use error::Error;

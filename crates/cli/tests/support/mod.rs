@@ -1,5 +1,6 @@
 //! Runs the program in a folder of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::PathBuf;
 
@@ -38,8 +39,14 @@ impl Room {
 
     /// Runs `collimate` with words that are parted by spaces.
     pub fn run(&self, words: &str) -> Said {
+        self.run_with(words, &[])
+    }
+
+    /// The same, with variables of the environment set.
+    pub fn run_with(&self, words: &str, variables: &[(&str, &str)]) -> Said {
         let mut command = Command::cargo_bin("collimate").unwrap();
-        let output = command.current_dir(self.folder.path()).args(words.split_whitespace()).output().unwrap();
+        command.current_dir(self.folder.path()).args(words.split_whitespace());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
         Said {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

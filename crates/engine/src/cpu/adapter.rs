@@ -122,9 +122,16 @@ impl<'a> Adapter<'a> {
                 let target = Target { data: &mut *d_reduced, row: rank };
                 dots([m, rank, outputs], Left::rows(dy, row), turned, target);
                 let left = Left::transposed(&reduced[self.columns[index]..], width);
-                multiply([rank, outputs, m], left, (dy, row), Target { data: d_b, row: outputs }, Into::Replace);
+                multiply(
+                    [rank, outputs, m],
+                    left,
+                    (dy, row),
+                    Target { data: d_b, row: outputs },
+                    Into::Replace,
+                );
                 self.with_input(index, slot, block, x, |x| {
-                    let (left, target) = (Left::transposed(d_reduced, rank), Target { data: d_a, row: inputs });
+                    let (left, target) =
+                        (Left::transposed(d_reduced, rank), Target { data: d_a, row: inputs });
                     multiply([rank, inputs, m], left, (x, inputs), target, Into::Replace);
                 });
                 if let Some(dx) = dx.as_deref_mut() {

@@ -150,7 +150,11 @@ impl Pass<'_> {
                 with_scratch([hidden], |[normed]| {
                     rms_norm(middle, &layer.mlp_norm, shape.epsilon, normed);
                     let dx = Some(&mut *d_normed);
-                    adapter.backward(block, &GATE_UP, Backward { x: normed, dy: d_gate_up, reduced, partial, dx });
+                    adapter.backward(
+                        block,
+                        &GATE_UP,
+                        Backward { x: normed, dy: d_gate_up, reduced, partial, dx },
+                    );
                 });
             }
             rms_norm_backward(middle, &layer.mlp_norm, shape.epsilon, d_normed, d_stream);

@@ -1,8 +1,8 @@
 //! Generation: a prompt at once, then one token of each sequence at a time, with a cache of keys and values.
 
+use super::CpuEngine;
 use super::adapter::Block;
 use super::forward::{GATE_UP, Pass, QKV};
-use super::CpuEngine;
 use crate::{Batch, Error, Result};
 use collimate_kernels::attention::Cache;
 use collimate_kernels::gemm::Into;
@@ -141,7 +141,8 @@ impl Step {
             adapter.forward(&block, &QKV, &self.normed, &mut self.qkv, &mut self.reduced);
         }
         pass.turn(&mut self.qkv, positions, Turn::Forward);
-        let rows = self.qkv.par_chunks_exact(heads.row()).zip(self.attended.par_chunks_exact_mut(heads.query_row()));
+        let rows =
+            self.qkv.par_chunks_exact(heads.row()).zip(self.attended.par_chunks_exact_mut(heads.query_row()));
         rows.zip(sequences).for_each(|((row, out), sequence)| {
             let cache = &mut sequence.caches[layer];
             cache.push(heads, row);

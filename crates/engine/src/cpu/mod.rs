@@ -99,7 +99,8 @@ impl CpuEngine {
         let ranks = |lora: &Lora, layer| -> usize {
             lora.slots.iter().filter(|slot| slot.layer == layer).map(|slot| slot.rank).sum()
         };
-        let reduced = adapter.map_or(0, |lora| (0..layers).map(|layer| ranks(lora, layer)).max().unwrap_or(0));
+        let reduced =
+            adapter.map_or(0, |lora| (0..layers).map(|layer| ranks(lora, layer)).max().unwrap_or(0));
         let states = if keep { (layers + 1, layers) } else { (2, 2) };
         space.ensure_forward(self.shape, states, reduced);
         if keep {

@@ -79,7 +79,8 @@ impl Weights {
             (Head { forward, backward: rows }, None)
         } else {
             let weight = loader.matrix(&["lm_head.weight".into()])?;
-            let head = Head { forward: Packed::transposed(weight, hidden, vocabulary), backward: pack(weight) };
+            let head =
+                Head { forward: Packed::transposed(weight, hidden, vocabulary), backward: pack(weight) };
             (head, Some(rows))
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);

@@ -1,4 +1,5 @@
 //! What the engine's tests share: recorded values and models to hold them against.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 #![allow(dead_code, reason = "each test uses its part")]
 
 use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Engine};
@@ -89,6 +90,7 @@ pub fn largest_difference(got: &[f32], expected: &[f64]) -> f64 {
 }
 
 pub fn argmax(logits: &[f32]) -> u32 {
-    let best = logits.iter().enumerate().fold((0, f32::MIN), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
+    let best =
+        logits.iter().enumerate().fold((0, f32::MIN), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
     best.0 as u32
 }

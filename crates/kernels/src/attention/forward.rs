@@ -81,8 +81,7 @@ pub(super) struct Visible {
 impl Visible {
     pub(super) fn new(branch: &Branch, queries: &Range<usize>, tree: usize) -> Self {
         let own = branch.tokens.start..queries.end;
-        let runs: Vec<_> =
-            branch.prefix.iter().chain([&own]).map(|r| r.start - tree..r.end - tree).collect();
+        let runs: Vec<_> = branch.prefix.iter().chain([&own]).map(|r| r.start - tree..r.end - tree).collect();
         let total = branch.position + own.len();
         let first = branch.position + queries.start - branch.tokens.start + 1;
         Self { runs, total, stride: total.next_multiple_of(LANES), first }

@@ -1,3 +1,5 @@
+//! Attention against its definition in f64, and against itself.
+
 use super::*;
 use crate::check::{Difference, values};
 
@@ -56,7 +58,10 @@ fn run(segments: &[Segment], heads: Heads, qkv: &[f32]) -> (Vec<f32>, Vec<f32>) 
 #[test]
 fn trees_equal_the_definition_and_gradients_finite_differences() {
     let shapes = [
-        (segments(&[(5, None), (3, Some(0)), (4, Some(0)), (2, Some(2)), (6, None)]), Heads { query: 4, key_value: 2, dim: 6 }),
+        (
+            segments(&[(5, None), (3, Some(0)), (4, Some(0)), (2, Some(2)), (6, None)]),
+            Heads { query: 4, key_value: 2, dim: 6 },
+        ),
         (segments(&[(3, None)]), Heads { query: 3, key_value: 1, dim: 16 }),
         (segments(&[(1, None), (1, Some(0)), (1, None)]), Heads { query: 1, key_value: 1, dim: 3 }),
     ];

@@ -10,8 +10,8 @@ mod tile;
 
 pub use dots::dots;
 pub use pack::{Packed, Part};
-pub use tile::{Left, Target, multiply};
 pub(crate) use tile::{Destination, multiply_into};
+pub use tile::{Left, Target, multiply};
 
 /// Whether a product replaces what stands in C or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! A fixed right factor, repacked once into the order in which the tiles read it.
 
-use super::tile::{Destination, Left, Target, multiply_into};
 use super::Into;
+use super::tile::{Destination, Left, Target, multiply_into};
 use crate::aligned::Aligned;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -103,7 +103,8 @@ impl Packed {
             let mut row = part.rows.start;
             loop {
                 let depth = (part.rows.end - row).min(DEPTH);
-                let left = Left { data: &a.data[((row - part.rows.start) * a.column).min(a.data.len())..], ..a };
+                let left =
+                    Left { data: &a.data[((row - part.rows.start) * a.column).min(a.data.len())..], ..a };
                 // SAFETY: columns column to column + width of C are the caller's.
                 unsafe {
                     let c = Destination { data: c.data.add(column - part.columns.start), row: c.row };

@@ -1,6 +1,7 @@
+//! Products against their definition, to the bit.
+
 use super::*;
 use crate::check::values;
-
 
 /// The definition: one chain of fused multiply-adds an element, so the result must be equal to the bit.
 fn reference(size: [usize; 3], a: Left<'_>, b: (&[f32], usize), c: &mut [f32], into: Into) {
@@ -8,16 +9,17 @@ fn reference(size: [usize; 3], a: Left<'_>, b: (&[f32], usize), c: &mut [f32], i
     for i in 0..m {
         for j in 0..n {
             let start = if into == Into::Add { c[i * n + j] } else { 0.0 };
-            c[i * n + j] = (0..k).fold(start, |sum, l| {
-                a.data[i * a.row + l * a.column].mul_add(b.0[l * b.1 + j], sum)
-            });
+            c[i * n + j] =
+                (0..k).fold(start, |sum, l| a.data[i * a.row + l * a.column].mul_add(b.0[l * b.1 + j], sum));
         }
     }
 }
 
 #[test]
 fn odd_shapes_and_strides_equal_the_definition_to_the_bit() {
-    for &[m, n, k] in &[[1, 1, 1], [7, 65, 3], [13, 130, 40], [6, 64, 129], [5, 17, 0], [3, 200, 16], [64, 48, 300]] {
+    for &[m, n, k] in
+        &[[1, 1, 1], [7, 65, 3], [13, 130, 40], [6, 64, 129], [5, 17, 0], [3, 200, 16], [64, 48, 300]]
+    {
         for into in [Into::Replace, Into::Add] {
             let (a, b, start) = (values(m * (k + 3), 1), values(k * (n + 5), 2), values(m * n, 3));
             let left = Left { data: &a, row: k + 3, column: 1 };

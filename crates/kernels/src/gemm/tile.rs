@@ -77,8 +77,9 @@ pub(crate) unsafe fn multiply_into(
         assert!((m - 1) * a.row + (k - 1) * a.column < a.data.len(), "left factor too short");
         assert!((k - 1) * b.1 + n <= b.0.len(), "right factor too short");
     }
-    let work = Product { m, n, k, a: a.data.as_ptr(), a_row: a.row, a_column: a.column, b: b.0.as_ptr(), b_row: b.1, c, into };
-    pulp::Arch::new().dispatch(work);
+    let (a, a_row, a_column) = (a.data.as_ptr(), a.row, a.column);
+    let product = Product { m, n, k, a, a_row, a_column, b: b.0.as_ptr(), b_row: b.1, c, into };
+    pulp::Arch::new().dispatch(product);
 }
 
 /// One product with its bounds checked.
@@ -156,8 +157,13 @@ impl Product {
                     }
                 }
             }
+            // Each of four tiles asks for one line in four of the rows of B that come next.
+            let line = i / ROWS % VECTORS * S::F32_LANES;
             for k in 0..self.k {
                 let b = b.add(k * self.b_row);
+                if V == VECTORS {
+                    prefetch(b.wrapping_add(self.k * self.b_row + line));
+                }
                 let mut right = [simd.splat_f32s(0.0); V];
                 for (v, lane) in right.iter_mut().enumerate() {
                     *lane = b.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned();
@@ -193,4 +199,17 @@ impl Product {
             }
         }
     }
+}
+
+/// Asks for the cache line at `address` ahead of its use; any address will do.
+#[inline(always)]
+fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches nothing that a program can see.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

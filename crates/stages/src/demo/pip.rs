@@ -146,13 +146,16 @@ fn hear(log: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The last lines that say something, cut, and without what a terminal would obey.
+/// The last lines that say something, indented and cut, and without what a terminal would obey.
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let plain = |line: &&str| -> String {
-        let shown = line.chars().filter(|character| !character.is_control()).take(SHOWN_CHARACTERS);
-        std::iter::once("    ".to_owned()).chain(shown.map(String::from)).collect()
+        line.chars().filter(|character| !character.is_control()).take(SHOWN_CHARACTERS).collect()
     };
-    let shown: Vec<String> = lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(plain).collect();
-    shown.join("\n")
+    let mut shown: Vec<String> = lines.iter().rev().take(SHOWN_LINES).map(plain).collect();
+    if shown.is_empty() {
+        shown.push("(it said nothing)".to_owned());
+    }
+    shown.reverse();
+    shown.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }

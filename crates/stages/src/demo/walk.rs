@@ -7,12 +7,12 @@ use clap::{Args, Command};
 use collimate_run::{Event, Outcome, RunOptions, Stage, run_stage};
 
 use super::{Demo, Made, Summary};
+use crate::Error;
 use crate::data_clean::{self, DataClean};
 use crate::data_sft::{self, DataSft};
 use crate::eval_compare::{self, EvalCompare};
 use crate::eval_loss::{self, EvalLoss};
 use crate::train_sft::{self, TrainSft};
-use crate::Error;
 
 /// Steps between two checkpoints: a killed demo loses less than a minute.
 const SAVE_STEPS: u64 = 5;
@@ -157,4 +157,94 @@ fn setting(name: &str, value: impl AsRef<OsStr>) -> OsString {
 fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     if word.contains(char::is_whitespace) { format!("'{word}'") } else { word.into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use collimate_run::{Reporter, Silent, atomic};
+    use miette::Diagnostic;
+
+    use super::*;
+    use crate::demo::Config;
+
+    /// Walks over a tiny model and forty rows, into `output`.
+    fn walk(
+        folder: &Path,
+        output: &str,
+        reporter: &dyn Reporter,
+        stop: &AtomicBool,
+    ) -> Result<Summary, Error> {
+        let row = |number: u32| {
+            format!(
+                r#"{{"instruction": "Add {number} and {}.", "output": "It is {}."}}"#,
+                3 * number,
+                4 * number
+            )
+        };
+        let rows = folder.join("rows.jsonl");
+        let text = (0..40).map(row).collect::<Vec<_>>().join("\n");
+        atomic::write(&rows, text.as_bytes()).unwrap();
+        let words = ["--max_steps=12", "--learning_rate=0.02", "--test_size=0.2"].map(OsString::from);
+        let words = [words.to_vec(), vec![setting("output_dir", folder.join(output))]].concat();
+        let demo = Demo::new(parse::<Config>("demo", &words)?, folder.to_owned(), Some(1));
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama");
+        demo.walk(model, rows, &RunOptions { force: false, reporter, interrupted: stop })
+    }
+
+    /// Wants to stop at the seventh step of the training, two after a checkpoint.
+    struct StopInTraining<'a>(&'a AtomicBool);
+
+    impl Reporter for StopInTraining<'_> {
+        fn report(&self, event: Event<'_>) {
+            if let Event::Advanced { done: 7, fields } = event
+                && fields.iter().any(|(name, _)| *name == "learning_rate")
+            {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn the_loss_falls_and_a_second_walk_does_nothing() {
+        let (folder, calm) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let first = walk(folder.path(), "demo", &Silent, &calm).unwrap();
+        assert!(!first.reused);
+        assert_eq!((first.training.steps, first.before.sequences), (12, 8));
+        let (before, after) = (first.before.loss.value, first.after.loss.value);
+        // Of text that is all alike even a tiny model learns much in a few steps.
+        assert!(after < 0.9 * before, "{before} -> {after}");
+        for path in [&first.made.cleaned, &first.made.train, &first.made.validation, &first.made.comparison] {
+            assert!(path.is_file(), "{}", path.display());
+        }
+        assert!(first.made.adapter.join("adapter_model.safetensors").is_file());
+        let second = walk(folder.path(), "demo", &Silent, &calm).unwrap();
+        assert_eq!(second, Summary { reused: true, ..first });
+    }
+
+    #[test]
+    fn a_stopped_walk_goes_on_to_the_same_end() {
+        let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let whole = walk(folder.path(), "whole", &Silent, &stop).unwrap();
+        let stopped = walk(folder.path(), "parts", &StopInTraining(&stop), &stop).unwrap_err();
+        assert_eq!(stopped.code().map(|code| code.to_string()).as_deref(), Some(collimate_run::INTERRUPTED));
+        stop.store(false, Ordering::Relaxed);
+        let parts = walk(folder.path(), "parts", &Silent, &stop).unwrap();
+        let adapter = |made: &Made| fs::read(made.adapter.join("adapter_model.safetensors")).unwrap();
+        assert!(adapter(&whole.made) == adapter(&parts.made));
+        assert_eq!(whole.after.loss, parts.after.loss);
+    }
+
+    #[test]
+    fn a_command_can_be_typed_as_it_is_shown() {
+        let words = [OsString::from("a b.json"), setting("output_dir", "-x")];
+        let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        assert_eq!(shown, ["'a b.json'", "--output_dir=-x"]);
+        assert_eq!(parse::<data_sft::Config>("data sft", &words).unwrap().output_dir, Path::new("-x"));
+        let error = parse::<data_sft::Config>("data sft", &[OsString::from("--test_size=x")]).unwrap_err();
+        assert_eq!(error.to_string(), "the settings do not fit `data sft`");
+    }
 }
