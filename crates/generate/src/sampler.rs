@@ -32,7 +32,7 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// The next token, from the logits [vocabulary]; `None` where one of them is not finite, or there are none.
+    /// The next token, from the logits `[vocabulary]`; `None` where one of them is not finite, or there are none.
     pub fn choose(&mut self, logits: &[f32]) -> Option<u32> {
         if !logits.iter().all(|logit| logit.is_finite()) {
             return None;

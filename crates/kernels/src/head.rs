@@ -2,7 +2,7 @@
 //!
 //! Tiles of logits pass by; each row keeps its largest logit m, Σ e^(s-m), Σ s·e^(s-m), and, where the gradient
 //! is wanted, Σ e^(s-m)·wᵥ, rescaled whenever m grows (Milakov and Gimelshein 2018, online softmax). At the end
-//! log p = s_target - m - ln Σ, the entropy is m + ln Σ - E[s], and d log p / dh = w_target - E[w].
+//! log p = s_target - m - ln Σ, the entropy is m + ln Σ - `E[s]`, and d log p / dh = w_target - `E[w]`.
 
 use crate::gemm::{Into, Left, Packed, Part, Target};
 use crate::parallel::{RowBlocks, Rows, with_scratch};

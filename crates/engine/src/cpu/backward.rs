@@ -16,27 +16,27 @@ impl Pass<'_> {
         let Some(lowest) = adapter.lora.slots.first().map(|slot| slot.layer) else { return };
         self.head_backward(space, gradients);
         let top = self.weights.layers.len();
-        for layer in (lowest..top).rev() {
-            let above = (layer + 1 < top).then_some(layer + 1);
-            self.rows_backward(adapter, space, above, Some(layer));
-            if let Some(above) = above {
-                self.reduce(adapter, space, above, into);
-            }
-            if layer == lowest && !adapter.adapts(layer, &QKV) {
+        for layer in (lowest..=top).rev() {
+            self.rows_backward(adapter, space, layer, lowest);
+            if layer < top {
                 self.reduce(adapter, space, layer, into);
-                return;
             }
-            let (state, tokens) = (&space.layers[layer], space.tokens.len());
-            let saved = Saved {
-                qkv: &state.qkv[..tokens * self.shape.heads.row()],
-                out: &state.attended,
-                log_sums: &state.log_sums,
-                d_out: &space.d_attended,
-            };
-            attention::backward(&space.plan, self.shape.heads, saved, &mut space.d_qkv);
+            // Nothing below the queries, keys and values of the lowest layer is wanted, nor they if not trained.
+            if layer > lowest + 1 || layer > lowest && adapter.adapts(lowest, &QKV) {
+                self.attention_backward(space, layer - 1);
+            }
         }
-        self.rows_backward(adapter, space, Some(lowest), None);
-        self.reduce(adapter, space, lowest, into);
+    }
+
+    fn attention_backward(&self, space: &mut Workspace, layer: usize) {
+        let (state, tokens) = (&space.layers[layer], space.tokens.len());
+        let saved = Saved {
+            qkv: &state.qkv[..tokens * self.shape.heads.row()],
+            out: &state.attended,
+            log_sums: &state.log_sums,
+            d_out: &space.d_attended,
+        };
+        attention::backward(&space.plan, self.shape.heads, saved, &mut space.d_qkv);
     }
 
     /// The gradient by the residual stream at the top, from the targets down through the final norm.
@@ -53,42 +53,33 @@ impl Pass<'_> {
         }
     }
 
-    /// Goes back through the start of layer `above`, whose attention is done, and through the end of layer
-    /// `below`, block of rows by block of rows.
-    fn rows_backward(
-        &self,
-        adapter: Adapter<'_>,
-        space: &mut Workspace,
-        above: Option<usize>,
-        below: Option<usize>,
-    ) {
-        let shape = self.shape;
-        let len = |layer: Option<usize>| layer.map_or(0, |layer| adapter.partial_len(layer));
+    /// Goes back through the start of layer `layer`, whose attention is done, and through the end of the layer
+    /// below, block of rows by block of rows; there is no start above the top, and no end below the lowest.
+    fn rows_backward(&self, adapter: Adapter<'_>, space: &mut Workspace, layer: usize, lowest: usize) {
+        let (shape, top) = (self.shape, self.weights.layers.len());
+        let (starts, ends) = (layer < top, layer > lowest);
+        let len = |on: bool, layer: usize| if on { adapter.partial_len(layer) } else { 0 };
         let [even, odd] = &mut space.partials;
-        let (first, second) = if above.or(below.map(|layer| layer + 1)).is_some_and(|layer| layer % 2 == 0) {
-            (even, odd)
-        } else {
-            (odd, even)
-        };
+        let (above, below) = if layer.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let buffers = [
             Rows::new(&mut space.d_stream, shape.hidden),
             Rows::new(&mut space.d_qkv, shape.heads.row()),
             Rows::new(&mut space.d_attended, shape.heads.query_row()),
-            Rows::by_block(first, len(above)),
-            Rows::by_block(second, len(below)),
+            Rows::by_block(above, len(starts, layer)),
+            Rows::by_block(below, len(ends, layer.wrapping_sub(1))),
         ];
         let (states, positions) = (&space.layers, &space.positions);
         RowBlocks::new(space.tokens.len()).run(buffers, |_, rows, parts| {
-            let [d_stream, d_qkv, d_attended, first, second] = parts;
-            if let Some(layer) = above {
+            let [d_stream, d_qkv, d_attended, above, below] = parts;
+            if starts {
                 let block = Block { layer, rows: rows.clone() };
                 self.turn(d_qkv, &positions[rows.clone()], Turn::Backward);
-                let wanted = below.is_some().then_some(&mut *d_stream);
-                self.start_backward(adapter, &block, &states[layer], (d_qkv, wanted), first);
+                let wanted = ends.then_some(&mut *d_stream);
+                self.start_backward(adapter, &block, &states[layer], (d_qkv, wanted), above);
             }
-            if let Some(layer) = below {
-                let block = Block { layer, rows };
-                self.finish_backward(adapter, &block, &states[layer], (d_stream, d_attended), second);
+            if ends {
+                let block = Block { layer: layer - 1, rows };
+                self.finish_backward(adapter, &block, &states[layer - 1], (d_stream, d_attended), below);
             }
         });
     }

@@ -45,7 +45,7 @@ struct Step {
 
 impl CpuEngine {
     /// Reads a prompt of at least one token; the sequence has room for `capacity` tokens. `logits` gets those of
-    /// the token that follows, [vocabulary].
+    /// the token that follows, `[vocabulary]`.
     pub fn prefill(
         &mut self,
         prompt: &[u32],

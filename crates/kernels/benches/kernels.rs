@@ -1,0 +1,101 @@
+//! Timings of the kernels at the sizes of SmolLM2-135M, the product's beside its plain reference:
+//! `cargo bench -p collimate-kernels`. Throughput is in floating-point operations.
+
+use collimate_kernels::attention::{self, Heads, Plan, Saved, Segment};
+use collimate_kernels::gemm::{Into, Packed};
+use collimate_kernels::head::{Head, Outputs};
+use collimate_kernels::parallel::{RowBlocks, Rows};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+
+const TOKENS: usize = 1024;
+const HIDDEN: usize = 576;
+const INTERMEDIATE: usize = 1536;
+const VOCABULARY: usize = 49_152;
+const HEADS: Heads = Heads { query: 9, key_value: 3, dim: 64 };
+
+/// Values between -1 and 1 without a pattern that matters.
+fn values(n: usize) -> Vec<f32> {
+    (0..n).map(|i| (i as f32 * 0.7311).sin()).collect()
+}
+
+fn product(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("product");
+    let (weight, x) = (values(2 * INTERMEDIATE * HIDDEN), values(TOKENS * HIDDEN));
+    let packed = Packed::transposed(&weight, HIDDEN, 2 * INTERMEDIATE);
+    let mut y = vec![0.0; TOKENS * 2 * INTERMEDIATE];
+    let operations = |rows: usize| Throughput::Elements((2 * rows * HIDDEN * 2 * INTERMEDIATE) as u64);
+    group.throughput(operations(TOKENS));
+    group.bench_function("packed, in blocks of rows", |bencher| {
+        bencher.iter(|| {
+            RowBlocks::new(TOKENS).run([Rows::new(&mut y, 2 * INTERMEDIATE)], |_, rows, [y]| {
+                packed.apply(rows.len(), &x[rows.start * HIDDEN..], y, Into::Replace);
+            });
+        });
+    });
+    group.throughput(operations(8));
+    group.bench_function("packed, 8 rows by columns", |bencher| {
+        bencher.iter(|| packed.apply_columns(8, &x, &mut y, Into::Replace));
+    });
+    group.throughput(operations(1));
+    group.bench_function("plain, 1 row", |bencher| {
+        bencher.iter(|| {
+            for (y, weight) in y.iter_mut().zip(weight.chunks_exact(HIDDEN)) {
+                *y = black_box(&x).iter().zip(weight).map(|(x, w)| x * w).sum();
+            }
+        });
+    });
+    group.finish();
+}
+
+fn attention_of_four(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("attention, 4 sequences of 256");
+    let len = TOKENS / 4;
+    let segments: Vec<_> =
+        (0..4).map(|i| Segment { start: i * len, len, parent: None, position: 0 }).collect();
+    let plan = Plan::new(&segments, HEADS.key_value);
+    let qkv = values(TOKENS * HEADS.row());
+    let d_out = values(TOKENS * HEADS.query_row());
+    let mut out = vec![0.0; TOKENS * HEADS.query_row()];
+    let (mut log_sums, mut d_qkv) = (vec![0.0; TOKENS * HEADS.query], vec![0.0; qkv.len()]);
+    let seen = (4 * len * (len + 1) / 2 * HEADS.query * HEADS.dim) as u64;
+    group.throughput(Throughput::Elements(4 * seen));
+    group.bench_function("forward", |bencher| {
+        bencher.iter(|| attention::forward(&plan, HEADS, &qkv, &mut out, &mut log_sums));
+    });
+    group.throughput(Throughput::Elements(10 * seen));
+    group.bench_function("backward", |bencher| {
+        let saved = Saved { qkv: &qkv, out: &out, log_sums: &log_sums, d_out: &d_out };
+        bencher.iter(|| attention::backward(&plan, HEADS, saved, &mut d_qkv));
+    });
+    group.finish();
+}
+
+fn token_log_probs(criterion: &mut Criterion) {
+    const TARGETS: usize = 256;
+    let mut group = criterion.benchmark_group("token log-probs");
+    let weight = values(VOCABULARY * HIDDEN);
+    let head = Head {
+        forward: Packed::transposed(&weight, HIDDEN, VOCABULARY),
+        backward: Packed::new(&weight, VOCABULARY, HIDDEN),
+    };
+    let hidden = values(TARGETS * HIDDEN);
+    let targets: Vec<u32> = (0..TARGETS as u32).map(|i| i * 191).collect();
+    let (mut scores, mut gradients) = (vec![0.0; TARGETS * 3], vec![0.0; TARGETS * HIDDEN]);
+    group.sample_size(10);
+    group.throughput(Throughput::Elements((2 * TARGETS * HIDDEN * VOCABULARY) as u64));
+    group.bench_function("forward", |bencher| {
+        bencher.iter(|| head.score(&hidden, &targets, Outputs { scores: &mut scores, gradients: None }));
+    });
+    group.throughput(Throughput::Elements((4 * TARGETS * HIDDEN * VOCABULARY) as u64));
+    group.bench_function("with gradients", |bencher| {
+        bencher.iter(|| {
+            let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };
+            head.score(&hidden, &targets, outputs);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(kernels, product, attention_of_four, token_log_probs);
+criterion_main!(kernels);
