@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use collimate_data::clean::{Cleaner, Verdict};
-use collimate_data::{Error, InstructionRow, Rejects, RowWriter, read_instructions};
-use collimate_run::{Context, Event, Stage};
+use collimate_data::{Error, InstructionRow, Rejects, RowWriter};
+use collimate_run::{Context, Stage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::loading::each_instruction;
 
 /// The cleaned rows, a JSON array of `{instruction, input, output}`.
 pub const CLEANED_FILE: &str = "cleaned_data.json";
@@ -14,9 +16,6 @@ pub const CLEANED_FILE: &str = "cleaned_data.json";
 pub const DROPPED_FILE: &str = "dropped.jsonl";
 /// Rows that could not be used.
 pub const REJECTS_FILE: &str = "rejects.jsonl";
-
-/// Rows between two progress events.
-const REPORT_EVERY: u64 = 500;
 
 /// Clean instruction data: tidy texts, drop empty rows and duplicates.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -109,17 +108,8 @@ impl Stage for DataClean {
             dropped: RowWriter::create(&output.join(DROPPED_FILE))?,
             summary: Summary::default(),
         };
-        context.report(Event::Started { task: "cleaning", total: None, unit: "rows" });
-        let mut done = 0;
-        let read = read_instructions(&self.config.inputs, &mut rejects, |row| {
-            context.check()?;
-            done += 1;
-            if done % REPORT_EVERY == 0 {
-                context.report(Event::Advanced { done, fields: &[] });
-            }
-            sorter.sort(row)
-        })?;
-        context.report(Event::Finished);
+        let files = &self.config.inputs;
+        let read = each_instruction("cleaning", files, &mut rejects, context, |row| sorter.sort(row))?;
         let Sorter { cleaned, dropped, summary, .. } = sorter;
         if summary.kept == 0 {
             return Err(nothing_left(&self.config.inputs, read, &rejects));

@@ -3,20 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use collimate_data::sft::{Collector, Part};
-use collimate_data::{Error, Rejects, read_instructions};
-use collimate_run::{Context, Event, Stage};
+use collimate_data::{Error, Rejects};
+use collimate_run::{Context, Stage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data_clean::{REJECTS_FILE, nothing_left};
+use crate::loading::each_instruction;
 
 /// `{prompt, response}` rows to train on.
 pub const TRAIN_FILE: &str = "sft_train.jsonl";
 /// `{prompt, response}` rows to measure the loss on.
 pub const VALIDATION_FILE: &str = "sft_val.jsonl";
-
-/// Rows between two progress events.
-const REPORT_EVERY: u64 = 500;
 
 /// Turn instructions into prompts and responses, shuffled and split for training.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -90,18 +88,12 @@ impl Stage for DataSft {
         let output = context.output();
         let mut rejects = Rejects::new(Some(output.join(REJECTS_FILE)), self.config.strict);
         let mut collector = Collector::new(output)?;
-        let (mut done, mut empty_output) = (0, 0);
-        context.report(Event::Started { task: "formatting", total: None, unit: "rows" });
-        let read = read_instructions(&self.config.inputs, &mut rejects, |row| {
-            context.check()?;
-            done += 1;
-            if done % REPORT_EVERY == 0 {
-                context.report(Event::Advanced { done, fields: &[] });
-            }
+        let mut empty_output = 0;
+        let files = &self.config.inputs;
+        let read = each_instruction("formatting", files, &mut rejects, context, |row| {
             empty_output += u64::from(!collector.add(&row.instruction)?);
-            Ok::<_, Error>(())
+            Ok(())
         })?;
-        context.report(Event::Finished);
         let mut split = collector.split(self.config.seed, self.config.test_size)?;
         if split.is_empty(Part::Train) {
             return Err(nothing_left(&self.config.inputs, read, &rejects));

@@ -1,13 +1,41 @@
-//! What every stage with a model does first: tokenise the data, pack the weights.
+//! What several stages do first: read instructions, tokenise the data, pack the weights.
 
 use std::path::{Path, PathBuf};
 
-use collimate_data::{Examples, SftFormat, SftOptions, sft_examples};
+use collimate_data::{
+    Examples, InstructionRow, Rejects, SftFormat, SftOptions, read_instructions, sft_examples,
+};
 use collimate_engine::{CpuEngine, CpuOptions};
 use collimate_model::{Model, Tokenizer};
 use collimate_run::{Context, Event};
 
 use crate::Error;
+
+/// Rows between two progress events.
+const REPORT_EVERY: u64 = 500;
+
+/// Hands every good row of the files to `each`, under way as `task`; returns the number of rows read.
+pub(crate) fn each_instruction(
+    task: &str,
+    files: &[PathBuf],
+    rejects: &mut Rejects,
+    context: &Context,
+    mut each: impl FnMut(InstructionRow<'_>) -> Result<(), collimate_data::Error>,
+) -> Result<u64, collimate_data::Error> {
+    context.report(Event::Started { task, total: None, unit: "rows" });
+    let mut done = 0;
+    let read = read_instructions(files, rejects, |row| {
+        context.check()?;
+        done += 1;
+        if done % REPORT_EVERY == 0 {
+            context.report(Event::Advanced { done, fields: &[] });
+        }
+        each(row)
+    })?;
+    context.report(Event::Advanced { done, fields: &[] });
+    context.report(Event::Finished);
+    Ok(read)
+}
 
 /// How the rows of a data file become sequences.
 #[derive(Debug, Clone)]
