@@ -53,6 +53,9 @@ impl CpuEngine {
         adapter: Option<&Lora>,
         logits: &mut Vec<f32>,
     ) -> Result<Sequence> {
+        if prompt.is_empty() {
+            return Err(Error::Length { what: "prompt", expected: 1, got: 0 });
+        }
         if prompt.len() > capacity {
             return Err(Error::Full { capacity });
         }

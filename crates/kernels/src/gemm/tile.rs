@@ -7,6 +7,8 @@ use pulp::{Simd, WithSimd};
 const ROWS: usize = 6;
 /// Vectors of columns that one tile takes: 6 × 4 accumulators, 4 of B and one of A fill 32 registers.
 const VECTORS: usize = 4;
+/// The same where there are but 16 registers, as with AVX2.
+const FEW_VECTORS: usize = 2;
 
 /// The left factor A: element (i, k) stands at `data[i * row + k * column]`.
 #[derive(Debug, Clone, Copy)]
@@ -104,9 +106,14 @@ impl WithSimd for Product {
         // SAFETY: the bounds of all three matrices were checked in `multiply_into`.
         unsafe {
             let mut j = 0;
-            while j + VECTORS * S::F32_LANES <= self.n {
-                self.columns::<S, VECTORS>(simd, j);
-                j += VECTORS * S::F32_LANES;
+            let vectors = if S::REGISTER_COUNT >= 32 { VECTORS } else { FEW_VECTORS };
+            while j + vectors * S::F32_LANES <= self.n {
+                if vectors == VECTORS {
+                    self.columns::<S, VECTORS>(simd, j);
+                } else {
+                    self.columns::<S, FEW_VECTORS>(simd, j);
+                }
+                j += vectors * S::F32_LANES;
             }
             while j + S::F32_LANES <= self.n {
                 self.columns::<S, 1>(simd, j);
@@ -161,7 +168,7 @@ impl Product {
             let line = i / ROWS % VECTORS * S::F32_LANES;
             for k in 0..self.k {
                 let b = b.add(k * self.b_row);
-                if V == VECTORS {
+                if V > 1 {
                     prefetch(b.wrapping_add(self.k * self.b_row + line));
                 }
                 let mut right = [simd.splat_f32s(0.0); V];
@@ -212,4 +219,39 @@ fn prefetch(address: *const f32) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::values;
+
+    /// Runs the same product on this machine's best vectors and through `run`.
+    fn compare(run: impl Fn(Product)) {
+        for [m, n, k] in [[13, 150, 40], [6, 64, 128], [5, 17, 9]] {
+            let (a, b) = (values(m * k, 1), values(k * n, 2));
+            let (mut expected, mut got) = (vec![0.5; m * n], vec![0.5; m * n]);
+            let target = Target { data: &mut expected, row: n };
+            multiply([m, n, k], Left::rows(&a, k), (&b, n), target, Into::Add);
+            let c = Destination { data: got.as_mut_ptr(), row: n };
+            let (a, b) = (a.as_ptr(), b.as_ptr());
+            run(Product { m, n, k, a, a_row: k, a_column: 1, b, b_row: n, c, into: Into::Add });
+            assert_eq!(got, expected, "{m} x {n} x {k}");
+        }
+    }
+
+    #[test]
+    fn without_vectors_the_bits_are_the_same() {
+        compare(|product| product.with_simd(pulp::Scalar::new()));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn with_avx2_the_bits_are_the_same() {
+        let Some(simd) = pulp::x86::V3::try_new() else {
+            eprintln!("skipped: this machine has no AVX2");
+            return;
+        };
+        compare(|product| Simd::vectorize(simd, product));
+    }
 }
