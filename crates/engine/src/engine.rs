@@ -11,6 +11,8 @@ pub struct Scores {
     pub log_probs: Vec<f32>,
     /// Entropy of the whole distribution, in nats.
     pub entropies: Vec<f32>,
+    /// Log of the sum of the squared probabilities of the whole vocabulary.
+    pub collisions: Vec<f32>,
     /// Whether the target is the most likely token.
     pub correct: Vec<bool>,
 }

@@ -1,6 +1,6 @@
 //! Token log-probs from hidden states, without the matrix [tokens, vocabulary] ever being there.
 //!
-//! Tiles of logits pass by; each row keeps its largest logit m, Σ e^(s-m), Σ s·e^(s-m), and, where the gradient
+//! Tiles of logits pass by; each row keeps its largest logit m, Σ e^(s-m), Σ s·e^(s-m), Σ e^(2(s-m)), and, where the gradient
 //! is wanted, Σ e^(s-m)·wᵥ, rescaled whenever m grows (Milakov and Gimelshein 2018, online softmax). At the end
 //! log p = s_target - m - ln Σ, the entropy is m + ln Σ - `E[s]`, and d log p / dh = w_target - `E[w]`.
 
@@ -10,8 +10,9 @@ use crate::simd::{LANES, exp, max, sum, vectorised};
 
 /// Columns of one tile of logits.
 const TILE: usize = 12 * Packed::STEP;
-/// Values kept for each row: log-prob, entropy, 1 if the target is the most likely token.
-const OUTPUTS: usize = 3;
+/// Values given for each row: log-prob, entropy, log Σ p² (a collision of two draws), 1 if the target is the most
+/// likely token.
+pub const OUTPUTS: usize = 4;
 
 /// The output matrix W [vocabulary, hidden], packed for both directions.
 #[derive(Debug)]
@@ -25,7 +26,8 @@ pub struct Head {
 /// What one pass over the vocabulary says of each row.
 #[derive(Debug)]
 pub struct Outputs<'a> {
-    /// Log-prob, entropy and 1 or 0 for a target that is the most likely token, in turn: [rows, 3].
+    /// Log-prob, entropy, log Σ p², and 1 or 0 for a target that is the most likely token, in turn:
+    /// [rows, [`OUTPUTS`]].
     pub scores: &'a mut [f32],
     /// d log-prob / d hidden, [rows, hidden], if wanted.
     pub gradients: Option<&'a mut [f32]>,
@@ -54,8 +56,8 @@ impl Head {
             sums.fill(0.0);
         }
         let product = if sums.is_some() { m * width } else { 0 };
-        with_scratch([m * TILE, m * 4, m, product], |[logits, running, rescale, product]| {
-            let (running, _) = running.as_chunks_mut::<4>();
+        with_scratch([m * TILE, m * Running::LEN, m, product], |[logits, running, rescale, product]| {
+            let (running, _) = running.as_chunks_mut::<{ Running::LEN }>();
             running.fill(Running::START);
             for start in (0..self.forward.columns()).step_by(TILE) {
                 let columns = start..(start + TILE).min(self.forward.columns());
@@ -110,7 +112,7 @@ fn take_in(sums: &mut [f32], rescale: &[f32], product: &[f32]) {
     );
 }
 
-/// The running sums of one row, as four floats of scratch.
+/// The running sums of one row, as floats of scratch.
 struct Running;
 
 impl Running {
@@ -122,11 +124,14 @@ impl Running {
     const WEIGHTED: usize = 2;
     /// The target's logit.
     const TARGET: usize = 3;
-    const START: [f32; 4] = [f32::MIN, 0.0, 0.0, f32::NEG_INFINITY];
+    /// Σ e^(2(s-m)).
+    const SQUARES: usize = 4;
+    const LEN: usize = 5;
+    const START: [f32; Self::LEN] = [f32::MIN, 0.0, 0.0, f32::NEG_INFINITY, 0.0];
 
     /// Takes in a tile of logits that starts at vocabulary entry `start`, replaces them by e^(s-m), and returns
     /// what older sums were multiplied with.
-    fn step(running: &mut [f32; 4], logits: &mut [f32], target: usize, start: usize) -> f32 {
+    fn step(running: &mut [f32; Self::LEN], logits: &mut [f32], target: usize, start: usize) -> f32 {
         if let Some(&logit) = target.checked_sub(start).and_then(|at| logits.get(at)) {
             running[Self::TARGET] = logit;
         }
@@ -144,9 +149,10 @@ impl Running {
                     }
                     running[Self::WEIGHTED] *= rescale;
                     running[Self::TOTAL] *= rescale;
+                    running[Self::SQUARES] *= rescale * rescale;
                     running[Self::LARGEST] = largest;
                 }
-                let (mut totals, mut weighted) = ([0.0; LANES], [0.0; LANES]);
+                let (mut totals, mut weighted, mut squares) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
                 let largest = running[Self::LARGEST];
                 let mut chunks = logits.chunks_exact_mut(LANES);
                 for chunk in &mut chunks {
@@ -155,6 +161,7 @@ impl Running {
                         chunk[l] = exp(shifted);
                         totals[l] += chunk[l];
                         weighted[l] = chunk[l].mul_add(shifted, weighted[l]);
+                        squares[l] = chunk[l].mul_add(chunk[l], squares[l]);
                     }
                 }
                 for (l, logit) in chunks.into_remainder().iter_mut().enumerate() {
@@ -162,19 +169,22 @@ impl Running {
                     *logit = exp(shifted);
                     totals[l] += *logit;
                     weighted[l] = logit.mul_add(shifted, weighted[l]);
+                    squares[l] = logit.mul_add(*logit, squares[l]);
                 }
                 running[Self::TOTAL] += sum(totals);
                 running[Self::WEIGHTED] += sum(weighted);
+                running[Self::SQUARES] += sum(squares);
                 rescale
             },
         )
     }
 
-    fn finish(running: &[f32; 4], scores: &mut [f32]) {
-        let [largest, total, weighted, target] = *running;
+    fn finish(running: &[f32; Self::LEN], scores: &mut [f32]) {
+        let [largest, total, weighted, target, squares] = *running;
         scores[0] = target - largest - total.ln();
         scores[1] = total.ln() - weighted / total;
-        scores[2] = f32::from(u8::from(target >= largest));
+        scores[2] = squares.ln() - 2.0 * total.ln();
+        scores[3] = f32::from(u8::from(target >= largest));
     }
 }
 
@@ -224,8 +234,10 @@ mod tests {
                 let (got, exact) = (scores[i * OUTPUTS], log_prob(&row64(i)));
                 assert!((f64::from(got) - exact).abs() < 5e-6, "{got} instead of {exact}");
                 assert!((f64::from(scores[i * OUTPUTS + 1]) - entropy).abs() < 2e-5);
+                let collision = all.iter().map(|s| (2.0 * (s - norm)).exp()).sum::<f64>().ln();
+                assert!((f64::from(scores[i * OUTPUTS + 2]) - collision).abs() < 1e-5);
                 let best = all.iter().all(|&s| s <= all[targets[i] as usize]);
-                assert_eq!(scores[i * OUTPUTS + 2], f32::from(u8::from(best)));
+                assert_eq!(scores[i * OUTPUTS + 3], f32::from(u8::from(best)));
                 Difference::of(log_prob, &row64(i)).assert_close(&gradients[i * width..][..width], 1e-5);
             }
         }

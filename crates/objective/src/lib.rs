@@ -9,7 +9,7 @@ mod metrics;
 mod objective;
 pub mod sft;
 
-pub use grouping::{Example, Grouping};
+pub use grouping::{Example, Facts, Grouping};
 pub use metrics::{Metric, Metrics};
 pub use objective::{Objective, Scored};
 pub use sft::Sft;

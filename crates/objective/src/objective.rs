@@ -7,8 +7,14 @@ use crate::{Grouping, Metrics};
 pub struct Scored<'a> {
     /// Natural log of each target's probability: `[targets]`.
     pub log_probs: &'a [f32],
+    /// The same under the reference model; empty for an objective that wants none.
+    pub reference: &'a [f32],
+    /// Log of the sum of the squared probabilities of the whole vocabulary, at each target: `[targets]`.
+    pub collisions: &'a [f32],
     /// Which targets form a sequence, which sequences form an example.
     pub grouping: &'a Grouping,
+    /// What the objective carries from step to step, see [`Objective::carry`].
+    pub carried: &'a [f64],
 }
 
 /// A loss over log-probs, together with its gradient.
@@ -24,4 +30,21 @@ pub trait Objective: Send + Sync {
     ///
     /// `gradients` is replaced: the derivative of that share by each log-prob, `[targets]`. `metrics` is added to.
     fn loss(&self, scored: Scored<'_>, total: f64, gradients: &mut Vec<f32>, metrics: &mut Metrics) -> f64;
+
+    /// Whether the loss is relative to a reference model, so that [`Scored::reference`] must be there.
+    fn needs_reference(&self) -> bool {
+        false
+    }
+
+    /// Whether the examples of a batch look at each other. [`Objective::loss`] is then given the optimiser's
+    /// whole batch at once, however many micro-batches it goes through the engine in.
+    fn looks_across(&self) -> bool {
+        false
+    }
+
+    /// Takes the optimiser's whole batch into what is carried from step to step, before its loss; of no meaning
+    /// unless [`Objective::looks_across`]. Nothing is carried at first.
+    fn carry(&self, scored: Scored<'_>, carried: &mut Vec<f64>) {
+        let _ = (scored, carried);
+    }
 }

@@ -29,6 +29,7 @@ pub fn loss(log_probs: &[f32], total_tokens: f64, gradients: &mut Vec<f32>) -> f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Facts;
 
     /// Three tokens of probability 1/2, 1/4 and 1/8, of the four in the batch:
     /// -(ln 1/2 + ln 1/4 + ln 1/8) / 4 = (1 + 2 + 3) ln 2 / 4 = 1.5 ln 2.
@@ -68,8 +69,8 @@ mod tests {
         let parts = loss(left, 6.0, &mut Vec::new()) + loss(right, 6.0, &mut Vec::new());
         assert!((whole - parts).abs() < 1e-12, "{whole} {parts}");
         let mut grouping = Grouping::default();
-        grouping.push(0, std::iter::once(0..2));
-        grouping.push(1, std::iter::once(2..6));
+        grouping.push(0, Facts::default(), std::iter::once(0..2));
+        grouping.push(1, Facts::default(), std::iter::once(2..6));
         assert_eq!(Sft.weight(&grouping), 6.0);
     }
 }

@@ -67,7 +67,13 @@ pub fn evaluate<E: Engine, X: TrainingExample>(
         micro_batch.fill(task.examples, &numbers[part.clone()]);
         let MicroBatch { batch, grouping } = &micro_batch;
         let scores = probe.engine.score(batch, probe.adapter)?;
-        let scored = Scored { log_probs: &scores.log_probs, grouping };
+        let scored = Scored {
+            log_probs: &scores.log_probs,
+            reference: &[],
+            collisions: &scores.collisions,
+            grouping,
+            carried: &[],
+        };
         let loss = task.objective.loss(scored, 1.0, &mut gradients, &mut metrics);
         if !loss.is_finite() {
             return Err(task.not_finite("evaluation loss", probe.step, part));

@@ -92,7 +92,13 @@ impl Learner {
             context.check()?;
             let MicroBatch { batch, grouping } = part;
             let scores = engine.forward(batch, &self.lora, dropout(&self.lora, plan, index))?;
-            let scored = Scored { log_probs: &scores.log_probs, grouping };
+            let scored = Scored {
+                log_probs: &scores.log_probs,
+                reference: &[],
+                collisions: &scores.collisions,
+                grouping,
+                carried: &[],
+            };
             let share = task.objective.loss(scored, total, &mut self.target_gradients, &mut self.metrics);
             if !share.is_finite() {
                 return Err(task.not_finite("loss", plan.step + 1, suspects(&scored)));

@@ -6,7 +6,7 @@
 
 use collimate_data::Example;
 use collimate_engine::Batch;
-use collimate_objective::Grouping;
+use collimate_objective::{Facts, Grouping};
 use std::ops::Range;
 
 /// An example of a data set as the training loop sees it.
@@ -32,7 +32,7 @@ impl TrainingExample for Example {
 
     fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping) {
         let targets = batch.push_sequence(&self.tokens, &self.trained);
-        grouping.push(number, [targets]);
+        grouping.push(number, Facts::default(), [targets]);
     }
 }
 

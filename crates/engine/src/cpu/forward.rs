@@ -5,7 +5,7 @@ use super::shape::Shape;
 use super::weights::{Layer, Weights};
 use super::workspace::{LayerState, Workspace};
 use collimate_kernels::attention;
-use collimate_kernels::head::Outputs;
+use collimate_kernels::head::{OUTPUTS, Outputs};
 use collimate_kernels::norm::rms_norm;
 use collimate_kernels::parallel::{RowBlocks, Rows, with_scratch};
 use collimate_kernels::rotary::{RotaryTable, Turn};
@@ -146,7 +146,7 @@ impl Pass<'_> {
             rms_norm(output, &self.weights.norm, self.shape.epsilon, hidden);
         }
         let outputs = Outputs {
-            scores: &mut space.scores[..targets * 3],
+            scores: &mut space.scores[..targets * OUTPUTS],
             gradients: keep.then(|| &mut space.slopes[..targets * width]),
         };
         self.weights.head.score(&space.hidden[..targets * width], &space.target_tokens, outputs);

@@ -17,6 +17,7 @@ pub use decode::Sequence;
 use crate::{Batch, Dropout, Engine, Error, Result, Scores};
 use adapter::Prepared;
 use collimate_kernels::attention::Plan;
+use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::rotary::RotaryTable;
 use collimate_model::{DecoderConfig, Lora, Model};
 use forward::Pass;
@@ -137,7 +138,7 @@ impl CpuEngine {
             pass.layers(space);
             pass.head(space, keep);
         });
-        self.scores.fill(&space.scores[..space.target_rows.len() * 3]);
+        self.scores.fill(&space.scores[..space.target_rows.len() * OUTPUTS]);
     }
 }
 
@@ -186,15 +187,17 @@ impl Engine for CpuEngine {
 }
 
 impl Scores {
-    /// Takes over rows of (log-prob, entropy, correct).
+    /// Takes over rows of (log-prob, entropy, collision, correct).
     fn fill(&mut self, rows: &[f32]) {
         self.log_probs.clear();
         self.entropies.clear();
+        self.collisions.clear();
         self.correct.clear();
-        for row in rows.chunks_exact(3) {
+        for row in rows.as_chunks::<OUTPUTS>().0 {
             self.log_probs.push(row[0]);
             self.entropies.push(row[1]);
-            self.correct.push(row[2] != 0.0);
+            self.collisions.push(row[2]);
+            self.correct.push(row[3] != 0.0);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::shape::Shape;
 use collimate_kernels::aligned::Aligned;
 use collimate_kernels::attention::Plan;
+use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::parallel::RowBlocks;
 
 /// What the forward pass of one layer leaves.
@@ -59,7 +60,7 @@ pub(super) struct Workspace {
     pub target_tokens: Vec<u32>,
     /// Normed hidden state of each target, [targets, hidden].
     pub hidden: Aligned,
-    /// Log-prob, entropy, correctness of each target.
+    /// Log-prob, entropy, collision, correctness of each target.
     pub scores: Aligned,
     /// d log-prob / d hidden of each target, [targets, hidden].
     pub slopes: Aligned,
@@ -88,7 +89,7 @@ impl Workspace {
             }
         }
         ensure(&mut self.hidden, self.target_rows.len() * shape.hidden);
-        ensure(&mut self.scores, self.target_rows.len() * 3);
+        ensure(&mut self.scores, self.target_rows.len() * OUTPUTS);
     }
 
     /// The state that layer `layer` reads and fills.

@@ -50,6 +50,7 @@ impl<'a> ToyEngine<'a> {
             let log_prob = if poisoned { f64::NAN } else { probabilities[next].ln() };
             self.scores.log_probs.push(log_prob as f32);
             self.scores.entropies.push(-probabilities.iter().map(|p| p * p.ln()).sum::<f64>() as f32);
+            self.scores.collisions.push(probabilities.iter().map(|p| p * p).sum::<f64>().ln() as f32);
             self.scores.correct.push(probabilities.iter().all(|&other| other <= probabilities[next]));
             self.kept.push((previous, next, factor));
         }
