@@ -8,7 +8,7 @@ use collimate_engine::CpuOptions;
 use collimate_model::{Lora, Model};
 use collimate_objective::Sft;
 use collimate_run::{Context, Stage, atomic, peak_memory};
-use collimate_train::{Evaluation, Probe, SequenceScore, Task, evaluate};
+use collimate_train::{BatchSize, Evaluation, Probe, SequenceScore, Task, evaluate};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -181,10 +181,13 @@ impl Stage for EvalLoss {
         let probe = Probe {
             engine: &mut engine,
             adapter: adapter.as_ref(),
+            reference: None,
             micro_batch_tokens: self.config.max_tokens_per_micro_batch,
+            batch_size: BatchSize::Examples(1),
+            carried: &[],
             step: 0,
         };
-        let task = Task { examples: &examples.examples, objective: &Sft };
+        let task = Task { examples: &examples.examples, objective: &Sft, reference: None };
         let summary = summarise(&evaluate(probe, task, context)?, &examples);
         let path = context.output().join(RESULT_FILE);
         let json = serde_json::to_vec_pretty(&summary);

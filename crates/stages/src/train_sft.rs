@@ -104,9 +104,9 @@ impl TrainSft {
         (train, evaluation): (&[Example], &[Example]),
         context: &Context,
     ) -> Result<Trained, Error> {
-        let evaluation = Some(Task { examples: evaluation, objective: &Sft });
+        let evaluation = Some(Task { examples: evaluation, objective: &Sft, reference: None });
         let data = Data {
-            train: Task { examples: train, objective: &Sft },
+            train: Task { examples: train, objective: &Sft, reference: None },
             evaluation: evaluation.filter(|_| self.config.eval_dataset.is_some()),
         };
         Ok(Trainer::new(engine, data, self.config.training(), lora, *context)?.run()?)

@@ -3,6 +3,7 @@
 //! A checkpoint is written under another name, closed by `DONE` with the hash of every file, and renamed. One that
 //! is torn or damaged all the same is recognised by its hashes, and the one before it is used.
 
+use crate::learner::Learner;
 use crate::{AdamW, AdamWSettings, Result, TrainerState};
 use collimate_model::{DecoderConfig, Lora};
 use collimate_run::{Event, Reporter, atomic};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 const PREFIX: &str = "checkpoint-";
 const UNFINISHED: &str = ".unfinished-checkpoint-";
 const OPTIMISER: &str = "optimizer.safetensors";
+const REFERENCE: &str = "reference.safetensors";
 const DONE: &str = "DONE";
 
 /// The file with the training's state, in a checkpoint and beside the result.
@@ -28,6 +30,8 @@ pub struct Checkpoint {
     pub optimiser: AdamW,
     /// The state.
     pub state: TrainerState,
+    /// The values of the reference model's adapter, if the reference has moved.
+    pub reference: Option<Vec<f32>>,
 }
 
 /// The name of a step's checkpoint in the output folder.
@@ -36,12 +40,16 @@ pub fn name(step: u64) -> String {
 }
 
 /// Writes the checkpoint of the state's step into `output`; replaces an older one of the same step.
-pub fn save(output: &Path, lora: &Lora, optimiser: &AdamW, state: &TrainerState) -> Result<()> {
+pub fn save(output: &Path, learner: &Learner, state: &TrainerState) -> Result<()> {
     let unfinished = output.join(format!("{UNFINISHED}{}", state.global_step));
     remove_folder(&unfinished)?;
     fs::create_dir_all(&unfinished).map_err(|source| collimate_run::Error::write(&unfinished, source))?;
-    lora.save(&unfinished)?;
-    atomic::write(unfinished.join(OPTIMISER), &optimiser_bytes(optimiser)?)?;
+    learner.lora.save(&unfinished)?;
+    atomic::write(unfinished.join(OPTIMISER), &optimiser_bytes(&learner.optimiser)?)?;
+    if let Some(reference) = &learner.reference {
+        let values = ("values", Dtype::F32, bytes(&reference.values));
+        atomic::write(unfinished.join(REFERENCE), &tensor_file(REFERENCE, &[values])?)?;
+    }
     write_state(&unfinished, state)?;
     let hashes = hash_files(&unfinished)?;
     atomic::write(unfinished.join(DONE), &to_json(&hashes)?)?;
@@ -125,7 +133,14 @@ fn load(path: &Path, decoder: &DecoderConfig, settings: AdamWSettings) -> Result
     if optimiser.mean.len() != lora.values.len() || optimiser.square.len() != lora.values.len() {
         return Err(Damage::Size);
     }
-    Ok(Checkpoint { lora, optimiser, state })
+    let reference = match hashes.contains_key(REFERENCE) {
+        true => Some(read_floats(&read(REFERENCE)?, "values").ok_or(Damage::Format(REFERENCE))?),
+        false => None,
+    };
+    if reference.as_ref().is_some_and(|values| values.len() != lora.values.len()) {
+        return Err(Damage::Size);
+    }
+    Ok(Checkpoint { lora, optimiser, state, reference })
 }
 
 /// The checkpoints in a folder, by step.
@@ -155,34 +170,45 @@ fn hash_files(folder: &Path) -> Result<BTreeMap<String, String>> {
     folder_names(folder)?.into_iter().map(hash).collect()
 }
 
-fn optimiser_bytes(optimiser: &AdamW) -> Result<Vec<u8>> {
-    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let (mean, square) = (bytes(&optimiser.mean), bytes(&optimiser.square));
-    let step = optimiser.step.to_le_bytes();
-    let shape = vec![optimiser.mean.len()];
-    let tensors = [
-        ("exp_avg", TensorView::new(Dtype::F32, shape.clone(), &mean)),
-        ("exp_avg_sq", TensorView::new(Dtype::F32, shape, &square)),
-        ("step", TensorView::new(Dtype::U64, vec![1], &step)),
-    ];
-    let written = tensors
-        .into_iter()
-        .map(|(name, view)| Ok((name, view?)))
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// The content of a safetensors file of vectors.
+fn tensor_file(name: &str, vectors: &[(&str, Dtype, Vec<u8>)]) -> Result<Vec<u8>> {
+    let written = vectors
+        .iter()
+        .map(|vector| {
+            let (name, dtype, bytes) = vector;
+            let len = bytes.len() * 8 / dtype.bitsize();
+            Ok((*name, TensorView::new(*dtype, vec![len], bytes)?))
+        })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .and_then(|tensors| safetensors::serialize(tensors, None));
     let invalid = |source| std::io::Error::new(std::io::ErrorKind::InvalidInput, source);
-    Ok(written.map_err(|source| collimate_run::Error::write(OPTIMISER, invalid(source)))?)
+    Ok(written.map_err(|source| collimate_run::Error::write(name, invalid(source)))?)
+}
+
+fn read_floats(file: &[u8], name: &str) -> Option<Vec<f32>> {
+    let tensors = SafeTensors::deserialize(file).ok()?;
+    let tensor = tensors.tensor(name).ok().filter(|tensor| tensor.dtype() == Dtype::F32)?;
+    let (floats, _) = tensor.data().as_chunks();
+    Some(floats.iter().map(|&float| f32::from_le_bytes(float)).collect())
+}
+
+fn optimiser_bytes(optimiser: &AdamW) -> Result<Vec<u8>> {
+    let vectors = [
+        ("exp_avg", Dtype::F32, bytes(&optimiser.mean)),
+        ("exp_avg_sq", Dtype::F32, bytes(&optimiser.square)),
+        ("step", Dtype::U64, optimiser.step.to_le_bytes().to_vec()),
+    ];
+    tensor_file(OPTIMISER, &vectors)
 }
 
 fn optimiser_from_bytes(bytes: &[u8], settings: AdamWSettings) -> Option<AdamW> {
-    let tensors = SafeTensors::deserialize(bytes).ok()?;
-    let values = |name: &str| {
-        let tensor = tensors.tensor(name).ok().filter(|tensor| tensor.dtype() == Dtype::F32)?;
-        let (floats, _) = tensor.data().as_chunks();
-        Some(floats.iter().map(|&float| f32::from_le_bytes(float)).collect::<Vec<f32>>())
-    };
     let mut optimiser = AdamW::new(settings, 0);
-    (optimiser.mean, optimiser.square) = (values("exp_avg")?, values("exp_avg_sq")?);
+    (optimiser.mean, optimiser.square) = (read_floats(bytes, "exp_avg")?, read_floats(bytes, "exp_avg_sq")?);
+    let tensors = SafeTensors::deserialize(bytes).ok()?;
     optimiser.step = u64::from_le_bytes(tensors.tensor("step").ok()?.data().try_into().ok()?);
     Some(optimiser)
 }

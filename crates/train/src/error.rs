@@ -38,6 +38,10 @@ pub enum Error {
         /// `training` or `evaluation`.
         purpose: &'static str,
     },
+    /// The objective compares with a reference model, and nothing is known of one.
+    #[error("the objective needs a reference model's log-probs, and there are none")]
+    #[diagnostic(help("compute them for these examples first"))]
+    NoReference,
     /// A setting has a value that makes no sense.
     #[error("the setting {name} is {got}, which is not {expected}")]
     #[diagnostic(help("give {name} a value that is {expected}"))]

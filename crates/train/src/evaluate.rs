@@ -1,11 +1,12 @@
 //! The loss of a data set, with nothing learnt from it.
 
-use crate::micro_batch::{MicroBatch, cut};
+use crate::judgement::Judgement;
+use crate::micro_batch::{MicroBatches, cut};
 use crate::task::observe;
-use crate::{Error, Result, Task, TrainingExample};
+use crate::{BatchSize, Error, Order, Position, Result, Sampler, Task, TrainingExample};
 use collimate_engine::{Engine, Scores};
 use collimate_model::Lora;
-use collimate_objective::{Grouping, Metrics, Scored};
+use collimate_objective::{Grouping, Metrics};
 use collimate_run::{Context, Event};
 use std::time::Instant;
 
@@ -15,8 +16,14 @@ pub struct Probe<'a, E> {
     pub engine: &'a mut E,
     /// The adapter on it, if any.
     pub adapter: Option<&'a Lora>,
+    /// The reference model's adapter, if the reference has moved away from what the task knows of it.
+    pub reference: Option<&'a Lora>,
     /// Most tokens that go through the engine at once.
     pub micro_batch_tokens: usize,
+    /// Examples that are judged together where they look at each other.
+    pub batch_size: BatchSize,
+    /// What the objective carried on from training.
+    pub carried: &'a [f64],
     /// The step of the training at which this is, for messages.
     pub step: u64,
 }
@@ -58,39 +65,55 @@ pub fn evaluate<E: Engine, X: TrainingExample>(
     let start = Instant::now();
     let total = task.examples.len() as u64;
     context.report(Event::Started { task: "evaluating", total: Some(total), unit: "examples" });
-    let numbers: Vec<usize> = (0..task.examples.len()).collect();
-    let (mut micro_batch, mut gradients) = (MicroBatch::default(), Vec::new());
+    let (mut micro_batches, mut judgement) = (MicroBatches::default(), Judgement::default());
     let (mut metrics, mut sequences) = (Metrics::default(), Vec::new());
     let (mut sum, mut weight, mut tokens) = (0.0, 0.0, 0);
-    for part in cut(task.examples, &numbers, probe.micro_batch_tokens) {
-        context.check()?;
-        micro_batch.fill(task.examples, &numbers[part.clone()]);
-        let MicroBatch { batch, grouping } = &micro_batch;
-        let scores = probe.engine.score(batch, probe.adapter)?;
-        let scored = Scored {
-            log_probs: &scores.log_probs,
-            reference: &[],
-            collisions: &scores.collisions,
-            grouping,
-            carried: &[],
-        };
-        let loss = task.objective.loss(scored, 1.0, &mut gradients, &mut metrics);
-        if !loss.is_finite() {
-            return Err(task.not_finite("evaluation loss", probe.step, part));
+    for numbers in groups(&probe, task) {
+        micro_batches.fill(task.examples, &numbers, probe.micro_batch_tokens);
+        judgement.clear();
+        for part in micro_batches.as_slice() {
+            context.check()?;
+            task.add_reference(part, (&mut *probe.engine, probe.reference), &mut judgement.reference)?;
+            let scores = probe.engine.score(&part.batch, probe.adapter)?;
+            judgement.add(part, scores);
+            observe(scores, &mut metrics);
+            sequences.extend(score_sequences(scores, &part.grouping));
+            weight += task.objective.weight(&part.grouping);
+            tokens += part.batch.tokens.len() as u64;
         }
-        observe(scores, &mut metrics);
-        sequences.extend(score_sequences(scores, grouping));
+        let loss = judgement.judge(task.objective, probe.carried, 1.0, &mut metrics);
+        if !loss.is_finite() {
+            return Err(task.not_finite("evaluation loss", probe.step, judgement.suspects()));
+        }
         sum += loss;
-        weight += task.objective.weight(grouping);
-        tokens += batch.tokens.len() as u64;
         let mean = [("loss", sum / weight.max(1.0))];
-        context.report(Event::Advanced { done: part.end as u64, fields: &mean });
+        context.report(Event::Advanced {
+            done: numbers.last().map_or(0, |&last| last as u64 + 1),
+            fields: &mean,
+        });
     }
     context.report(Event::Finished);
     if weight == 0.0 {
         return Err(Error::NoExamples { purpose: "evaluation" });
     }
     Ok(Evaluation { loss: sum / weight, metrics, sequences, tokens, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// The examples that are judged together, in the order of the data: what goes through the engine at once; or, where
+/// examples look at each other, as many as in training.
+fn groups<E, X: TrainingExample>(probe: &Probe<'_, E>, task: Task<'_, X>) -> Vec<Vec<usize>> {
+    let numbers: Vec<usize> = (0..task.examples.len()).collect();
+    if !task.objective.looks_across() {
+        return cut(task.examples, &numbers, probe.micro_batch_tokens).map(Vec::from_iter).collect();
+    }
+    let lengths = task.examples.iter().map(TrainingExample::tokens).collect();
+    let mut sampler = Sampler::new(lengths, Order::File, probe.batch_size, Position::default());
+    let mut groups = Vec::new();
+    while sampler.position().epoch == 0 {
+        groups.push(sampler.batch().to_vec());
+        sampler.advance();
+    }
+    groups
 }
 
 fn score_sequences(scores: &Scores, grouping: &Grouping) -> impl Iterator<Item = SequenceScore> {

@@ -1,12 +1,13 @@
 //! One optimiser step: micro-batches forward and backward, clip, update.
 
-use crate::micro_batch::{MicroBatch, MicroBatches};
+use crate::judgement::Judgement;
+use crate::micro_batch::MicroBatches;
 use crate::optimiser::clip_norm;
 use crate::task::observe;
 use crate::{AdamW, Error, Result, Task, TrainingExample};
 use collimate_engine::{Dropout, Engine};
 use collimate_model::Lora;
-use collimate_objective::{Metrics, Scored};
+use collimate_objective::Metrics;
 use collimate_run::{Context, random};
 
 /// Keys the dropout masks, so that no other draw under the same seed shares them.
@@ -47,11 +48,15 @@ pub struct Learner {
     pub lora: Lora,
     /// Its optimiser.
     pub optimiser: AdamW,
+    /// The reference model's adapter, once the reference follows the policy.
+    pub reference: Option<Lora>,
+    /// What the objective carries from step to step.
+    pub carried: Vec<f64>,
     /// Means of the last step.
     pub metrics: Metrics,
     gradients: Vec<f32>,
-    target_gradients: Vec<f32>,
     micro_batches: MicroBatches,
+    judgement: Judgement,
 }
 
 impl Learner {
@@ -61,15 +66,17 @@ impl Learner {
         Self {
             lora,
             optimiser,
+            reference: None,
+            carried: Vec::new(),
             metrics: Metrics::default(),
             gradients,
-            target_gradients: Vec::new(),
             micro_batches: MicroBatches::default(),
+            judgement: Judgement::default(),
         }
     }
 
-    /// Takes one step. After an error, or an interruption between two micro-batches, adapter and optimiser are as
-    /// they were before it.
+    /// Takes one step. After an error, or an interruption between two micro-batches, adapter, optimiser and what is
+    /// carried are as they were before it.
     ///
     /// Errors: a loss or gradient that is not finite, no trained token in the batch, the engine's.
     pub fn step<E: Engine, X: TrainingExample>(
@@ -88,32 +95,53 @@ impl Learner {
             return Err(Error::NothingTrained { rows: task.rows(plan.numbers.iter().copied()) });
         }
         let (mut loss, mut tokens) = (0.0, 0);
-        for (index, part) in parts.iter().enumerate() {
-            context.check()?;
-            let MicroBatch { batch, grouping } = part;
-            let scores = engine.forward(batch, &self.lora, dropout(&self.lora, plan, index))?;
-            let scored = Scored {
-                log_probs: &scores.log_probs,
-                reference: &[],
-                collisions: &scores.collisions,
-                grouping,
-                carried: &[],
-            };
-            let share = task.objective.loss(scored, total, &mut self.target_gradients, &mut self.metrics);
-            if !share.is_finite() {
-                return Err(task.not_finite("loss", plan.step + 1, suspects(&scored)));
+        let together = if task.objective.looks_across() { parts.len() } else { 1 };
+        for (group, parts) in parts.chunks(together).enumerate() {
+            let mask = |index: usize| dropout(&self.lora, plan, group * together + index);
+            self.judgement.clear();
+            for (index, part) in parts.iter().enumerate() {
+                context.check()?;
+                let reference = self.reference.as_ref();
+                task.add_reference(part, (&mut *engine, reference), &mut self.judgement.reference)?;
+                let scores = engine.forward(&part.batch, &self.lora, mask(index))?;
+                self.judgement.add(part, scores);
+                observe(scores, &mut self.metrics);
+                tokens += part.batch.tokens.len() as u64;
             }
-            observe(scores, &mut self.metrics);
+            let share = self.judgement.judge(task.objective, &self.carried, total, &mut self.metrics);
+            if !share.is_finite() {
+                return Err(task.not_finite("loss", plan.step + 1, self.judgement.suspects()));
+            }
             loss += share;
-            tokens += batch.tokens.len() as u64;
-            engine.backward(&self.lora, &self.target_gradients, &mut self.gradients)?;
+            let mut gradients = self.judgement.gradients.as_slice();
+            for (index, part) in parts.iter().enumerate() {
+                // The engine keeps one forward pass: of several, each is done again.
+                if parts.len() > 1 {
+                    context.check()?;
+                    engine.forward(&part.batch, &self.lora, mask(index))?;
+                }
+                let (own, others) = gradients.split_at(part.batch.targets.len());
+                engine.backward(&self.lora, own, &mut self.gradients)?;
+                gradients = others;
+            }
         }
         let grad_norm = clip_norm(&mut self.gradients, plan.max_grad_norm);
         if !grad_norm.is_finite() {
             return Err(task.not_finite("gradient", plan.step + 1, plan.numbers.iter().copied()));
         }
         self.optimiser.update(&mut self.lora.values, &self.gradients, plan.learning_rate);
+        std::mem::swap(&mut self.carried, &mut self.judgement.carried);
         Ok(StepOutcome { loss, grad_norm, tokens })
+    }
+
+    /// Moves the reference towards the policy: values ← α · policy + (1 - α) · reference, from `start` on if the
+    /// reference has not moved yet (TR-DPO, Gorbatovski et al. 2024, equation 9; with α = 1 equation 10).
+    pub fn move_reference(&mut self, alpha: f64, start: &Lora) {
+        let reference = self.reference.get_or_insert_with(|| start.clone());
+        let alpha = alpha as f32;
+        for (old, new) in reference.values.iter_mut().zip(&self.lora.values) {
+            *old = alpha * new + (1.0 - alpha) * *old;
+        }
     }
 }
 
@@ -121,20 +149,4 @@ fn dropout(lora: &Lora, plan: &StepPlan<'_>, index: usize) -> Option<Dropout> {
     let probability = lora.config.lora_dropout as f32;
     let seed = random::stream(plan.seed, &[DROPOUT, plan.step, index as u64]).next_u64();
     (probability > 0.0).then_some(Dropout { probability, seed })
-}
-
-/// The examples with a log-prob that is not finite; all of them if the trouble lies elsewhere.
-fn suspects(scored: &Scored<'_>) -> Vec<usize> {
-    let grouping = scored.grouping;
-    let broken = |targets: &std::ops::Range<usize>| {
-        scored.log_probs[targets.clone()].iter().any(|log_prob| !log_prob.is_finite())
-    };
-    let numbers = |all: bool| {
-        let examples = grouping.examples.iter();
-        let chosen = examples
-            .filter(move |example| all || grouping.sequences[example.sequences.clone()].iter().any(broken));
-        chosen.map(|example| example.number).collect::<Vec<_>>()
-    };
-    let found = numbers(false);
-    if found.is_empty() { numbers(true) } else { found }
 }

@@ -7,7 +7,9 @@
 pub mod checkpoint;
 mod error;
 mod evaluate;
+mod judgement;
 mod learner;
+mod log_probs;
 mod metrics;
 mod micro_batch;
 mod model_card;
@@ -23,12 +25,13 @@ mod trainer;
 
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Probe, SequenceScore, evaluate};
+pub use log_probs::{LogProbs, Scorer};
 pub use micro_batch::{MicroBatch, MicroBatches, TrainingExample, cut};
 pub use model_card::ModelCard;
 pub use optimiser::{AdamW, AdamWSettings, clip_norm};
 pub use sampler::{BatchSize, Order, Position, Sampler};
 pub use schedule::{Schedule, ScheduleKind, warmup_steps};
-pub use settings::{EarlyStopping, Length, ScheduleSettings, Settings};
+pub use settings::{EarlyStopping, Length, ReferenceSync, ScheduleSettings, Settings};
 pub use state::{Callbacks, Progress, Record, TrainerState, Window};
 pub use task::Task;
 pub use trainer::{Data, Trained, Trainer};

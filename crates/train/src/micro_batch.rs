@@ -14,6 +14,9 @@ pub trait TrainingExample {
     /// Tokens that it adds to a batch.
     fn tokens(&self) -> usize;
 
+    /// How many targets it adds.
+    fn targets(&self) -> usize;
+
     /// Its row in the file, for messages.
     fn row(&self) -> u64;
 
@@ -24,6 +27,10 @@ pub trait TrainingExample {
 impl TrainingExample for Example {
     fn tokens(&self) -> usize {
         self.tokens.len()
+    }
+
+    fn targets(&self) -> usize {
+        self.trained.iter().skip(1).filter(|&&trained| trained).count()
     }
 
     fn row(&self) -> u64 {

@@ -20,6 +20,15 @@ pub struct EarlyStopping {
     pub threshold: f64,
 }
 
+/// A reference model that follows the policy (TR-DPO), as TRL's `sync_ref_model`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReferenceSync {
+    /// Share of the policy in the new reference, α.
+    pub mixup_alpha: f64,
+    /// Steps between two moves, τ.
+    pub steps: u64,
+}
+
 /// The learning rate, before the number of steps is known.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScheduleSettings {
@@ -60,6 +69,8 @@ pub struct Settings {
     pub save_total_limit: Option<usize>,
     /// Ending early.
     pub early_stopping: Option<EarlyStopping>,
+    /// Whether, and how, the reference model follows the policy.
+    pub reference_sync: Option<ReferenceSync>,
     /// Whether the adapter with the lowest evaluation loss is the result, rather than the last one.
     pub load_best_model_at_end: bool,
     /// Seed of the dropout masks.
@@ -76,6 +87,7 @@ impl Settings {
             ("save_total_limit", self.save_total_limit.map_or(1, |limit| limit as u64)),
             ("max_tokens_per_micro_batch", self.micro_batch_tokens as u64),
             ("early_stopping_patience", self.early_stopping.map_or(1, |stopping| stopping.patience)),
+            ("ref_model_sync_steps", self.reference_sync.map_or(1, |sync| sync.steps)),
             match self.batch_size {
                 BatchSize::Examples(count) => ("per_device_train_batch_size", count as u64),
                 BatchSize::Tokens(count) => ("max_tokens_per_batch", count as u64),
@@ -115,6 +127,8 @@ impl Settings {
         demand(positive(epsilon), "adam_epsilon", epsilon, "0 or more")?;
         demand(positive(weight_decay), "weight_decay", weight_decay, "0 or more")?;
         demand(positive(self.max_grad_norm), "max_grad_norm", self.max_grad_norm, "0 or more")?;
+        let alpha = self.reference_sync.map_or(1.0, |sync| sync.mixup_alpha);
+        demand((0.0..=1.0).contains(&alpha), "ref_model_mixup_alpha", alpha, "between 0 and 1")?;
         let threshold = self.early_stopping.map_or(0.0, |stopping| stopping.threshold);
         demand(positive(threshold), "early_stopping_threshold", threshold, "0 or more")
     }

@@ -64,6 +64,8 @@ pub struct Progress {
     pub loss_sum: f64,
     /// Seconds spent in steps.
     pub seconds: f64,
+    /// What the objective carries from step to step.
+    pub carried: Vec<f64>,
     /// What came since the last log record.
     pub window: Window,
 }

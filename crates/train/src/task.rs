@@ -1,7 +1,8 @@
 //! What is learnt, or measured: examples, and the objective that judges them.
 
-use crate::{Error, TrainingExample};
-use collimate_engine::Scores;
+use crate::{Error, LogProbs, MicroBatch, Result, TrainingExample};
+use collimate_engine::{Engine, Scores};
+use collimate_model::Lora;
 use collimate_objective::{Metrics, Objective};
 
 /// Rows named in a message before it says how many more there are.
@@ -13,6 +14,8 @@ pub struct Task<'a, X> {
     pub examples: &'a [X],
     /// What is to become small.
     pub objective: &'a dyn Objective,
+    /// What the reference model says of the examples; for objectives that want to know.
+    pub reference: Option<&'a LogProbs>,
 }
 
 impl<X> Clone for Task<'_, X> {
@@ -32,6 +35,30 @@ impl<X: TrainingExample> Task<'_, X> {
         let more = rows.len() - named.len();
         let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("row{} {}{tail}", if rows.len() == 1 { "" } else { "s" }, named.join(", "))
+    }
+
+    /// Appends what the reference model says of a micro-batch's targets: asks it if it is there to be asked, else
+    /// looks it up; nothing if the objective wants none.
+    pub(crate) fn add_reference<E: Engine>(
+        &self,
+        part: &MicroBatch,
+        (engine, reference): (&mut E, Option<&Lora>),
+        into: &mut Vec<f32>,
+    ) -> Result<()> {
+        if !self.objective.needs_reference() {
+            return Ok(());
+        }
+        match (reference, self.reference) {
+            (Some(reference), _) => {
+                into.extend_from_slice(&engine.score(&part.batch, Some(reference))?.log_probs);
+            }
+            (None, Some(known)) => {
+                let numbers = part.grouping.examples.iter().map(|example| example.number);
+                numbers.for_each(|number| into.extend_from_slice(known.of(number)));
+            }
+            (None, None) => return Err(Error::NoReference),
+        }
+        Ok(())
     }
 
     pub(crate) fn not_finite(

@@ -49,6 +49,8 @@ pub struct Trainer<'a, E, X> {
     state: TrainerState,
     log: MetricsLog,
     saved_step: Option<u64>,
+    /// The adapter that training began with, if the reference is to follow the policy from there.
+    start: Option<Lora>,
 }
 
 impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
@@ -70,8 +72,15 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
         }
         let resumed = resume(&settings, engine, &context)?;
         let resumed_at = resumed.as_ref().map(|checkpoint| checkpoint.state.global_step);
+        let start = settings.reference_sync.map(|_| lora.clone());
         let (learner, state) = match resumed {
-            Some(found) => (Learner::new(found.lora, found.optimiser), found.state),
+            Some(found) => {
+                let mut learner = Learner::new(found.lora, found.optimiser);
+                let values = found.reference.into_iter();
+                learner.reference = values.map(|values| Lora { values, ..lora.clone() }).next();
+                learner.carried.clone_from(&found.state.stateful_callbacks.collimate.carried);
+                (learner, found.state)
+            }
             None => {
                 let optimiser = AdamW::new(settings.optimiser, lora.values.len());
                 (Learner::new(lora, optimiser), TrainerState::default())
@@ -93,6 +102,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             state,
             log,
             saved_step: resumed_at,
+            start,
         })
     }
 
@@ -152,6 +162,11 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
         let learning_rate = plan.learning_rate;
         self.sampler.advance();
         self.note_step(outcome, learning_rate, start.elapsed().as_secs_f64());
+        if let (Some(sync), Some(start)) = (self.settings.reference_sync, &self.start)
+            && self.state.global_step.is_multiple_of(sync.steps)
+        {
+            self.learner.move_reference(sync.mixup_alpha, start);
+        }
         Ok(())
     }
 
@@ -163,6 +178,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
         progress.position = self.sampler.position();
         progress.loss_sum += outcome.loss;
         progress.seconds += seconds;
+        progress.carried.clone_from(&self.learner.carried);
         let window = &mut progress.window;
         window.steps += 1;
         window.loss += outcome.loss;
@@ -205,7 +221,10 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
         let probe = Probe {
             engine: &mut *self.engine,
             adapter: Some(&self.learner.lora),
+            reference: self.learner.reference.as_ref(),
             micro_batch_tokens: self.settings.micro_batch_tokens,
+            batch_size: self.settings.batch_size,
+            carried: &self.learner.carried,
             step,
         };
         let evaluation = evaluate(probe, task, &self.context)?;
@@ -257,7 +276,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             self.state.best_model_checkpoint = Some(checkpoint::name(step));
         }
         let output = self.context.output();
-        checkpoint::save(output, &self.learner.lora, &self.learner.optimiser, &self.state)?;
+        checkpoint::save(output, &self.learner, &self.state)?;
         self.saved_step = Some(step);
         checkpoint::prune(output, self.settings.save_total_limit, best)
     }

@@ -35,6 +35,7 @@ fn settings() -> Settings {
         save_steps: 5,
         save_total_limit: None,
         early_stopping: None,
+        reference_sync: None,
         load_best_model_at_end: false,
         seed: 42,
     }
@@ -66,9 +67,9 @@ impl Training {
         (interrupted, reporter): (&AtomicBool, &dyn Reporter),
     ) -> Result<Trained> {
         let context = Context::new(output, &RunOptions { force: false, reporter, interrupted }, resuming);
-        let evaluation = Task { examples: &self.evaluation, objective: &Sft };
+        let evaluation = Task { examples: &self.evaluation, objective: &Sft, reference: None };
         let data = Data {
-            train: Task { examples: &self.train, objective: &Sft },
+            train: Task { examples: &self.train, objective: &Sft, reference: None },
             evaluation: Some(evaluation).filter(|task| !task.examples.is_empty()),
         };
         Trainer::new(engine, data, self.settings.clone(), adapter(self.dropout), context)?.run()

@@ -197,6 +197,7 @@ impl Config {
             early_stopping: self
                 .early_stopping_patience
                 .map(|patience| EarlyStopping { patience, threshold: self.early_stopping_threshold }),
+            reference_sync: None,
             load_best_model_at_end: self.load_best_model_at_end,
             seed: self.seed,
         }

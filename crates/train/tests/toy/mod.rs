@@ -2,6 +2,8 @@
 //!
 //! logits[next] = frozen(previous, next) + scale · (B A e_previous)[next], over a vocabulary of eight tokens.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use collimate_data::Example;
 use collimate_engine::{Batch, Dropout, Engine, Result, Scores};
 use collimate_model::{DecoderConfig, Family, Lora, LoraConfig, Rope, RopeScaling, Targets};
@@ -33,6 +35,11 @@ impl<'a> ToyEngine<'a> {
     /// Raises the flag at the call of this number, the first being 1.
     pub fn interrupting(flag: &'a AtomicBool, call: u64) -> Self {
         Self { interrupt: Some((flag, call)), ..Self::new() }
+    }
+
+    /// How often it was asked for log-probs.
+    pub fn calls(&self) -> u64 {
+        self.calls
     }
 
     fn run(&mut self, batch: &Batch, adapter: Option<&Lora>, dropout: Option<Dropout>) {
