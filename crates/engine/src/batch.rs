@@ -63,6 +63,34 @@ impl Batch {
         first..self.targets.len()
     }
 
+    /// Appends sequences that begin with the same tokens: `shared` once, then for each branch the tokens that
+    /// follow it. What is shared may be empty, and so may what follows.
+    ///
+    /// A branch's targets are the tokens of its whole sequence from index `trained_from` on, the first token
+    /// excepted; each branch has its own targets in the shared tokens too. Their ranges, one a branch, are
+    /// appended to `ranges`.
+    pub fn push_tree<'t>(
+        &mut self,
+        shared: &[u32],
+        branches: impl IntoIterator<Item = (&'t [u32], usize)>,
+        ranges: &mut Vec<Range<usize>>,
+    ) {
+        let root = self.tokens.len();
+        let parent = self.push_segment(shared, None);
+        for (tokens, trained_from) in branches {
+            let (start, first) = (self.tokens.len(), self.targets.len());
+            self.push_segment(tokens, parent);
+            let rows = (root..root + shared.len()).chain(start..self.tokens.len());
+            let predicted = shared.iter().chain(tokens).skip(1);
+            self.targets.extend(
+                rows.zip(predicted)
+                    .skip(trained_from.saturating_sub(1))
+                    .map(|(row, &token)| Target { row: row as u32, token }),
+            );
+            ranges.push(first..self.targets.len());
+        }
+    }
+
     /// The trees, as ranges of segment indices.
     pub fn trees(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let mut next = 0;
@@ -87,6 +115,45 @@ mod tests {
         let targets = batch.push_sequence(&[5, 6, 7], &[true, false, true]);
         assert_eq!(batch.targets[targets], [Target { row: 2, token: 7 }]);
         assert_eq!(batch.segments[1], Segment { start: 1, len: 3, parent: None, position: 0 });
+    }
+
+    /// What the branch's targets predict, and from which token and position.
+    fn predictions(batch: &Batch, targets: Range<usize>) -> Vec<(u32, usize, u32)> {
+        let position = |row: usize| {
+            let segment = batch.segments.iter().find(|segment| segment.tokens().contains(&row)).unwrap();
+            segment.position + row - segment.start
+        };
+        batch.targets[targets]
+            .iter()
+            .map(|target| (batch.tokens[target.row as usize], position(target.row as usize), target.token))
+            .collect()
+    }
+
+    #[test]
+    fn a_tree_trains_every_branch_from_where_it_is_told() {
+        let (mut batch, mut ranges) = (Batch::new(), Vec::new());
+        batch.push_segment(&[8, 8], None);
+        // The first branch trains from inside the shared tokens, the second from inside its own, the third from
+        // the start, and has no tokens of its own.
+        let branches: [(&[u32], usize); 3] = [(&[4, 5], 2), (&[6, 7, 8], 4), (&[], 0)];
+        batch.push_tree(&[1, 2, 3], branches, &mut ranges);
+        assert_eq!(batch.tokens, [8, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(batch.segments[2], Segment { start: 5, len: 2, parent: Some(1), position: 3 });
+        assert_eq!(batch.segments[3], Segment { start: 7, len: 3, parent: Some(1), position: 3 });
+        assert_eq!(batch.segments.len(), 4);
+        assert_eq!(predictions(&batch, ranges[0].clone()), [(2, 1, 3), (3, 2, 4), (4, 3, 5)]);
+        assert_eq!(predictions(&batch, ranges[1].clone()), [(6, 3, 7), (7, 4, 8)]);
+        assert_eq!(predictions(&batch, ranges[2].clone()), [(1, 0, 2), (2, 1, 3)]);
+    }
+
+    #[test]
+    fn branches_that_share_nothing_are_trees_of_their_own() {
+        let (mut batch, mut ranges) = (Batch::new(), Vec::new());
+        let branches: [(&[u32], usize); 3] = [(&[4, 5], 0), (&[6], 1), (&[7, 8, 9], 2)];
+        batch.push_tree(&[], branches, &mut ranges);
+        assert_eq!(batch.trees().count(), 3);
+        assert_eq!(ranges, [0..1, 1..1, 1..2]);
+        assert_eq!(predictions(&batch, ranges[2].clone()), [(8, 1, 9)]);
     }
 
     #[test]
