@@ -1,7 +1,7 @@
 //! The commands: one entry each.
 
 use clap::{Args, Command};
-use collimate_stages::{data_clean, data_sft, demo, eval_compare, eval_loss, train_sft};
+use collimate_stages::{data_clean, data_sft, demo, eval_compare, eval_loss, train};
 use miette::Report;
 
 use crate::session::Session;
@@ -15,7 +15,7 @@ pub struct Entry {
     pub arguments: fn(Command) -> Command,
     /// Command lines that work, one a line.
     pub examples: &'static str,
-    /// Does it; a stage in one line: `|session| session.run_stage(train_sft::TrainSft::new, render::train_sft)`.
+    /// Does it; a stage in one line: `|session| session.run_stage(train::sft::TrainSft::new, render::train)`.
     pub run: fn(&Session) -> Result<(), Report>,
 }
 
@@ -74,13 +74,13 @@ pub const COMMANDS: &[Entry] = &[
     },
     Entry {
         path: "train sft",
-        arguments: train_sft::Config::augment_args,
+        arguments: train::sft::Config::augment_args,
         examples: "  collimate train sft --model_name_or_path models/base --dataset data/processed/sft_train.jsonl \\
       --eval_dataset data/processed/sft_val.jsonl
   collimate train sft --config run.toml --set learning_rate=1e-4
   collimate train sft --model_name_or_path model.gguf --dataset rows.jsonl --lora_target_modules all-linear",
         run: |session| {
-            session.run_stage(|config| train_sft::TrainSft::new(config, session.threads()), render::train_sft)
+            session.run_stage(|config| train::sft::TrainSft::new(config, session.threads()), render::train)
         },
     },
     Entry {

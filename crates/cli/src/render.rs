@@ -1,7 +1,7 @@
 //! Results as a person reads them: one function per command.
 
 use collimate_run::Outcome;
-use collimate_stages::{data_clean, data_sft, demo, eval_compare, eval_loss, train_sft};
+use collimate_stages::{data_clean, data_sft, demo, eval_compare, eval_loss, train};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 
@@ -35,7 +35,7 @@ pub fn data_sft(outcome: &Outcome<data_sft::Summary>) -> String {
 }
 
 /// What training did to the loss, and what it cost.
-pub fn train_sft(outcome: &Outcome<train_sft::Summary>) -> String {
+pub fn train(outcome: &Outcome<train::Summary>) -> String {
     let summary = &outcome.summary;
     let best = summary.best_step.zip(summary.best_eval_loss);
     let best = best.map(|(step, loss)| format!("{} at step {}", figure(loss), HumanCount(step)));
@@ -48,9 +48,12 @@ pub fn train_sft(outcome: &Outcome<train_sft::Summary>) -> String {
         ("validation loss before", summary.eval_loss_before.map(figure)),
         ("validation loss after", summary.eval_loss_after.map(figure)),
         ("lowest validation loss", best),
+        ("validation pairs told apart", summary.eval_accuracy.map(percent)),
+        ("validation margin", summary.eval_margin.map(figure)),
         ("rows cut to max_length", some_of(summary.truncated)),
-        ("rows with nothing to train on", some_of(summary.skipped)),
+        ("rows that teach nothing", some_of(summary.skipped)),
         ("bad rows, set aside", some_of(summary.rejected)),
+        ("time of the reference model", summary.reference_seconds.map(time)),
         ("time in steps", Some(time(summary.seconds))),
         ("tokens a second", Some(figure(summary.tokens_per_second))),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
@@ -176,6 +179,10 @@ fn count(number: u64) -> String {
 /// A count worth a line only if there is something to count.
 fn some_of(number: u64) -> Option<String> {
     (number > 0).then(|| count(number))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn bytes(number: u64) -> String {

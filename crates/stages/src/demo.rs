@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use collimate_run::{Context, RunOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, eval_compare, eval_loss, train_sft};
+use crate::{Error, eval_compare, eval_loss, train};
 
 pub use asset::{ArchiveKind, Asset, INSTRUCTIONS, MODEL};
 pub use error::FetchError;
@@ -51,7 +51,7 @@ pub struct Summary {
     /// The model with the adapter, on the validation split.
     pub after: eval_loss::Summary,
     /// The training.
-    pub training: train_sft::Summary,
+    pub training: train::Summary,
     /// Answers of both.
     pub comparison: eval_compare::Summary,
     /// Seconds that the stages took, now or in an earlier run; those of a stopped one since its last start.

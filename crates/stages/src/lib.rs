@@ -7,7 +7,8 @@ mod error;
 pub mod eval_compare;
 pub mod eval_loss;
 mod loading;
-pub mod train_sft;
+mod log_probs;
+pub mod train;
 
 pub use collimate_data::panics_become_errors;
 pub use error::Error;

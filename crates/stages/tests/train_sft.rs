@@ -52,7 +52,7 @@ impl Place {
         words
     }
 
-    fn train(&self, output: &str, more: &[&str]) -> collimate_stages::train_sft::TrainSft {
+    fn train(&self, output: &str, more: &[&str]) -> collimate_stages::train::sft::TrainSft {
         let words = self.words(output, more);
         train(&words.iter().map(String::as_str).collect::<Vec<_>>(), None)
     }

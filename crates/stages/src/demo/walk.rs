@@ -12,7 +12,8 @@ use crate::data_clean::{self, DataClean};
 use crate::data_sft::{self, DataSft};
 use crate::eval_compare::{self, EvalCompare};
 use crate::eval_loss::{self, EvalLoss};
-use crate::train_sft::{self, TrainSft};
+use crate::train;
+use crate::train::sft::TrainSft;
 
 /// Steps between two checkpoints: a killed demo loses less than a minute.
 const SAVE_STEPS: u64 = 5;
@@ -65,7 +66,7 @@ impl Demo {
         Ok(())
     }
 
-    fn train(&self, made: &Made, walk: &mut Walk) -> Result<train_sft::Summary, Error> {
+    fn train(&self, made: &Made, walk: &mut Walk) -> Result<train::Summary, Error> {
         let words = [
             setting("model_name_or_path", &made.model),
             setting("dataset", &made.train),

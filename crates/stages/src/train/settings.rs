@@ -1,16 +1,14 @@
-//! The settings of `train sft`, and what they mean to the adapter and to the training loop.
+//! The settings that all trainings share, and what they mean to the adapter and to the training loop.
 
 use std::path::PathBuf;
 
 use clap::ArgAction;
 use collimate_model::{LoraConfig, Targets};
 use collimate_train::{
-    AdamWSettings, BatchSize, EarlyStopping, Length, Order, ScheduleKind, ScheduleSettings, Settings,
+    AdamWSettings, BatchSize, EarlyStopping, Length, Order, ReferenceSync, ScheduleKind, ScheduleSettings,
+    Settings,
 };
-use serde::{Deserialize, Serialize};
-
-/// Steps where neither `max_steps` nor `num_train_epochs` is given.
-const DEFAULT_STEPS: u64 = 5_000;
+use serde::Serialize;
 
 /// Passes over the data where `max_steps` leaves it to `num_train_epochs` and that is not given, as in transformers.
 const DEFAULT_EPOCHS: f64 = 3.0;
@@ -18,28 +16,19 @@ const DEFAULT_EPOCHS: f64 = 3.0;
 /// Characters of a module's name; one of another kind makes a regular expression of the whole.
 const NAME_CHARACTERS: [char; 3] = ['_', '-', '.'];
 
-/// Fine-tune a LoRA adapter on prompts and responses.
-#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
+/// What every training is told, whatever its method.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
-#[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct Common {
     /// The model: a Hugging Face folder or a GGUF file.
     #[arg(long, value_name = "PATH")]
     pub model_name_or_path: PathBuf,
-    /// Rows to train on: prompt and response (or completion), messages, conversations, or instruction and output;
-    /// JSON, JSON lines (also .gz, .zst), Parquet, or a save_to_disk folder.
+    /// Rows to train on: JSON, JSON lines (also .gz, .zst), Parquet, or a save_to_disk folder.
     #[arg(long, value_name = "FILE")]
     pub dataset: PathBuf,
     /// Rows to evaluate on, in the same formats.
     #[arg(long, value_name = "FILE")]
     pub eval_dataset: Option<PathBuf>,
-    /// Format of the rows, if the columns do not tell: prompt_response, prompt_completion, messages, conversations
-    /// or instruction.
-    #[arg(long, value_name = "NAME")]
-    pub dataset_format: Option<String>,
-    /// Folder for the adapter, its checkpoints and logs.
-    #[arg(long, value_name = "FOLDER", default_value = "models/sft_output")]
-    pub output_dir: PathBuf,
     /// An adapter to go on training, instead of a fresh one.
     #[arg(
         long,
@@ -80,24 +69,15 @@ pub struct Config {
     /// and the dropout mask do.
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     pub max_tokens_per_micro_batch: usize,
-    /// Tokens to which an example is cut.
-    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
-    pub max_length: usize,
-    /// Learn the responses only; with false, the prompts too.
-    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    pub completion_only_loss: bool,
     /// Shuffle the examples anew in every pass; with false, take them in the order of the file.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub shuffle: bool,
-    /// Optimiser steps; -1 leaves it to num_train_epochs. Without both: 5000.
+    /// Optimiser steps; -1 leaves it to num_train_epochs.
     #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
     pub max_steps: Option<i64>,
     /// Passes over the data; max_steps, where given, wins.
     #[arg(long, value_name = "PASSES")]
     pub num_train_epochs: Option<f64>,
-    /// The highest learning rate.
-    #[arg(long, value_name = "RATE", default_value_t = 2e-4)]
-    pub learning_rate: f64,
     /// How the learning rate runs: linear, cosine, constant or constant_with_warmup.
     #[arg(long, value_name = "NAME", default_value_t = ScheduleKind::Linear)]
     pub lr_scheduler_type: ScheduleKind,
@@ -151,7 +131,18 @@ pub struct Config {
     pub strict: bool,
 }
 
-impl Config {
+/// What a method adds to the settings of the training loop.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// When training ends where neither `max_steps` nor `num_train_epochs` is given.
+    pub length: Length,
+    /// Whether, and how, the reference model follows the policy.
+    pub reference_sync: Option<ReferenceSync>,
+}
+
+impl Common {
     /// The configuration of a fresh adapter.
     pub(super) fn lora(&self) -> LoraConfig {
         LoraConfig {
@@ -166,9 +157,9 @@ impl Config {
     }
 
     /// The settings of the training loop.
-    pub(super) fn training(&self) -> Settings {
+    pub(super) fn training(&self, method: Defaults) -> Settings {
         Settings {
-            length: self.length(),
+            length: self.length(method.length),
             batch_size: self.max_tokens_per_batch.map_or(
                 BatchSize::Examples(
                     self.per_device_train_batch_size.saturating_mul(self.gradient_accumulation_steps),
@@ -179,7 +170,7 @@ impl Config {
             micro_batch_tokens: self.max_tokens_per_micro_batch,
             schedule: ScheduleSettings {
                 kind: self.lr_scheduler_type,
-                learning_rate: self.learning_rate,
+                learning_rate: method.learning_rate,
                 warmup_steps: self.warmup_steps,
                 warmup_ratio: self.warmup_ratio,
             },
@@ -197,18 +188,18 @@ impl Config {
             early_stopping: self
                 .early_stopping_patience
                 .map(|patience| EarlyStopping { patience, threshold: self.early_stopping_threshold }),
-            reference_sync: None,
+            reference_sync: method.reference_sync,
             load_best_model_at_end: self.load_best_model_at_end,
             seed: self.seed,
         }
     }
 
-    fn length(&self) -> Length {
+    fn length(&self, default: Length) -> Length {
         match (self.max_steps, self.num_train_epochs) {
             (Some(steps), _) if steps >= 0 => Length::Steps(steps.unsigned_abs()),
             (Some(_), epochs) => Length::Epochs(epochs.unwrap_or(DEFAULT_EPOCHS)),
             (None, Some(epochs)) => Length::Epochs(epochs),
-            (None, None) => Length::Steps(DEFAULT_STEPS),
+            (None, None) => default,
         }
     }
 }
@@ -227,24 +218,23 @@ fn targets(items: &[String]) -> Targets {
 mod tests {
     use super::*;
     use clap::{Args, FromArgMatches};
-    use std::path::Path;
 
-    fn parse(words: &[&str]) -> Result<Config, clap::Error> {
-        let command = Config::augment_args(clap::Command::new("sft").no_binary_name(true));
+    fn parse(words: &[&str]) -> Result<Common, clap::Error> {
+        let command = Common::augment_args(clap::Command::new("train").no_binary_name(true));
         let required = ["--model_name_or_path", "model", "--dataset", "rows.jsonl"];
         let matches = command.try_get_matches_from(required.iter().chain(words))?;
-        Config::from_arg_matches(&matches)
+        Common::from_arg_matches(&matches)
     }
 
     #[test]
     fn defaults_are_those_of_the_reference_run() {
         let config = parse(&[]).unwrap();
-        let training = config.training();
-        assert_eq!(training.length, Length::Steps(5_000));
+        let length = Length::Steps(5_000);
+        let training = config.training(Defaults { learning_rate: 2e-4, length, reference_sync: None });
+        assert_eq!((training.length, training.schedule.learning_rate), (length, 2e-4));
         assert_eq!(training.batch_size, BatchSize::Examples(8));
         assert_eq!(training.order, Order::Shuffled(42));
         assert_eq!((config.lora().r, config.lora().lora_alpha, config.lora().lora_dropout), (8, 16.0, 0.05));
-        assert_eq!(config.output_dir, Path::new("models/sft_output"));
     }
 
     #[test]
@@ -259,11 +249,12 @@ mod tests {
 
     #[test]
     fn length_is_steps_or_passes() {
-        let length = |words: &[&str]| parse(words).unwrap().length();
+        let length = |words: &[&str]| parse(words).unwrap().length(Length::Epochs(1.0));
         assert_eq!(length(&["--max_steps", "7", "--num_train_epochs", "2"]), Length::Steps(7));
         assert_eq!(length(&["--max_steps", "-1", "--num_train_epochs", "1.5"]), Length::Epochs(1.5));
         assert_eq!(length(&["--max_steps", "-1"]), Length::Epochs(3.0));
         assert_eq!(length(&["--num_train_epochs", "2"]), Length::Epochs(2.0));
+        assert_eq!(length(&[]), Length::Epochs(1.0));
     }
 
     #[test]

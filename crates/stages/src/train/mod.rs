@@ -1,0 +1,273 @@
+//! Training: one stage for all methods, each of which says in a file of its own what it learns from and how.
+
+pub mod sft;
+
+mod reference;
+mod settings;
+mod summary;
+
+use std::path::{Path, PathBuf};
+
+use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_model::{Lora, Model, Tokenizer};
+use collimate_objective::Objective;
+use collimate_run::{Context, Event, Stage, atomic};
+use collimate_train::{Data, LogProbs, ModelCard, Task, Trained, Trainer, TrainingExample, checkpoint};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::data_clean::REJECTS_FILE;
+use crate::loading::load_engine;
+
+pub use reference::ReferenceSettings;
+pub use settings::{Common, Defaults};
+pub use summary::Summary;
+
+use reference::Named;
+
+/// Bad rows of the evaluation set.
+const EVAL_REJECTS_FILE: &str = "eval_rejects.jsonl";
+
+/// A way of training: what is learnt from, and what is to become small.
+pub trait Method: Serialize {
+    /// The stage's name, such as `train_sft`.
+    const NAME: &'static str;
+    /// The heading of the model card.
+    const TITLE: &'static str;
+    /// The tag of the model card, such as `sft`.
+    const TAG: &'static str;
+    /// What one row becomes.
+    type Example: TrainingExample;
+
+    /// The settings that all methods share.
+    fn common(&self) -> &Common;
+
+    /// The folder that is filled.
+    fn output_dir(&self) -> &Path;
+
+    /// What the method adds to the settings of the training loop.
+    fn defaults(&self) -> Defaults;
+
+    /// What is to become small.
+    ///
+    /// # Errors
+    /// Settings that do not fit each other.
+    fn objective(&self) -> Result<Box<dyn Objective>, Error>;
+
+    /// What the reference model is, for methods that compare with one.
+    fn reference(&self) -> Option<&ReferenceSettings> {
+        None
+    }
+
+    /// Reads and tokenises a data file.
+    ///
+    /// # Errors
+    /// The file's.
+    fn read(&self, source: Source<'_>) -> Result<Rows<Self::Example>, Error>;
+}
+
+/// A data file, and what reading it needs.
+pub struct Source<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Where bad rows go.
+    pub rejects: PathBuf,
+    /// The running stage.
+    pub context: &'a Context<'a>,
+}
+
+/// The examples of a data file, and what was lost on the way.
+#[derive(Debug)]
+pub struct Rows<X> {
+    /// In the order of the file.
+    pub examples: Vec<X>,
+    /// Examples that were cut to `max_length`.
+    pub truncated: u64,
+    /// Rows that teach nothing.
+    pub skipped: u64,
+    /// Bad rows.
+    pub rejected: u64,
+}
+
+impl<X> Default for Rows<X> {
+    fn default() -> Self {
+        Self { examples: Vec::new(), truncated: 0, skipped: 0, rejected: 0 }
+    }
+}
+
+/// The stage that trains by a method.
+pub struct Training<M> {
+    config: M,
+    threads: Option<usize>,
+    cache: Option<PathBuf>,
+}
+
+impl<M: Method> Training<M> {
+    /// A stage with these settings; the number of threads (one a core, if not given) changes no result.
+    pub fn new(config: M, threads: Option<usize>) -> Self {
+        Self { config, threads, cache: None }
+    }
+
+    /// Keeps in this folder what other runs can use again: the log-probs of reference models.
+    pub fn with_cache(self, folder: PathBuf) -> Self {
+        Self { cache: Some(folder), ..self }
+    }
+
+    fn read(
+        &self,
+        path: &Path,
+        model: &Model,
+        rejects: &str,
+        context: &Context,
+    ) -> Result<Rows<M::Example>, Error> {
+        let tokenizer = &model.tokenizer()?;
+        self.config.read(Source { path, tokenizer, rejects: context.output().join(rejects), context })
+    }
+
+    /// The adapter before the first step.
+    fn adapter(&self, model: &Model) -> Result<Lora, Error> {
+        let common = self.config.common();
+        let Some(folder) = &common.adapter_name_or_path else {
+            return Ok(Lora::new(common.lora(), model.config(), common.seed)?);
+        };
+        let mut lora = Lora::load(folder, model.config())?;
+        lora.config.lora_dropout = common.lora_dropout;
+        Ok(lora)
+    }
+
+    fn train(
+        &self,
+        engine: &mut CpuEngine,
+        lora: Lora,
+        (train, evaluation): (Task<'_, M::Example>, Task<'_, M::Example>),
+        context: &Context,
+    ) -> Result<Trained, Error> {
+        let common = self.config.common();
+        let evaluation = Some(evaluation).filter(|_| common.eval_dataset.is_some());
+        let settings = common.training(self.config.defaults());
+        Ok(Trainer::new(engine, Data { train, evaluation }, settings, lora, *context)?.run()?)
+    }
+
+    /// Writes what the output folder holds besides checkpoints and logs.
+    fn save(&self, trained: &Trained, model: &Model, summary: &Summary, output: &Path) -> Result<(), Error> {
+        trained.lora.save(output)?;
+        model.tokenizer()?.save(output)?;
+        checkpoint::write_state(output, &trained.state)?;
+        let common = self.config.common();
+        let card = ModelCard {
+            title: M::TITLE,
+            method: M::TAG,
+            base_model: common.model_name_or_path.display().to_string(),
+            dataset: common.dataset.display().to_string(),
+            settings: serde_json::to_value(&self.config).unwrap_or_default(),
+            summary: serde_json::to_value(summary).unwrap_or_default(),
+        };
+        Ok(atomic::write(output.join("README.md"), card.render().as_bytes())?)
+    }
+
+    /// The log-probs of both data sets under the reference model, if the objective compares with one; and the engine
+    /// with the model that is trained.
+    fn load(
+        &self,
+        model: &Model,
+        (needed, start): (bool, &Lora),
+        data: [&[M::Example]; 2],
+        context: &Context,
+    ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
+        let options = CpuOptions { threads: self.threads, training: true };
+        if !needed {
+            return Ok((load_engine(model, options, context)?, None));
+        }
+        let named = self.config.reference().map(|settings| settings.open(model)).transpose()?.flatten();
+        let cached = reference::Cached {
+            folder: self.cache.as_deref(),
+            micro_batch_tokens: self.config.common().max_tokens_per_micro_batch,
+            context,
+        };
+        if let Some(Named::Model(path, other)) = named {
+            let mut engine = load_engine(&other, CpuOptions { training: false, ..options }, context)?;
+            let found = cached.ask(&mut engine, &path, None, data)?;
+            // The other model makes room before the one to be trained is loaded.
+            drop(engine);
+            return Ok((load_engine(model, options, context)?, Some(found)));
+        }
+        let common = self.config.common();
+        let adapter = match &named {
+            Some(Named::Adapter(adapter)) => Some(adapter),
+            // A fresh adapter adds nothing: the policy is the base.
+            _ => common.adapter_name_or_path.as_ref().map(|_| start),
+        };
+        let mut engine = load_engine(model, options, context)?;
+        let found = cached.ask(&mut engine, &common.model_name_or_path, adapter, data)?;
+        Ok((engine, Some(found)))
+    }
+}
+
+impl<M: Method> Stage for Training<M> {
+    const NAME: &'static str = M::NAME;
+    type Error = Error;
+    type Summary = Summary;
+
+    /// All settings but the paths, which are inputs and output.
+    fn settings(&self) -> Value {
+        let mut settings = json!(self.config);
+        if let Some(fields) = settings.as_object_mut() {
+            for path in [
+                "model_name_or_path",
+                "dataset",
+                "eval_dataset",
+                "adapter_name_or_path",
+                "reference",
+                "output_dir",
+            ] {
+                fields.shift_remove(path);
+            }
+        }
+        settings
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        let Common { model_name_or_path, dataset, eval_dataset, adapter_name_or_path, .. } =
+            self.config.common();
+        let reference = self.config.reference().and_then(|settings| settings.reference.as_ref());
+        let optional = eval_dataset.iter().chain(adapter_name_or_path).chain(reference);
+        [model_name_or_path, dataset].into_iter().chain(optional).cloned().collect()
+    }
+
+    fn output(&self) -> &Path {
+        self.config.output_dir()
+    }
+
+    fn run(&self, context: &Context) -> Result<Summary, Error> {
+        let common = self.config.common();
+        common.training(self.config.defaults()).check(common.eval_dataset.is_some())?;
+        if common.max_steps.is_some_and(|steps| steps > 0) && common.num_train_epochs.is_some() {
+            context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
+        }
+        let objective = self.config.objective()?;
+        let model = Model::open(&common.model_name_or_path)?;
+        let lora = self.adapter(&model)?;
+        let train = self.read(&common.dataset, &model, REJECTS_FILE, context)?;
+        let evaluation = match &common.eval_dataset {
+            Some(path) => self.read(path, &model, EVAL_REJECTS_FILE, context)?,
+            None => Rows::default(),
+        };
+        context.check()?;
+        let data = [train.examples.as_slice(), &evaluation.examples];
+        let (mut engine, reference) =
+            self.load(&model, (objective.needs_reference(), &lora), data, context)?;
+        let task = |index: usize| Task {
+            examples: data[index],
+            objective: objective.as_ref(),
+            reference: reference.as_ref().map(|known| &known[index]),
+        };
+        let trained = self.train(&mut engine, lora, (task(0), task(1)), context)?;
+        let reference_seconds = reference.as_ref().map(|known| known.iter().map(|set| set.seconds).sum());
+        let summary = Summary::new(&trained, [&train, &evaluation], reference_seconds);
+        self.save(&trained, &model, &summary, context.output())?;
+        Ok(summary)
+    }
+}

@@ -1,0 +1,85 @@
+//! The reference model of a preference training: which one it is, and what it says of the data.
+
+use std::path::{Path, PathBuf};
+
+use collimate_engine::CpuEngine;
+use collimate_model::{Lora, Model};
+use collimate_run::Context;
+use collimate_train::{LogProbs, TrainingExample};
+use serde::Serialize;
+
+use crate::Error;
+use crate::log_probs::{self, Subject};
+
+/// By this file an adapter's folder is told from a model's.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// What the policy is compared with.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
+#[command(rename_all = "snake_case")]
+pub struct ReferenceSettings {
+    /// Compare with this model, or with this adapter on the model that is trained; by default with what is trained as
+    /// it is before the first step.
+    #[arg(long, value_name = "PATH")]
+    pub reference: Option<PathBuf>,
+    /// Let the reference follow what is trained (TR-DPO); of an adapter, its matrices are mixed.
+    #[arg(long, conflicts_with = "reference")]
+    pub sync_ref_model: bool,
+    /// Share of what is trained in the new reference.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.6, requires = "sync_ref_model")]
+    pub ref_model_mixup_alpha: f64,
+    /// Steps between two moves of the reference.
+    #[arg(long, value_name = "STEPS", default_value_t = 512, requires = "sync_ref_model")]
+    pub ref_model_sync_steps: u64,
+}
+
+/// A reference that was named.
+pub(super) enum Named {
+    /// Another model, and where it lies.
+    Model(PathBuf, Model),
+    /// An adapter on the model that is trained.
+    Adapter(Lora),
+}
+
+impl ReferenceSettings {
+    /// The reference that was named, if one was.
+    pub(super) fn open(&self, model: &Model) -> Result<Option<Named>, Error> {
+        let Some(path) = &self.reference else { return Ok(None) };
+        Ok(Some(if path.join(ADAPTER_CONFIG).exists() {
+            Named::Adapter(Lora::load(path, model.config())?)
+        } else {
+            Named::Model(path.clone(), Model::open(path)?)
+        }))
+    }
+}
+
+/// How the reference model is asked.
+pub(super) struct Cached<'a> {
+    /// Where the answers are kept.
+    pub folder: Option<&'a Path>,
+    pub micro_batch_tokens: usize,
+    pub context: &'a Context<'a>,
+}
+
+impl Cached<'_> {
+    /// The log-probs of training and evaluation set under a model with or without an adapter.
+    pub fn ask<X: TrainingExample>(
+        &self,
+        engine: &mut CpuEngine,
+        model: &Path,
+        adapter: Option<&Lora>,
+        data: [&[X]; 2],
+    ) -> Result<[LogProbs; 2], Error> {
+        let mut found = <[LogProbs; 2]>::default();
+        for (found, examples) in found.iter_mut().zip(data) {
+            let subject = Subject {
+                model,
+                adapter,
+                micro_batch_tokens: self.micro_batch_tokens,
+                task: "reference log-probs",
+            };
+            *found = log_probs::compute(engine, subject, examples, self.folder, self.context)?;
+        }
+        Ok(found)
+    }
+}
