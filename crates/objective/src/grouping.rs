@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use crate::error::{Error, Result, in_range, not_negative};
+
 /// What the data say of an example besides its texts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Facts {
-    /// What its loss is multiplied with.
+    /// What its loss is multiplied with; the mean is still over the number of examples.
     pub weight: f64,
     /// By how much the chosen answer is the better one, in units of reward.
     pub margin: f64,
@@ -16,6 +18,20 @@ pub struct Facts {
 impl Default for Facts {
     fn default() -> Self {
         Self { weight: 1.0, margin: 0.0, desirable: true }
+    }
+}
+
+impl Facts {
+    /// Whether nothing is said that an objective would ignore, and nothing that it cannot use.
+    pub(crate) fn check(&self, weight_heeded: bool, margin_heeded: bool) -> Result<()> {
+        not_negative("weight", self.weight)?;
+        in_range(true, "margin", self.margin, "a finite number")?;
+        let unheeded = |fact, value| Err(Error::UnheededFact { fact, value });
+        match (self.weight, self.margin) {
+            (weight, _) if weight != 1.0 && !weight_heeded => unheeded("weight", weight),
+            (_, margin) if margin != 0.0 && !margin_heeded => unheeded("margin", margin),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every objective is to the training loop.
 
-use crate::{Grouping, Metrics};
+use crate::error::Result;
+use crate::{Facts, Grouping, Metrics};
 
 /// The log-probs of one micro-batch, and what belongs together in it.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,12 @@ pub trait Objective: Send + Sync {
     ///
     /// `gradients` is replaced: the derivative of that share by each log-prob, `[targets]`. `metrics` is added to.
     fn loss(&self, scored: Scored<'_>, total: f64, gradients: &mut Vec<f32>, metrics: &mut Metrics) -> f64;
+
+    /// Whether the objective heeds all that the data say of an example; an error names what it would ignore, so that
+    /// no column of the data is ignored in silence.
+    fn check_facts(&self, facts: &Facts) -> Result<()> {
+        facts.check(false, false)
+    }
 
     /// Whether the loss is relative to a reference model, so that [`Scored::reference`] must be there.
     fn needs_reference(&self) -> bool {
