@@ -16,7 +16,7 @@ const GAMMA: f64 = 0.5;
 /// How chosen is set against rejected, without a reference; the names are TRL's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CpoLossKind {
-    /// CPO's own (eq. 3 and 5): DPO on sums of log-probs.
+    /// CPO's own (eq. 3): DPO on sums of log-probs.
     #[default]
     Sigmoid,
     /// SLiC's hinge on sums of log-probs.

@@ -6,8 +6,8 @@
 use crate::named::{Named, by_name};
 use crate::stable::{log_sigmoid, sigmoid, tempered};
 
-/// What an answer's log-ratio x = log π(y) - log π_ref(y) becomes: its score f'(eˣ), with which β makes its reward
-/// (f-DPO, Theorem 1 and Table 1).
+/// What an answer's log-ratio x = log π(y) - log π_ref(y) becomes: its score f'(eˣ), which times β is its reward, but
+/// for a constant of the prompt (f-DPO, Theorem 1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FDivergence {
     /// x, up to a constant: plain DPO.

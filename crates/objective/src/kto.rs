@@ -55,7 +55,7 @@ impl Default for KtoOptions {
 }
 
 /// L = λ_D (1 - σ(β (x - KL))) for a desirable answer and λ_U (1 - σ(β (KL - x))) for an undesirable one, with x its
-/// log-ratio to the reference (eq. 7 and 8). The loss is a mean over answers, each multiplied with its weight.
+/// log-ratio to the reference (eq. 7). The loss is a mean over answers, each multiplied with its weight.
 ///
 /// KL = max(0, mean of the log-ratios of answers that belong to other prompts) over the optimiser's whole batch, and no
 /// gradient flows through it; an example is then two sequences, the answer and such a one. `apo_zero_unpaired` has KL =

@@ -25,9 +25,21 @@ pub(crate) fn parse<T: Named>(name: &str) -> Result<T> {
     Err(Error::UnknownName { what: T::WHAT, name: name.to_owned(), nearest })
 }
 
-/// Parsing, printing, reading and writing by name.
+/// Listing, parsing, printing, reading and writing by name.
 macro_rules! by_name {
     ($choice:ty) => {
+        impl $choice {
+            /// Every choice, in the order of TRL's documentation.
+            pub fn all() -> impl Iterator<Item = Self> {
+                <Self as $crate::named::Named>::all()
+            }
+
+            /// The name that settings use, TRL's.
+            pub fn name(self) -> &'static str {
+                $crate::named::Named::name(self)
+            }
+        }
+
         impl std::str::FromStr for $choice {
             type Err = $crate::Error;
 
@@ -38,13 +50,13 @@ macro_rules! by_name {
 
         impl std::fmt::Display for $choice {
             fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str($crate::named::Named::name(*self))
+                formatter.write_str(self.name())
             }
         }
 
         impl serde::Serialize for $choice {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str($crate::named::Named::name(*self))
+                serializer.serialize_str(self.name())
             }
         }
 

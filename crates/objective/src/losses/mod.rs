@@ -157,27 +157,15 @@ impl PairLoss {
 #[derive(Clone, Copy)]
 pub struct PairLossKind(pub(crate) &'static PairLoss);
 
-impl PairLossKind {
-    /// Every loss, in the order of TRL's documentation.
-    pub fn all() -> impl Iterator<Item = Self> {
-        ALL.into_iter().map(Self)
-    }
-
-    /// Its name in TRL.
-    pub fn name(self) -> &'static str {
-        self.0.name
-    }
-}
-
 impl Named for PairLossKind {
     const WHAT: &'static str = "preference loss";
 
     fn all() -> impl Iterator<Item = Self> {
-        Self::all()
+        ALL.into_iter().map(Self)
     }
 
     fn name(self) -> &'static str {
-        self.name()
+        self.0.name
     }
 }
 

@@ -19,7 +19,8 @@ pub struct PreferenceOptions {
     pub loss_weights: Option<Vec<f64>>,
     /// How strongly the policy is bound to its reference, above 0; IPO's τ, SPPO's 1/η.
     pub beta: f64,
-    /// How likely a preference is the wrong way round, from 0 to below 0.5; 0 where not given.
+    /// How likely a preference is the wrong way round, from 0 to below 0.5, to all losses that know of it; 0 where not
+    /// given.
     pub label_smoothing: Option<f64>,
     /// The divergence that binds the policy; reverse KL where not given.
     pub f_divergence_type: Option<FDivergence>,

@@ -226,6 +226,30 @@ fn losses_and_options_without_a_common_meaning_are_refused() {
 }
 
 #[test]
+fn errors_say_what_to_do() {
+    let text = |options| {
+        let error = refused(options);
+        let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
+        format!("{error}; {}", help.unwrap_or_default())
+    };
+    assert_eq!(
+        text(PreferenceOptions { reference_free: true, ..options("sigmoid+apo_zero") }),
+        "apo_zero has no meaning with reference_free: it measures each answer against the reference, not only one \
+         against the other; leave the option out, or choose among sigmoid, hinge, ipo, exo_pair, robust, discopop, \
+         sigmoid_norm"
+    );
+    assert_eq!(
+        text(PreferenceOptions { label_smoothing: Some(0.1), ..options("hinge") }),
+        "label_smoothing has no effect here: it is heeded by sigmoid, exo_pair, robust, aot, aot_unpaired, \
+         sigmoid_norm only; leave it out, or choose what heeds it"
+    );
+    assert_eq!(
+        text(options("exo_pair")),
+        "exo_pair needs label_smoothing; give a value above 0; the paper recommends 0.001"
+    );
+}
+
+#[test]
 fn numbers_out_of_range_are_refused() {
     let out_of_range = |options, name| match refused(options) {
         Error::OutOfRange { option, .. } => assert_eq!(option, name),
