@@ -8,6 +8,7 @@ mod engine;
 mod error;
 
 pub use batch::{Batch, Target};
+pub use collimate_kernels::Dtype;
 pub use collimate_kernels::attention::Segment;
 pub use cpu::{CpuEngine, CpuOptions, Sequence};
 pub use engine::{Dropout, Engine, Scores};

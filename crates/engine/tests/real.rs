@@ -3,7 +3,7 @@
 
 mod support;
 
-use collimate_engine::{Batch, Engine};
+use collimate_engine::{Batch, Dtype, Engine};
 use collimate_model::{Lora, LoraConfig, Model, Targets};
 use serde::Deserialize;
 use std::io::Read;
@@ -85,7 +85,7 @@ fn formula(model: &Model) -> Lora {
 
 fn check(name: &str) {
     let Some((recorded, model)) = open(name) else { return };
-    let mut engine = engine(&model, 2);
+    let mut engine = engine(&model, 2, Dtype::Float32);
     let mut worst = 0f64;
     for text in &recorded.texts {
         let error = largest_difference(&log_probs(&mut engine, &text.ids, None), &text.log_probs);

@@ -1,9 +1,10 @@
 //! Timings of the kernels at the sizes of SmolLM2-135M, the product's beside its plain reference:
 //! `cargo bench -p collimate-kernels`. Throughput is in floating-point operations.
 
+use collimate_kernels::Dtype;
 use collimate_kernels::attention::{self, Heads, Plan, Saved, Segment};
 use collimate_kernels::gemm::{Into, Packed};
-use collimate_kernels::head::{Head, Outputs};
+use collimate_kernels::head::{Head, OUTPUTS, Outputs};
 use collimate_kernels::parallel::{RowBlocks, Rows};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -19,10 +20,10 @@ fn values(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.7311).sin()).collect()
 }
 
-fn product(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("product");
+fn product(criterion: &mut Criterion, dtype: Dtype) {
+    let mut group = criterion.benchmark_group(format!("product, {dtype}"));
     let (weight, x) = (values(2 * INTERMEDIATE * HIDDEN), values(TOKENS * HIDDEN));
-    let packed = Packed::transposed(&weight, HIDDEN, 2 * INTERMEDIATE);
+    let packed = Packed::transposed(&weight, HIDDEN, 2 * INTERMEDIATE, dtype);
     let mut y = vec![0.0; TOKENS * 2 * INTERMEDIATE];
     let operations = |rows: usize| Throughput::Elements((2 * rows * HIDDEN * 2 * INTERMEDIATE) as u64);
     group.throughput(operations(TOKENS));
@@ -37,8 +38,16 @@ fn product(criterion: &mut Criterion) {
     group.bench_function("packed, 8 rows by columns", |bencher| {
         bencher.iter(|| packed.apply_columns(8, &x, &mut y, Into::Replace));
     });
-    group.throughput(operations(1));
-    group.bench_function("plain, 1 row", |bencher| {
+    group.finish();
+}
+
+fn products(criterion: &mut Criterion) {
+    Dtype::ALL.into_iter().for_each(|dtype| product(criterion, dtype));
+    let mut group = criterion.benchmark_group("product, plain");
+    let (weight, x) = (values(2 * INTERMEDIATE * HIDDEN), values(HIDDEN));
+    let mut y = vec![0.0; 2 * INTERMEDIATE];
+    group.throughput(Throughput::Elements(2 * weight.len() as u64));
+    group.bench_function("1 row", |bencher| {
         bencher.iter(|| {
             for (y, weight) in y.iter_mut().zip(weight.chunks_exact(HIDDEN)) {
                 *y = black_box(&x).iter().zip(weight).map(|(x, w)| x * w).sum();
@@ -71,17 +80,17 @@ fn attention_of_four(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn token_log_probs(criterion: &mut Criterion) {
+fn token_log_probs(criterion: &mut Criterion, dtype: Dtype) {
     const TARGETS: usize = 256;
-    let mut group = criterion.benchmark_group("token log-probs");
+    let mut group = criterion.benchmark_group(format!("token log-probs, {dtype}"));
     let weight = values(VOCABULARY * HIDDEN);
     let head = Head {
-        forward: Packed::transposed(&weight, HIDDEN, VOCABULARY),
-        backward: Packed::new(&weight, VOCABULARY, HIDDEN),
+        forward: Packed::transposed(&weight, HIDDEN, VOCABULARY, dtype),
+        backward: Packed::new(&weight, VOCABULARY, HIDDEN, dtype),
     };
     let hidden = values(TARGETS * HIDDEN);
     let targets: Vec<u32> = (0..TARGETS as u32).map(|i| i * 191).collect();
-    let (mut scores, mut gradients) = (vec![0.0; TARGETS * 3], vec![0.0; TARGETS * HIDDEN]);
+    let (mut scores, mut gradients) = (vec![0.0; TARGETS * OUTPUTS], vec![0.0; TARGETS * HIDDEN]);
     group.sample_size(10);
     group.throughput(Throughput::Elements((2 * TARGETS * HIDDEN * VOCABULARY) as u64));
     group.bench_function("forward", |bencher| {
@@ -97,5 +106,9 @@ fn token_log_probs(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(kernels, product, attention_of_four, token_log_probs);
+fn heads(criterion: &mut Criterion) {
+    Dtype::ALL.into_iter().for_each(|dtype| token_log_probs(criterion, dtype));
+}
+
+criterion_group!(kernels, products, attention_of_four, heads);
 criterion_main!(kernels);

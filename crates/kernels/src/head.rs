@@ -191,6 +191,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dtype;
     use crate::check::{Difference, values};
 
     #[test]
@@ -214,8 +215,8 @@ mod tests {
             targets[1] = likeliest.0 as u32;
 
             let head = Head {
-                forward: Packed::transposed(&weight, width, vocabulary),
-                backward: Packed::new(&weight, vocabulary, width),
+                forward: Packed::transposed(&weight, width, vocabulary, Dtype::Float32),
+                backward: Packed::new(&weight, vocabulary, width, Dtype::Float32),
             };
             let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
             let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };

@@ -12,6 +12,7 @@ pub mod attention;
 #[cfg(test)]
 mod check;
 pub mod dropout;
+mod dtype;
 pub mod gemm;
 pub mod head;
 pub mod norm;
@@ -20,3 +21,5 @@ pub mod quant;
 pub mod rotary;
 mod simd;
 pub mod swiglu;
+
+pub use dtype::Dtype;

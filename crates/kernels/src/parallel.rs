@@ -2,7 +2,7 @@
 
 use crate::aligned::Aligned;
 use rayon::prelude::*;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Rows of a block, about: enough for the products to run at full speed, few enough to share out.
@@ -109,15 +109,17 @@ impl Shared {
 }
 
 thread_local! {
-    static SCRATCH: Cell<Aligned> = const { Cell::new(Aligned::EMPTY) };
+    /// Memory not in use: the last returned is that of the outermost use, so every depth finds its own again.
+    static SCRATCH: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends `task` this thread's scratch memory, cut into pieces of the given lengths, contents undefined. It is
-/// allocated once and grows to the largest use; a use within a use is allocated anew.
+/// Lends `task` scratch memory of this thread, cut into pieces of the given lengths, contents undefined. It is
+/// kept, and grows to the largest use; uses within a use have memory of their own.
 pub fn with_scratch<const N: usize, R>(lengths: [usize; N], task: impl FnOnce([&mut [f32]; N]) -> R) -> R {
-    let mut memory = SCRATCH.take();
+    let mut memory = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
     let total: usize = lengths.iter().map(|len| len.next_multiple_of(16)).sum();
     if memory.len() < total {
+        drop(memory);
         memory = Aligned::zeros(total);
     }
     let mut rest = &mut *memory;
@@ -127,7 +129,7 @@ pub fn with_scratch<const N: usize, R>(lengths: [usize; N], task: impl FnOnce([&
         &mut piece[..len]
     });
     let result = task(pieces);
-    SCRATCH.set(memory);
+    SCRATCH.with_borrow_mut(|free| free.push(memory));
     result
 }
 

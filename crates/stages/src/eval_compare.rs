@@ -204,7 +204,11 @@ impl Stage for EvalCompare {
         };
         let (formats, prompts): (Vec<_>, Vec<_>) =
             questions.iter().map(|question| chooser.write(question)).unzip();
-        let engine = load_engine(&model, CpuOptions { threads: self.threads, training: false }, context)?;
+        let engine = load_engine(
+            &model,
+            CpuOptions { threads: self.threads, training: false, ..CpuOptions::default() },
+            context,
+        )?;
         let sides = Sides { engine, tokenizer, adapter, sampling: self.sampling() };
         let (base, tuned) = sides.answer(prompts, self.config.per_device_eval_batch_size, context)?;
         let summary = Summary {

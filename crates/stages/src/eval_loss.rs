@@ -177,7 +177,11 @@ impl Stage for EvalLoss {
         let adapter = adapter.map(|folder| Lora::load(folder, model.config())).transpose()?;
         let examples = self.read(&model, context)?;
         context.check()?;
-        let mut engine = load_engine(&model, CpuOptions { threads: self.threads, training: false }, context)?;
+        let mut engine = load_engine(
+            &model,
+            CpuOptions { threads: self.threads, training: false, ..CpuOptions::default() },
+            context,
+        )?;
         let probe = Probe {
             engine: &mut engine,
             adapter: adapter.as_ref(),

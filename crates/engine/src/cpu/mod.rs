@@ -1,4 +1,4 @@
-//! The engine on the CPU: plain slices and SIMD, f32.
+//! The engine on the CPU: plain slices and SIMD, in f32 or with the products of frozen weights in bf16.
 //!
 //! Two parallel regions a layer: attention; and blocks of rows that finish one layer and start the next. Sums
 //! over blocks run in the order of blocks, and a block's size depends on the batch alone, so that results do not
@@ -16,6 +16,7 @@ pub use decode::Sequence;
 
 use crate::{Batch, Dropout, Engine, Error, Result, Scores};
 use adapter::Prepared;
+use collimate_kernels::Dtype;
 use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::rotary::RotaryTable;
@@ -32,6 +33,9 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// Whether the weights are packed for a backward pass too, which doubles their memory.
     pub training: bool,
+    /// What frozen weights are held and multiplied in; [`CpuEngine::arithmetic`] says what came of it. Whatever it
+    /// is, sums, the residual stream, attention and adapters are in f32.
+    pub dtype: Dtype,
 }
 
 /// A decoder on the CPU.
@@ -57,7 +61,7 @@ impl CpuEngine {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
         let config = model.config().clone();
-        let weights = pool.install(|| Weights::load(model, options.training, progress))?;
+        let weights = pool.install(|| Weights::load(model, options, progress))?;
         Ok(Self {
             shape: Shape::new(&config),
             rotary: rotary_table(&config, 0),
@@ -70,6 +74,11 @@ impl CpuEngine {
             scores: Scores::default(),
             kept: None,
         })
+    }
+
+    /// What the frozen weights are multiplied in: what was asked for where this machine can, else f32.
+    pub fn arithmetic(&self) -> Dtype {
+        self.weights.head.forward.dtype()
     }
 
     /// Copies the batch into the workspace and makes room.

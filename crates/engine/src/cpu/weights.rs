@@ -1,6 +1,8 @@
 //! The frozen weights, packed once at load: W for the gradient, its transpose for the forward pass.
 
+use super::CpuOptions;
 use crate::Result;
+use collimate_kernels::Dtype;
 use collimate_kernels::gemm::{Into, Packed};
 use collimate_kernels::head::Head;
 use collimate_model::{Model, Module};
@@ -67,20 +69,21 @@ pub(super) struct Weights {
 
 impl Weights {
     /// Reads and packs every weight; `progress` hears of each finished layer.
-    pub fn load(model: &Model, training: bool, mut progress: impl FnMut(usize)) -> Result<Self> {
+    pub fn load(model: &Model, options: CpuOptions, mut progress: impl FnMut(usize)) -> Result<Self> {
         let config = model.config();
-        let mut loader = Loader { model, training, buffer: Vec::new(), part: Vec::new() };
+        let CpuOptions { dtype, training, .. } = options;
+        let mut loader = Loader { model, dtype, training, buffer: Vec::new(), part: Vec::new() };
         let embedding = loader.matrix(&["model.embed_tokens.weight".into()])?;
         let (vocabulary, hidden) = (config.vocab_size, config.hidden_size);
-        let pack = |weight: &[f32]| Packed::new(weight, vocabulary, hidden);
+        let pack = |weight: &[f32]| Packed::new(weight, vocabulary, hidden, dtype);
         let rows = pack(embedding);
         let (head, embedding) = if config.tie_word_embeddings {
-            let forward = Packed::transposed(embedding, hidden, vocabulary);
+            let forward = Packed::transposed(embedding, hidden, vocabulary, dtype);
             (Head { forward, backward: rows }, None)
         } else {
             let weight = loader.matrix(&["lm_head.weight".into()])?;
-            let head =
-                Head { forward: Packed::transposed(weight, hidden, vocabulary), backward: pack(weight) };
+            let forward = Packed::transposed(weight, hidden, vocabulary, dtype);
+            let head = Head { forward, backward: pack(weight) };
             (head, Some(rows))
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
@@ -100,6 +103,7 @@ impl Weights {
 /// Reads weights into buffers that are reused.
 struct Loader<'a> {
     model: &'a Model,
+    dtype: Dtype,
     training: bool,
     buffer: Vec<f32>,
     part: Vec<f32>,
@@ -127,12 +131,12 @@ impl Loader<'_> {
         for module in modules.iter().filter(|module| module.has_bias(config)) {
             bias.extend(self.vector(&format!("{}.bias", module.path(layer)))?);
         }
-        let training = self.training;
+        let (dtype, training) = (self.dtype, self.training);
         let names: Vec<_> = modules.iter().map(|module| format!("{}.weight", module.path(layer))).collect();
         let weight = self.matrix(&names)?;
         Ok(Linear {
-            forward: Packed::transposed(weight, inputs, outputs),
-            backward: training.then(|| Packed::new(weight, outputs, inputs)),
+            forward: Packed::transposed(weight, inputs, outputs, dtype),
+            backward: training.then(|| Packed::new(weight, outputs, inputs, dtype)),
             bias,
         })
     }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 #![allow(dead_code, reason = "each test uses its part")]
 
-use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Engine};
+use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Dtype, Engine};
 use collimate_model::{Lora, Model};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -35,8 +35,9 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
 }
 
-pub fn engine(model: &Model, threads: usize) -> CpuEngine {
-    CpuEngine::load(model, CpuOptions { threads: Some(threads), training: true }, |_| {}).unwrap()
+pub fn engine(model: &Model, threads: usize, dtype: Dtype) -> CpuEngine {
+    let options = CpuOptions { threads: Some(threads), training: true, dtype };
+    CpuEngine::load(model, options, |_| {}).unwrap()
 }
 
 /// A tiny model with its adapter and what PyTorch says of them.
@@ -49,11 +50,15 @@ pub struct Tiny {
 
 impl Tiny {
     pub fn open(name: &str) -> Self {
+        Self::open_as(name, Dtype::Float32)
+    }
+
+    pub fn open_as(name: &str, dtype: Dtype) -> Self {
         let folder = fixtures().join("tiny").join(name);
         let model = Model::open(&folder).unwrap();
         let lora = Lora::load(&folder.join("adapter"), model.config()).unwrap();
         let expected = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
-        Self { engine: engine(&model, 2), lora, expected, folder }
+        Self { engine: engine(&model, 2, dtype), lora, expected, folder }
     }
 
     /// All sequences in one batch; the trained tokens are its targets.

@@ -30,7 +30,7 @@ impl Loaded {
 
     pub fn open(folder: &Path, threads: usize) -> Self {
         let model = Model::open(folder).unwrap();
-        let options = CpuOptions { threads: Some(threads), training: false };
+        let options = CpuOptions { threads: Some(threads), training: false, ..CpuOptions::default() };
         let adapter = folder.join("adapter");
         Self {
             engine: CpuEngine::load(&model, options, |_| {}).unwrap(),

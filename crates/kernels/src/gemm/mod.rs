@@ -1,17 +1,24 @@
-//! Matrix products in f32: C = A·B, or C += A·B.
+//! Matrix products: C = A·B, or C += A·B, in f32, or with both factors rounded to bf16 and sums in f32.
 //!
-//! Every element of C is one chain of fused multiply-adds over the inner dimension, in order, from the value
+//! In f32 every element of C is one chain of fused multiply-adds over the inner dimension, in order, from the value
 //! that stood in C (or zero). So a row's result depends on that row of A and on B alone: never on how many
 //! rows there are, how the work is cut, or how wide the machine's vectors are.
 
 mod dots;
 mod pack;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_pairs.rs")]
+mod pairs;
 mod tile;
 
 pub use dots::dots;
 pub use pack::{Packed, Part};
 pub(crate) use tile::{Destination, multiply_into};
 pub use tile::{Left, Target, multiply};
+
+/// Whether this machine multiplies bf16, as AVX-512's extension of that name does.
+pub(crate) fn multiplies_bfloat16() -> bool {
+    pairs::Unit::detect().is_some()
+}
 
 /// Whether a product replaces what stands in C or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

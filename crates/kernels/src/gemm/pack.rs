@@ -1,14 +1,18 @@
 //! A fixed right factor, repacked once into the order in which the tiles read it.
 
 use super::Into;
+use super::pairs::{Pairs, Unit, row_words};
 use super::tile::{Destination, Left, Target, multiply_into};
-use crate::aligned::Aligned;
+use crate::Dtype;
+use crate::aligned::{Aligned, Word};
+use crate::parallel::with_scratch;
+use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Columns of one panel: four vectors of 16, and a multiple of what narrower machines take.
 const PANEL: usize = 64;
-/// Rows of a panel that are used on all rows of A before the next ones: 32 kB, so that they stay in the first
+/// Lines of a panel that are used on all rows of A before the next ones: 32 kB, so that they stay in the first
 /// cache.
 const DEPTH: usize = 128;
 
@@ -17,37 +21,64 @@ const DEPTH: usize = 128;
 pub struct Packed {
     rows: usize,
     columns: usize,
-    panels: Aligned,
+    panels: Panels,
+}
+
+/// Panel after panel, line after line of 64 words.
+#[derive(Debug, Clone)]
+enum Panels {
+    /// A line is a row.
+    Float32(Aligned),
+    /// A line is two rows: the lower halves of its words hold an even row, the upper halves the row after it.
+    Bfloat16(Unit, Aligned<u32>),
 }
 
 impl Packed {
-    /// Packs B[k, n] = W as it stands: `weight` is row-major [k, n].
-    pub fn new(weight: &[f32], rows: usize, columns: usize) -> Self {
+    /// Packs B[k, n] = W as it stands: `weight` is row-major [k, n]. It is packed as [`Dtype::supported`] says.
+    pub fn new(weight: &[f32], rows: usize, columns: usize, dtype: Dtype) -> Self {
         assert_eq!(weight.len(), rows * columns, "weight of another size");
-        Self::fill(rows, columns, |row, first, line| {
+        Self::fill(rows, columns, dtype, |row, first, line| {
             let width = line.len();
             line.copy_from_slice(&weight[row * columns + first..][..width]);
         })
     }
 
     /// Packs B[k, n] = Wᵀ: `weight` is row-major [n, k], as a linear layer stores it.
-    pub fn transposed(weight: &[f32], rows: usize, columns: usize) -> Self {
+    pub fn transposed(weight: &[f32], rows: usize, columns: usize, dtype: Dtype) -> Self {
         assert_eq!(weight.len(), rows * columns, "weight of another size");
-        Self::fill(rows, columns, |row, first, line| {
+        Self::fill(rows, columns, dtype, |row, first, line| {
             for (j, value) in line.iter_mut().enumerate() {
                 *value = weight[(first + j) * rows + row];
             }
         })
     }
 
-    fn fill(rows: usize, columns: usize, read: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
-        let mut panels = Aligned::zeros(columns.div_ceil(PANEL) * rows * PANEL);
-        panels.par_chunks_mut((rows * PANEL).max(1)).enumerate().for_each(|(panel, values)| {
-            let width = (columns - panel * PANEL).min(PANEL);
-            for (row, line) in values.chunks_exact_mut(PANEL).enumerate() {
-                read(row, panel * PANEL, &mut line[..width]);
-            }
-        });
+    /// `read(row, column, line)` writes what stands in a row from a column on.
+    fn fill(
+        rows: usize,
+        columns: usize,
+        dtype: Dtype,
+        read: impl Fn(usize, usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let unit = (dtype == Dtype::Bfloat16).then(Unit::detect).flatten();
+        let width = |panel: usize| (columns - panel * PANEL).min(PANEL);
+        let panels = if let Some(unit) = unit {
+            let words = packed_words(rows.div_ceil(2), columns, |panel, line, words| {
+                let mut pair = [[0.0; PANEL]; 2];
+                for (row, values) in (2 * line..rows).zip(&mut pair) {
+                    read(row, panel * PANEL, &mut values[..width(panel)]);
+                }
+                for (word, (low, high)) in words.iter_mut().zip(pair[0].iter().zip(&pair[1])) {
+                    let [low, high] = [low, high].map(|&x| u32::from(bf16::from_f32(x).to_bits()));
+                    *word = low | high << 16;
+                }
+            });
+            Panels::Bfloat16(unit, words)
+        } else {
+            Panels::Float32(packed_words(rows, columns, |panel, row, words| {
+                read(row, panel * PANEL, &mut words[..width(panel)]);
+            }))
+        };
         Self { rows, columns, panels }
     }
 
@@ -63,56 +94,97 @@ impl Packed {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.panels)
+        match &self.panels {
+            Panels::Float32(words) => size_of_val(&**words),
+            Panels::Bfloat16(_, words) => size_of_val(&**words),
+        }
+    }
+
+    /// How it is packed.
+    pub fn dtype(&self) -> Dtype {
+        match &self.panels {
+            Panels::Float32(_) => Dtype::Float32,
+            Panels::Bfloat16(..) => Dtype::Bfloat16,
+        }
     }
 
     /// Copies row `row` of B into `out`, of length n.
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         for (panel, out) in out.chunks_mut(PANEL).enumerate() {
-            let width = out.len();
-            out.copy_from_slice(&self.panel(panel)[row * PANEL..][..width]);
+            match &self.panels {
+                Panels::Float32(words) => {
+                    let line = (panel * self.rows + row) * PANEL;
+                    out.copy_from_slice(&words[line..line + out.len()]);
+                }
+                Panels::Bfloat16(_, words) => {
+                    let line = (panel * self.rows.div_ceil(2) + row / 2) * PANEL;
+                    for (out, word) in out.iter_mut().zip(&words[line..]) {
+                        *out = bf16::from_bits((word >> (row % 2 * 16)) as u16).to_f32();
+                    }
+                }
+            }
         }
-    }
-
-    fn panel(&self, panel: usize) -> &[f32] {
-        &self.panels[panel * self.rows * PANEL..][..self.rows * PANEL]
     }
 
     /// C[m, columns] (+)= A[m, rows] · B[rows, columns], where `rows` and `columns` cut B.
     ///
-    /// `columns` starts at a multiple of [`Packed::STEP`]. A has `rows.len()` columns, and C's first column is
-    /// the first of `columns`.
+    /// `columns` starts at a multiple of [`Packed::STEP`], `rows` at an even one. A has `rows.len()` columns, its
+    /// rows are contiguous, and C's first column is the first of `columns`.
     pub fn multiply(&self, m: usize, a: Left<'_>, part: Part, c: Target<'_>, into: Into) {
         assert!(m == 0 || (m - 1) * c.row + part.columns.len() <= c.data.len(), "product outside its target");
         let c = Destination { data: c.data.as_mut_ptr(), row: c.row };
-        // SAFETY: the target was just checked, and is borrowed exclusively.
-        unsafe { self.multiply_into(m, a, part, c, into) }
+        self.with_factors([m, part.rows.len()], a, |factors| {
+            // SAFETY: the target was just checked, and is borrowed exclusively.
+            unsafe { self.multiply_into(m, factors, &part, c, into) }
+        });
+    }
+
+    /// Calls `work` with A[m, k] as the panels want it, and the panels.
+    fn with_factors(&self, [m, k]: [usize; 2], a: Left<'_>, work: impl FnOnce(Factors<'_>)) {
+        match &self.panels {
+            Panels::Float32(words) => work(Factors::Float32(a, words)),
+            Panels::Bfloat16(unit, words) => with_scratch([m * row_words(k)], |[space]| {
+                work(Factors::Bfloat16(*unit, unit.convert([m, k], a, space), words));
+            }),
+        }
     }
 
     /// [`Packed::multiply`] into a raw destination.
     ///
     /// # Safety
     /// As for [`multiply_into`].
-    unsafe fn multiply_into(&self, m: usize, a: Left<'_>, part: Part, c: Destination, into: Into) {
+    unsafe fn multiply_into(&self, m: usize, factors: Factors<'_>, part: &Part, c: Destination, into: Into) {
         assert!(part.rows.end <= self.rows && part.columns.end <= self.columns, "outside the packed factor");
         assert!(part.columns.start.is_multiple_of(PANEL), "columns must start with a panel");
+        assert!(part.rows.start.is_multiple_of(2), "rows must start with a pair");
+        let rows = &part.rows;
+        let (total, lines) = match factors {
+            Factors::Float32(..) => (self.rows, rows.clone()),
+            Factors::Bfloat16(..) => (self.rows.div_ceil(2), rows.start / 2..rows.end.div_ceil(2)),
+        };
         for column in part.columns.clone().step_by(PANEL) {
             let width = (part.columns.end - column).min(PANEL);
-            let panel = self.panel(column / PANEL);
-            let mut into = into;
-            let mut row = part.rows.start;
+            let (mut start, mut into) = (lines.start, into);
             loop {
-                let depth = (part.rows.end - row).min(DEPTH);
-                let left =
-                    Left { data: &a.data[((row - part.rows.start) * a.column).min(a.data.len())..], ..a };
+                let end = (start + DEPTH).min(lines.end);
+                let (first, panel) = (start - lines.start, column / PANEL * total);
+                let words = (panel + start) * PANEL..(panel + end) * PANEL;
                 // SAFETY: columns column to column + width of C are the caller's.
                 unsafe {
                     let c = Destination { data: c.data.add(column - part.columns.start), row: c.row };
-                    multiply_into([m, width, depth], left, (&panel[row * PANEL..], PANEL), c, into);
+                    match factors {
+                        Factors::Float32(a, panels) => {
+                            let a = Left { data: &a.data[first.min(a.data.len())..], ..a };
+                            multiply_into([m, width, end - start], a, (&panels[words], PANEL), c, into);
+                        }
+                        Factors::Bfloat16(unit, a, panels) => {
+                            unit.multiply([m, width], (a, first), &panels[words], c, into);
+                        }
+                    }
                 }
                 into = Into::Add;
-                row += depth;
-                if row >= part.rows.end {
+                start = end;
+                if start >= lines.end {
                     break;
                 }
             }
@@ -131,14 +203,15 @@ impl Packed {
         let c = Shared(c.as_mut_ptr());
         // Enough panels a task that the left factor is not read too often, few enough to share out.
         let step = 4 * PANEL;
-        (0..self.columns.div_ceil(step)).into_par_iter().for_each(|task| {
-            let columns = task * step..((task + 1) * step).min(self.columns);
-            // SAFETY: tasks write columns that do not overlap, inside the target.
-            unsafe {
-                let c = Destination { data: c.at(columns.start), row: self.columns };
-                let part = Part { rows: 0..self.rows, columns };
-                self.multiply_into(m, Left::rows(a, self.rows), part, c, into);
-            }
+        self.with_factors([m, self.rows], Left::rows(a, self.rows), |factors| {
+            (0..self.columns.div_ceil(step)).into_par_iter().for_each(|task| {
+                let columns = task * step..((task + 1) * step).min(self.columns);
+                // SAFETY: tasks write columns that do not overlap, inside the target.
+                unsafe {
+                    let c = Destination { data: c.at(columns.start), row: self.columns };
+                    self.multiply_into(m, factors, &Part { rows: 0..self.rows, columns }, c, into);
+                }
+            });
         });
     }
 
@@ -149,6 +222,28 @@ impl Packed {
 
     /// Cuts of columns fall on multiples of this.
     pub const STEP: usize = PANEL;
+}
+
+/// Words of all panels, each line written by `write(panel, line, words)`.
+fn packed_words<T: Word + Send>(
+    lines: usize,
+    columns: usize,
+    write: impl Fn(usize, usize, &mut [T]) + Sync,
+) -> Aligned<T> {
+    let mut words = Aligned::zeros(columns.div_ceil(PANEL) * lines * PANEL);
+    words.par_chunks_mut((lines * PANEL).max(1)).enumerate().for_each(|(panel, words)| {
+        for (line, words) in words.chunks_exact_mut(PANEL).enumerate() {
+            write(panel, line, words);
+        }
+    });
+    words
+}
+
+/// Both factors of a product, in one type.
+#[derive(Clone, Copy)]
+enum Factors<'a> {
+    Float32(Left<'a>, &'a [f32]),
+    Bfloat16(Unit, Pairs<'a>, &'a [u32]),
 }
 
 /// A target whose columns are written by several threads.
@@ -169,7 +264,7 @@ impl Shared {
 /// A rectangle of a packed factor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Rows of B that are used.
+    /// Rows of B that are used; the first is even.
     pub rows: Range<usize>,
     /// Columns of B that are used.
     pub columns: Range<usize>,

@@ -177,7 +177,7 @@ impl<M: Method> Training<M> {
         data: [&[M::Example]; 2],
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
-        let options = CpuOptions { threads: self.threads, training: true };
+        let options = CpuOptions { threads: self.threads, training: true, ..CpuOptions::default() };
         if !needed {
             return Ok((load_engine(model, options, context)?, None));
         }
