@@ -37,6 +37,14 @@ pub(crate) struct Description {
 
 static FAMILIES: [&Description; 2] = [&llama::LLAMA, &qwen2::QWEN2];
 
+/// The description of a family.
+pub(crate) fn of(family: Family) -> &'static Description {
+    match family {
+        Family::Llama => &llama::LLAMA,
+        Family::Qwen2 => &qwen2::QWEN2,
+    }
+}
+
 /// Finds the family of a configuration file and lets it make sense of the rest.
 pub(crate) fn configure(file: &ConfigFile, path: &Path) -> Result<DecoderConfig> {
     (find(file, path)?.configure)(file, path)

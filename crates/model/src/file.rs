@@ -1,10 +1,12 @@
-//! Reading files by position and in bounded pieces, so that no file asks for more memory than it is long.
+//! Reading files by position and in bounded pieces, so that no file asks for more memory than it is long; writing JSON.
 
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use collimate_run::atomic;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
@@ -100,6 +102,14 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     open(path)?.take(JSON_LIMIT).read_to_end(&mut bytes).map_err(|reason| read_error(path, reason))?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Writes JSON as Python's tools do: two spaces of indentation, a line feed at the end.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
+    text.push('\n');
+    Ok(atomic::write(path, text.as_bytes())?)
 }
 
 fn read_error(path: &Path, reason: std::io::Error) -> Error {

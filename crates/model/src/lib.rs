@@ -4,16 +4,20 @@
 
 mod config;
 mod config_file;
+mod documents;
 mod elements;
 mod error;
 mod family;
 mod file;
 pub mod gguf;
 mod lora;
+mod merge;
 mod model;
 mod module;
 mod rope;
 mod safetensors;
+mod safetensors_writer;
+mod save;
 pub mod template;
 mod tokenizer;
 mod weights;
@@ -25,5 +29,6 @@ pub use lora::{Lora, LoraConfig, LoraSlot, Targets};
 pub use model::Model;
 pub use module::Module;
 pub use rope::{Rope, RopeScaling, Yarn};
+pub use safetensors_writer::{SaveOptions, StoredType};
 pub use template::{ChatTemplate, TemplateOptions};
 pub use tokenizer::Tokenizer;

@@ -5,17 +5,21 @@ use std::path::{Path, PathBuf};
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata};
+use crate::lora::Lora;
+use crate::merge::merge;
 use crate::safetensors::Safetensors;
 use crate::weights::Weights;
 
 /// A Hugging Face model folder or a GGUF file.
 ///
-/// Holds headers only; may be shared between threads.
+/// Holds headers only, and the adapters that are merged; may be shared between threads.
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
     config: DecoderConfig,
     weights: Weights,
+    /// Merged into what is read, one after the other.
+    pub(crate) adapters: Vec<Lora>,
 }
 
 impl Model {
@@ -28,7 +32,7 @@ impl Model {
         let metadata = std::fs::metadata(path).map_err(|reason| collimate_run::Error::read(path, reason))?;
         let (config, weights) = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
         weights.check(&config, path)?;
-        Ok(Self { path: path.to_owned(), config, weights })
+        Ok(Self { path: path.to_owned(), config, weights, adapters: Vec::new() })
     }
 
     /// The folder or file that the model was opened from.
@@ -57,13 +61,14 @@ impl Model {
     /// Replaces `out` by the numbers of the tensor of this canonical Hugging Face name, such as
     /// `model.layers.0.self_attn.q_proj.weight`, as f32 whatever the file's type; returns its shape, row-major.
     ///
-    /// Beside `out` it takes a buffer of one mebibyte. Errors: no such tensor, an unreadable type, a failed read.
+    /// Adapters that were merged are in the numbers. Beside `out` it takes a buffer of one mebibyte. Errors: no such tensor, an unreadable type, a failed read.
     pub fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<Vec<usize>> {
         let Some(shape) = self.weights.shape(name) else {
             return Err(self.weights.missing(name, &self.path));
         };
         out.clear();
         self.weights.read(name, out)?;
+        self.adapters.iter().for_each(|adapter| merge(adapter, name, out));
         Ok(shape.to_vec())
     }
 }

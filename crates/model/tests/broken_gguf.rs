@@ -10,7 +10,7 @@ mod common;
 #[path = "common/gguf.rs"]
 mod gguf;
 
-use collimate_model::{DecoderConfig, Model, RopeScaling};
+use collimate_model::{DecoderConfig, Model, RopeScaling, SaveOptions};
 use gguf::GgufBytes;
 
 const F32: u32 = 0;
@@ -243,6 +243,20 @@ fn divisors_of_the_rotary_frequencies_are_read() {
     model.gguf: `rope_freqs.weight` should be 2 numbers, half of a head's width, but is 1
     model.gguf: `rope_freqs.weight` should be numbers other than 0, but is 0
     ");
+}
+
+#[test]
+fn what_config_json_cannot_say_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    common::write(&path, &tiny(&[], &[], &[1.0, 8.0]));
+    let model = Model::open(&path).unwrap();
+    let error = model.save(&folder.path().join("saved"), SaveOptions::default()).unwrap_err();
+    insta::assert_snapshot!(common::text(&error, folder.path()), @"
+    model.gguf: `rope_freqs.weight` is a list of divisors, which is not supported
+    help: config.json has no place for them: take the model's Hugging Face folder to save it anew
+    ");
+    assert!(!folder.path().join("saved/model.safetensors").exists());
 }
 
 #[test]

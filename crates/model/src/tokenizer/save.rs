@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use collimate_run::atomic;
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{Tokenizer, unusable};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::file::write_json;
 use crate::template;
 
 pub(super) fn write(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
@@ -35,13 +35,5 @@ fn write_templates(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(&further).map_err(|reason| collimate_run::Error::write(&further, reason))?;
         atomic::write(further.join(format!("{name}.jinja")), source.as_bytes())?;
     }
-    Ok(())
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?;
-    text.push('\n');
-    atomic::write(path, text.as_bytes())?;
     Ok(())
 }

@@ -1,0 +1,125 @@
+//! `config.json` and `generation_config.json` of a model that is saved.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::DecoderConfig;
+use crate::config_file::unsupported;
+use crate::error::Result;
+use crate::family;
+use crate::file::{read_json, write_json};
+use crate::model::Model;
+use crate::rope::RopeScaling;
+use crate::safetensors_writer::StoredType;
+
+const CONFIG: &str = "config.json";
+const GENERATION: &str = "generation_config.json";
+
+/// The field for the weights' type, as transformers writes it now and as it did before.
+const TYPE_FIELDS: [&str; 2] = ["dtype", "torch_dtype"];
+
+/// What a Hugging Face folder says of a model besides its weights and tokenizer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Documents {
+    config: Map<String, Value>,
+    generation: Option<Map<String, Value>>,
+}
+
+impl Documents {
+    /// A folder's own files; for a GGUF file a `config.json` that describes the same decoder.
+    pub(crate) fn of(model: &Model) -> Result<Self> {
+        let path = model.path();
+        if model.gguf_metadata().is_some() {
+            return Ok(Self { config: describe(model.config(), path)?, generation: None });
+        }
+        let generation = path.join(GENERATION);
+        let generation = generation.exists().then(|| read_json(&generation)).transpose()?;
+        Ok(Self { config: read_json(&path.join(CONFIG))?, generation })
+    }
+
+    /// Writes both, `config.json` last: a folder without it is no model yet.
+    pub(crate) fn save(&self, folder: &Path, stored: StoredType) -> Result<()> {
+        if let Some(generation) = &self.generation {
+            write_json(&folder.join(GENERATION), generation)?;
+        }
+        let mut config = self.config.clone();
+        if !TYPE_FIELDS.iter().any(|name| config.contains_key(*name)) {
+            // The older name: every version reads it.
+            config.insert(TYPE_FIELDS[1].to_owned(), Value::Null);
+        }
+        for name in TYPE_FIELDS {
+            if let Some(field) = config.get_mut(name) {
+                *field = stored.torch_name().into();
+            }
+        }
+        write_json(&folder.join(CONFIG), &config)
+    }
+}
+
+/// The `config.json` of a decoder, in the spelling that every version of transformers reads.
+fn describe(decoder: &DecoderConfig, path: &Path) -> Result<Map<String, Value>> {
+    let family = family::of(decoder.family);
+    let eos = match decoder.eos_token_ids.as_slice() {
+        [] => Value::Null,
+        [id] => json!(id),
+        ids => json!(ids),
+    };
+    let fields = json!({
+        "architectures": [family.architectures[0]],
+        "model_type": family.model_types[0],
+        "attention_bias": decoder.qkv_bias,
+        "bos_token_id": decoder.bos_token_id,
+        "eos_token_id": eos,
+        "head_dim": decoder.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": decoder.hidden_size,
+        "intermediate_size": decoder.intermediate_size,
+        "max_position_embeddings": decoder.max_position_embeddings,
+        "mlp_bias": decoder.mlp_bias,
+        "num_attention_heads": decoder.num_attention_heads,
+        "num_hidden_layers": decoder.num_hidden_layers,
+        "num_key_value_heads": decoder.num_key_value_heads,
+        "pad_token_id": decoder.pad_token_id,
+        "rms_norm_eps": decoder.rms_norm_eps,
+        "rope_scaling": rope_scaling(&decoder.rope.scaling, path)?,
+        "rope_theta": decoder.rope.theta,
+        "tie_word_embeddings": decoder.tie_word_embeddings,
+        "use_cache": true,
+        "vocab_size": decoder.vocab_size,
+    });
+    Ok(if let Value::Object(fields) = fields { fields } else { Map::new() })
+}
+
+fn rope_scaling(scaling: &RopeScaling, path: &Path) -> Result<Value> {
+    Ok(match scaling {
+        RopeScaling::None => Value::Null,
+        RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings: original,
+        } => json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": low_freq_factor,
+            "high_freq_factor": high_freq_factor,
+            "original_max_position_embeddings": *original as u64,
+        }),
+        RopeScaling::Yarn(yarn) => json!({
+            "rope_type": "yarn",
+            "factor": yarn.factor,
+            "attention_factor": yarn.attention_factor,
+            "beta_fast": yarn.beta_fast,
+            "beta_slow": yarn.beta_slow,
+            "original_max_position_embeddings": yarn.original_max_position_embeddings as u64,
+            "truncate": yarn.truncate,
+        }),
+        RopeScaling::Divisors(_) => {
+            let hint =
+                "config.json has no place for them: take the model's Hugging Face folder to save it anew";
+            return Err(unsupported(path, "rope_freqs.weight", "a list of divisors", hint));
+        }
+    })
+}

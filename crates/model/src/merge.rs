@@ -1,0 +1,51 @@
+//! Adapters merged into the weights that they stand beside: W' = W + scale · B·A.
+
+use collimate_kernels::gemm::{Into, Left, Target, multiply};
+
+use crate::error::{Error, Result};
+use crate::lora::{Lora, LoraSlot};
+use crate::model::Model;
+
+/// Rows of a weight whose products are formed at a time.
+const ROWS: usize = 64;
+
+impl Model {
+    /// The same model with the adapter merged into its weights: whatever is read of it from now on is
+    /// W + scale · B·A, formed in f32 as PEFT's `merge_and_unload` does. Several adapters are merged one after the
+    /// other.
+    ///
+    /// Errors: an adapter that was laid out for another model.
+    pub fn merged(mut self, adapter: Lora) -> Result<Self> {
+        for slot in &adapter.slots {
+            let (inputs, outputs) = slot.module.dimensions(self.config());
+            let fits = slot.layer < self.config().num_hidden_layers && slot.b.end <= adapter.values.len();
+            if !fits || (inputs, outputs) != (slot.inputs, slot.outputs) {
+                return Err(Error::TensorShape {
+                    path: self.path().to_owned(),
+                    name: weight_name(slot),
+                    expected: vec![slot.outputs, slot.inputs],
+                    got: vec![outputs, inputs],
+                });
+            }
+        }
+        self.adapters.push(adapter);
+        Ok(self)
+    }
+}
+
+/// Adds scale · B·A to the weight of this name, `[outputs, inputs]`, if the adapter stands beside it.
+pub(crate) fn merge(adapter: &Lora, name: &str, weight: &mut [f32]) {
+    let Some(slot) = adapter.slots.iter().find(|slot| weight_name(slot) == name) else { return };
+    let (a, b) = (&adapter.values[slot.a.clone()], &adapter.values[slot.b.clone()]);
+    let mut product = vec![0.0; ROWS.min(slot.outputs) * slot.inputs];
+    for (weight, b) in weight.chunks_mut(ROWS * slot.inputs).zip(b.chunks(ROWS * slot.rank)) {
+        let size = [b.len() / slot.rank, slot.inputs, slot.rank];
+        let target = Target { data: &mut product, row: slot.inputs };
+        multiply(size, Left::rows(b, slot.rank), (a, slot.inputs), target, Into::Replace);
+        weight.iter_mut().zip(&product).for_each(|(weight, product)| *weight += slot.scale * product);
+    }
+}
+
+fn weight_name(slot: &LoraSlot) -> String {
+    format!("{}.weight", slot.module.path(slot.layer))
+}

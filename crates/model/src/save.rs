@@ -1,0 +1,30 @@
+//! A whole model written as a Hugging Face folder.
+
+use std::path::Path;
+
+use crate::documents::Documents;
+use crate::error::Result;
+use crate::model::Model;
+use crate::safetensors_writer::{self, SaveOptions, WeightSource};
+
+impl Model {
+    /// Writes the model into `folder`, which is made if need be, as transformers' `save_pretrained` does: weights
+    /// as safetensors, `config.json`, and `generation_config.json` where there is one. Adapters that are merged are
+    /// in the weights. The tokenizer is saved by itself ([`crate::Tokenizer::save`]).
+    ///
+    /// Takes the memory of the largest weight. Errors: a failed read or write; a GGUF file whose rotary embedding
+    /// `config.json` cannot describe.
+    pub fn save(&self, folder: &Path, options: SaveOptions) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|reason| collimate_run::Error::write(folder, reason))?;
+        let documents = Documents::of(self)?;
+        safetensors_writer::write(folder, self.config().weights(), self, options)?;
+        documents.save(folder, options.stored)
+    }
+}
+
+impl WeightSource for Model {
+    fn weight<'a>(&'a self, name: &str, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        self.read(name, buffer)?;
+        Ok(buffer)
+    }
+}
