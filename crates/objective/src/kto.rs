@@ -223,7 +223,28 @@ mod tests {
         assert_eq!(metrics.means().collect::<Vec<_>>(), expected);
     }
 
-    /// The same without KL: (2 (1 - σ(2)) + 3 σ(-1.5)) / 2.
+    /// Policy and reference change places: the neighbours' mean log-ratio is -½, which no divergence can be, so that
+    /// KL = 0 and both answers are at ½ · -4 and -½ · 3.
+    #[test]
+    fn a_divergence_is_never_negative() {
+        let mut grouping = Grouping::default();
+        grouping.push(0, Facts::default(), [0..2, 2..3]);
+        grouping.push(1, Facts { desirable: false, ..Facts::default() }, [3..4, 4..5]);
+        let scored = Scored {
+            log_probs: &REFERENCE,
+            reference: &LOG_PROBS,
+            collisions: &[],
+            grouping: &grouping,
+            carried: &[],
+        };
+        let (objective, mut metrics) =
+            (Kto::new(KtoOptions { beta: 0.5, ..KtoOptions::default() }).unwrap(), Metrics::default());
+        let loss = objective.loss(scored, 2.0, &mut Vec::new(), &mut metrics);
+        assert!((loss - 0.5 * (logistic(2.0) + logistic(1.5))).abs() < 1e-15, "{loss}");
+        assert!(metrics.means().any(|mean| mean == ("kl", 0.0)));
+    }
+
+    /// As in [`hand_worked_kto`], without KL: (2 (1 - σ(2)) + 3 σ(-1.5)) / 2.
     #[test]
     fn hand_worked_apo_zero_unpaired() {
         let loss_type = KtoLossKind::ApoZeroUnpaired;

@@ -111,24 +111,35 @@ fn hand_worked_divergence() {
     close(found, softplus(-z) / 2.0, [-chosen, -chosen, rejected, rejected, rejected]);
 }
 
-/// Means: 2 / 2 and -2 / 3, z = ½ · 5/3; without a reference -3 and -7, z = 2.
+/// Means: 2 / 2 and -2 / 3, z = ½ · 5/3.
 #[test]
-fn hand_worked_length_and_no_reference() {
+fn hand_worked_length() {
     let found = evaluate(options("sigmoid_norm"), Facts::default(), &mut Metrics::default());
     let pull = 0.25 * logistic(-5.0 / 6.0);
     let (chosen, rejected) = (-pull / 2.0, pull / 3.0);
     close(found, softplus(-5.0 / 6.0) / 2.0, [chosen, chosen, rejected, rejected, rejected]);
-    let options = PreferenceOptions { reference_free: true, ..options("sigmoid") };
-    assert!(!Preference::new(options.clone()).unwrap().needs_reference());
-    let pull = 0.25 * logistic(-2.0);
-    close(
-        evaluate(options, Facts::default(), &mut Metrics::default()),
-        softplus(-2.0) / 2.0,
-        [-pull, -pull, pull, pull, pull],
-    );
 }
 
-/// Rewards 1 and -1, then the same with the sides changed: the mean over all batches so far.
+/// Without a reference the log-probs themselves count: -1 against -4, z = ½ · 3.
+#[test]
+fn hand_worked_without_reference() {
+    let options = PreferenceOptions { reference_free: true, ..options("sigmoid") };
+    let objective = Preference::new(options).unwrap();
+    assert!(!objective.needs_reference());
+    let mut grouping = Grouping::default();
+    grouping.push(0, Facts::default(), [0..1, 1..2]);
+    let scored = Scored {
+        log_probs: &[-1.0, -4.0],
+        reference: &[],
+        collisions: &[],
+        grouping: &grouping,
+        carried: &[],
+    };
+    let loss = objective.loss(scored, 1.0, &mut Vec::new(), &mut Metrics::default());
+    assert!((loss - softplus(-1.5)).abs() < 1e-15, "{loss}");
+}
+
+/// Two steps: the reward shift is the mean over both.
 #[test]
 fn rewards_are_carried_from_step_to_step() {
     let objective = Preference::new(options("bco_pair")).unwrap();
