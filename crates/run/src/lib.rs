@@ -15,6 +15,6 @@ pub mod stage;
 pub use error::{Error, INTERRUPTED, Result};
 pub use event::{Event, Reporter, Silent};
 pub use manifest::Manifest;
-pub use memory::peak_memory;
+pub use memory::{available_memory, peak_memory};
 pub use runner::run_stage;
 pub use stage::{Context, Outcome, RunOptions, Stage};

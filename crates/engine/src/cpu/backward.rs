@@ -1,4 +1,7 @@
 //! The backward pass, layer by layer from the top down to the lowest that is trained.
+//!
+//! Where the layers from the lowest up share their memory, a layer whose state is lost is first run again from its
+//! input; the kernels are those of the forward pass, and so are the bits.
 
 use super::adapter::{Adapter, Backward, Block};
 use super::forward::{GATE_UP, Pass, QKV, rows_of};
@@ -17,6 +20,9 @@ impl Pass<'_> {
         self.head_backward(space, gradients);
         let top = self.weights.layers.len();
         for layer in (lowest..=top).rev() {
+            if layer > lowest && space.lost(layer - 1) {
+                self.again(space, layer - 1);
+            }
             self.rows_backward(adapter, space, layer, lowest);
             if layer < top {
                 self.reduce(adapter, space, layer, into);
@@ -29,7 +35,7 @@ impl Pass<'_> {
     }
 
     fn attention_backward(&self, space: &mut Workspace, layer: usize) {
-        let (state, tokens) = (&space.layers[layer], space.tokens.len());
+        let (state, tokens) = (&space.states[space.state_index(layer)], space.tokens.len());
         let saved = Saved {
             qkv: &state.qkv[..tokens * self.shape.heads.row()],
             out: &state.attended,
@@ -42,7 +48,7 @@ impl Pass<'_> {
     /// The gradient by the residual stream at the top, from the targets down through the final norm.
     fn head_backward(&self, space: &mut Workspace, gradients: &[f32]) {
         let width = self.shape.hidden;
-        let outputs = &space.layers[self.weights.layers.len()].input;
+        let outputs = &space.inputs[space.input_index(self.weights.layers.len())];
         space.d_stream[..space.tokens.len() * width].fill(0.0);
         for (i, (&row, &gradient)) in space.target_rows.iter().zip(gradients).enumerate() {
             let slope = &mut space.slopes[i * width..(i + 1) * width];
@@ -59,6 +65,11 @@ impl Pass<'_> {
         let (shape, top) = (self.shape, self.weights.layers.len());
         let (starts, ends) = (layer < top, layer > lowest);
         let len = |on: bool, layer: usize| if on { adapter.partial_len(layer) } else { 0 };
+        let starting = starts.then(|| (space.input_index(layer), space.state_index(layer)));
+        let ending = ends.then(|| space.state_index(layer - 1));
+        let (inputs, states) = (&space.inputs, &space.states);
+        let starting = starting.map(|(input, state)| (&inputs[input], &states[state].reduced));
+        let ending = ending.map(|state| &states[state]);
         let [even, odd] = &mut space.partials;
         let (above, below) = if layer.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let buffers = [
@@ -68,18 +79,18 @@ impl Pass<'_> {
             Rows::by_block(above, len(starts, layer)),
             Rows::by_block(below, len(ends, layer.wrapping_sub(1))),
         ];
-        let (states, positions) = (&space.layers, &space.positions);
+        let positions = &space.positions;
         RowBlocks::new(space.tokens.len()).run(buffers, |_, rows, parts| {
             let [d_stream, d_qkv, d_attended, above, below] = parts;
-            if starts {
+            if let Some((input, reduced)) = starting {
                 let block = Block { layer, rows: rows.clone() };
                 self.turn(d_qkv, &positions[rows.clone()], Turn::Backward);
                 let wanted = ends.then_some(&mut *d_stream);
-                self.start_backward(adapter, &block, &states[layer], (d_qkv, wanted), above);
+                self.start_backward(adapter, &block, (input, reduced), (d_qkv, wanted), above);
             }
-            if ends {
+            if let Some(state) = ending {
                 let block = Block { layer: layer - 1, rows };
-                self.finish_backward(adapter, &block, &states[layer - 1], (d_stream, d_attended), below);
+                self.finish_backward(adapter, &block, state, (d_stream, d_attended), below);
             }
         });
     }
@@ -89,13 +100,13 @@ impl Pass<'_> {
         &self,
         adapter: Adapter<'_>,
         block: &Block,
-        state: &LayerState,
+        (input, reduced): (&[f32], &[f32]),
         (d_qkv, d_stream): (&[f32], Option<&mut [f32]>),
         partial: &mut [f32],
     ) {
         let (shape, layer, m) = (self.shape, &self.weights.layers[block.layer], block.rows.len());
-        let input = rows_of(&state.input, &block.rows, shape.hidden);
-        let reduced = rows_of(&state.reduced, &block.rows, adapter.reduced_width(block.layer));
+        let input = rows_of(input, &block.rows, shape.hidden);
+        let reduced = rows_of(reduced, &block.rows, adapter.reduced_width(block.layer));
         with_scratch([input.len(), input.len()], |[normed, d_normed]| {
             if adapter.adapts(block.layer, &QKV) {
                 rms_norm(input, &layer.attention_norm, shape.epsilon, normed);

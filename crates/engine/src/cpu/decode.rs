@@ -71,7 +71,7 @@ impl CpuEngine {
         let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter };
         self.pool.install(|| {
             pass.layers_seen(space, |layer, qkv| sequence.caches[layer].push(heads, qkv));
-            let output = &space.layers[space.index(self.weights.layers.len())].input;
+            let output = &space.inputs[space.input_index(self.weights.layers.len())];
             let last = &output[(prompt.len() - 1) * shape.hidden..prompt.len() * shape.hidden];
             logits_of(&pass, 1, last, logits);
         });

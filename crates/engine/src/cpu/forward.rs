@@ -3,7 +3,7 @@
 use super::adapter::{Adapter, Block};
 use super::shape::Shape;
 use super::weights::{Layer, Weights};
-use super::workspace::{LayerState, Workspace};
+use super::workspace::Workspace;
 use collimate_kernels::attention;
 use collimate_kernels::head::{OUTPUTS, Outputs};
 use collimate_kernels::norm::rms_norm;
@@ -35,53 +35,102 @@ impl Pass<'_> {
 
     /// [`Pass::layers`], showing each layer's queries, keys and values, [tokens, qkv], to `see`.
     pub fn layers_seen(&self, space: &mut Workspace, mut see: impl FnMut(usize, &[f32])) {
-        for layer in 0..=self.weights.layers.len() {
+        let top = self.weights.layers.len();
+        for layer in 0..=top {
             self.rows(space, layer);
-            if layer < self.weights.layers.len() {
-                let index = space.index(layer);
-                let state = &mut space.layers[index];
-                let tokens = space.tokens.len();
-                let (heads, qkv) = (self.shape.heads, &state.qkv[..tokens * self.shape.heads.row()]);
-                see(layer, qkv);
-                attention::forward(&space.plan, heads, qkv, &mut state.attended, &mut state.log_sums);
+            if layer < top {
+                let state = &space.states[space.state_index(layer)];
+                see(layer, &state.qkv[..space.tokens.len() * self.shape.heads.row()]);
+                self.attend(space, layer);
             }
         }
     }
 
-    /// Finishes layer `layer - 1` and starts layer `layer`, block of rows by block of rows.
+    fn attend(&self, space: &mut Workspace, layer: usize) {
+        let index = space.state_index(layer);
+        let (state, tokens, heads) = (&mut space.states[index], space.tokens.len(), self.shape.heads);
+        let qkv = &state.qkv[..tokens * heads.row()];
+        attention::forward(&space.plan, heads, qkv, &mut state.attended, &mut state.log_sums);
+    }
+
+    /// Runs layer `layer` again from its input, for a backward pass that finds its state lost.
+    pub fn again(&self, space: &mut Workspace, layer: usize) {
+        let shape = self.shape;
+        let (place, index) = (space.input_index(layer), space.state_index(layer));
+        let (state, input) = (&mut space.states[index], &space.inputs[place]);
+        let width = self.reduced_width(layer);
+        let blocks = RowBlocks::new(space.tokens.len());
+        let positions = &space.positions;
+        let buffers = [Rows::new(&mut state.qkv, shape.heads.row()), Rows::new(&mut state.reduced, width)];
+        blocks.run(buffers, |_, rows, [qkv, reduced]| {
+            let block = Block { layer, rows: rows.clone() };
+            self.start(&block, rows_of(input, &rows, shape.hidden), &positions[rows], qkv, reduced);
+        });
+        self.attend(space, layer);
+        let (state, input) = (&mut space.states[index], &space.inputs[place]);
+        let attended = &state.attended;
+        let buffers = [
+            Rows::new(&mut state.middle, shape.hidden),
+            Rows::new(&mut state.gate_up, 2 * shape.intermediate),
+            Rows::new(&mut state.reduced, width),
+        ];
+        blocks.run(buffers, |_, rows, [middle, gate_up, reduced]| {
+            let block = Block { layer, rows: rows.clone() };
+            let input = rows_of(input, &rows, shape.hidden);
+            let attended = rows_of(attended, &rows, shape.heads.query_row());
+            let after = After { middle, gate_up, reduced, output: None };
+            self.finish(&block, (input, attended), after);
+        });
+    }
+
+    fn reduced_width(&self, layer: usize) -> usize {
+        self.adapter.map_or(0, |adapter| adapter.reduced_width(layer))
+    }
+
+    /// Finishes layer `layer - 1`, if there is one, and starts layer `layer`, if there is one, block of rows by
+    /// block of rows.
     fn rows(&self, space: &mut Workspace, layer: usize) {
         let shape = self.shape;
-        let last = layer == self.weights.layers.len();
-        let reduced = |layer| self.adapter.map_or(0, |adapter| adapter.reduced_width(layer));
-        let (index, kept) = (space.index(layer), space.layers.len());
-        // Layer 0 has none before it: the widths below say that it is not used.
-        let (before, now) = two(&mut space.layers, (index + kept - 1) % kept, index);
-        let used = |on: bool, width: usize| if on { width } else { 0 };
-        let (input, attended) = (&before.input, &before.attended);
-        let buffers = [
-            Rows::new(&mut before.middle, used(layer > 0, shape.hidden)),
-            Rows::new(&mut before.gate_up, used(layer > 0, 2 * shape.intermediate)),
-            Rows::new(&mut before.reduced, used(layer > 0, reduced(layer.wrapping_sub(1)))),
-            Rows::new(&mut now.input, shape.hidden),
-            Rows::new(&mut now.qkv, used(!last, shape.heads.row())),
-            Rows::new(&mut now.reduced, used(!last, reduced(layer))),
-        ];
+        let (below, now) = (layer.checked_sub(1), (layer < self.weights.layers.len()).then_some(layer));
+        let inputs = [below, Some(layer)].map(|layer| layer.map(|layer| space.input_index(layer)));
+        let states = [below, now].map(|layer| layer.map(|layer| space.state_index(layer)));
+        let ([input, output], [before, now]) =
+            (two(&mut space.inputs, inputs), two(&mut space.states, states));
+        let input: &[f32] = input.map_or(&[], |input| input);
+        let unused = || Rows::new(&mut [], 0);
+        let mut attended: &[f32] = &[];
+        let [mut middle, mut gate_up, mut reduced_before] = [unused(), unused(), unused()];
+        if let Some(state) = before {
+            attended = &state.attended;
+            middle = Rows::new(&mut state.middle, shape.hidden);
+            gate_up = Rows::new(&mut state.gate_up, 2 * shape.intermediate);
+            reduced_before = Rows::new(&mut state.reduced, self.reduced_width(layer - 1));
+        }
+        let [mut qkv, mut reduced] = [unused(), unused()];
+        let starts = now.is_some();
+        if let Some(state) = now {
+            qkv = Rows::new(&mut state.qkv, shape.heads.row());
+            reduced = Rows::new(&mut state.reduced, self.reduced_width(layer));
+        }
+        let output = output.map_or_else(unused, |output| Rows::new(output, shape.hidden));
         let (tokens, positions) = (&space.tokens, &space.positions);
+        let buffers = [middle, gate_up, reduced_before, output, qkv, reduced];
         RowBlocks::new(tokens.len()).run(buffers, |_, rows, parts| {
-            let [middle, gate_up, reduced_before, output, qkv, reduced_now] = parts;
-            if layer == 0 {
+            let [middle, gate_up, reduced_before, output, qkv, reduced] = parts;
+            if let Some(below) = below {
+                let block = Block { layer: below, rows: rows.clone() };
+                let input = rows_of(input, &rows, shape.hidden);
+                let attended = rows_of(attended, &rows, shape.heads.query_row());
+                let after = After { middle, gate_up, reduced: reduced_before, output: Some(&mut *output) };
+                self.finish(&block, (input, attended), after);
+            } else {
                 for (token, row) in tokens[rows.clone()].iter().zip(output.chunks_exact_mut(shape.hidden)) {
                     self.weights.embed(*token, row);
                 }
-            } else {
-                let block = Block { layer: layer - 1, rows: rows.clone() };
-                let input = rows_of(input, &rows, shape.hidden);
-                let attended = rows_of(attended, &rows, shape.heads.query_row());
-                self.finish(&block, (input, attended), [middle, gate_up, reduced_before, &mut *output]);
             }
-            if !last {
+            if starts {
                 let block = Block { layer, rows: rows.clone() };
-                self.start(&block, output, &positions[rows], qkv, reduced_now);
+                self.start(&block, output, &positions[rows], qkv, reduced);
             }
         });
     }
@@ -109,8 +158,8 @@ impl Pass<'_> {
     }
 
     /// Output projection, norm, MLP, and both residuals.
-    fn finish(&self, block: &Block, (input, attended): (&[f32], &[f32]), buffers: [&mut [f32]; 4]) {
-        let [middle, gate_up, reduced, output] = buffers;
+    fn finish(&self, block: &Block, (input, attended): (&[f32], &[f32]), after: After<'_>) {
+        let After { middle, gate_up, reduced, output } = after;
         let (shape, m) = (self.shape, block.rows.len());
         let layer: &Layer = &self.weights.layers[block.layer];
         // Products are formed by themselves and then added to the stream, in one rounding: some of its values are
@@ -127,20 +176,26 @@ impl Pass<'_> {
             if let Some(adapter) = self.adapter {
                 adapter.forward(block, &GATE_UP, normed, gate_up, reduced);
             }
+            let down = [Module::Down];
+            if output.is_none() && !self.adapter.is_some_and(|adapter| adapter.adapts(block.layer, &down)) {
+                return;
+            }
             swiglu(gate_up, shape.intermediate, inner);
             let product = &mut *normed;
             layer.down.forward(m, inner, product);
             if let Some(adapter) = self.adapter {
-                adapter.forward(block, &[Module::Down], inner, product, reduced);
+                adapter.forward(block, &down, inner, product, reduced);
             }
-            add(middle, product, output);
+            if let Some(output) = output {
+                add(middle, product, output);
+            }
         });
     }
 
     /// Final norm and head for every target; keeps the gradients by the hidden states when asked.
     pub fn head(&self, space: &mut Workspace, keep: bool) {
         let (width, targets) = (self.shape.hidden, space.target_rows.len());
-        let outputs = &space.layers[space.index(self.weights.layers.len())].input;
+        let outputs = &space.inputs[space.input_index(self.weights.layers.len())];
         for (row, hidden) in space.target_rows.iter().zip(space.hidden.chunks_exact_mut(width)) {
             let output = &outputs[*row as usize * width..][..width];
             rms_norm(output, &self.weights.norm, self.shape.epsilon, hidden);
@@ -153,13 +208,24 @@ impl Pass<'_> {
     }
 }
 
-/// Two different elements.
-fn two(states: &mut [LayerState], first: usize, second: usize) -> (&mut LayerState, &mut LayerState) {
-    let (low, high) = states.split_at_mut(first.max(second));
-    match first < second {
-        true => (&mut low[first], &mut high[0]),
-        false => (&mut high[0], &mut low[second]),
+/// What the end of a layer writes, for one block of rows.
+struct After<'a> {
+    middle: &'a mut [f32],
+    gate_up: &'a mut [f32],
+    reduced: &'a mut [f32],
+    /// The layer's output, if it is wanted.
+    output: Option<&'a mut [f32]>,
+}
+
+/// Two different elements, where they are asked for.
+fn two<T>(elements: &mut [T], wanted: [Option<usize>; 2]) -> [Option<&mut T>; 2] {
+    let mut found = [None, None];
+    for (index, element) in elements.iter_mut().enumerate() {
+        if let Some(place) = wanted.iter().position(|&wanted| wanted == Some(index)) {
+            found[place] = Some(element);
+        }
     }
+    found
 }
 
 /// out = a + b.

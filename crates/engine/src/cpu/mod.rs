@@ -8,11 +8,13 @@ mod adapter;
 mod backward;
 mod decode;
 mod forward;
+mod plan;
 mod shape;
 mod weights;
 mod workspace;
 
 pub use decode::Sequence;
+pub use plan::MemoryPlan;
 
 use crate::{Batch, Dropout, Engine, Error, Result, Scores};
 use adapter::Prepared;
@@ -24,7 +26,7 @@ use collimate_model::{DecoderConfig, Lora, Model};
 use forward::Pass;
 use shape::Shape;
 use weights::Weights;
-use workspace::{Workspace, ensure};
+use workspace::{Room, Workspace};
 
 /// How an engine is made.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,6 +38,8 @@ pub struct CpuOptions {
     /// What frozen weights are held and multiplied in; [`CpuEngine::arithmetic`] says what came of it. Whatever it
     /// is, sums, the residual stream, attention and adapters are in f32.
     pub dtype: Dtype,
+    /// Bytes that training may take, weights and all; layers are recomputed in the backward pass to keep to it.
+    pub memory: Option<u64>,
 }
 
 /// A decoder on the CPU.
@@ -47,6 +51,9 @@ pub struct CpuEngine {
     rotary: RotaryTable,
     pool: rayon::ThreadPool,
     training: bool,
+    memory: Option<u64>,
+    /// How many layers share states for the sake of memory, in the backward pass of the largest batch so far.
+    sharing: usize,
     prepared: Prepared,
     space: Workspace,
     scores: Scores,
@@ -69,6 +76,8 @@ impl CpuEngine {
             weights,
             pool,
             training: options.training,
+            memory: options.memory,
+            sharing: 0,
             prepared: Prepared::default(),
             space: Workspace::default(),
             scores: Scores::default(),
@@ -105,17 +114,14 @@ impl CpuEngine {
         let positions = space.positions.iter().max().map_or(0, |&last| last as usize + 1);
         self.reach(positions);
 
-        let (layers, space) = (self.config.num_hidden_layers, &mut self.space);
-        let ranks = |lora: &Lora, layer| -> usize {
-            lora.slots.iter().filter(|slot| slot.layer == layer).map(|slot| slot.rank).sum()
-        };
-        let reduced =
-            adapter.map_or(0, |lora| (0..layers).map(|layer| ranks(lora, layer)).max().unwrap_or(0));
-        let states = if keep { (layers + 1, layers) } else { (2, 2) };
-        space.ensure_forward(self.shape, states, reduced);
-        if keep {
-            ensure(&mut space.slopes, space.target_rows.len() * self.shape.hidden);
+        let (tokens, targets) = (batch.tokens.len(), batch.targets.len());
+        let mut room = self.room(tokens, targets, adapter);
+        if let Some(lora) = adapter.filter(|_| keep) {
+            // Once shared, always shared: smaller batches do not take the memory back.
+            self.sharing = self.sharing.max(self.plan_within_budget(&room, lora).0);
+            room = Room { keep, sharing: self.sharing, ..room };
         }
+        self.space.ensure(&room);
         Ok(())
     }
 
@@ -186,8 +192,6 @@ impl Engine for CpuEngine {
             }
         }
         let adapter = self.prepared.again(adapter, dropout, self.shape);
-        let largest = (0..self.config.num_hidden_layers).map(|layer| adapter.partial_len(layer)).max();
-        self.space.ensure_backward(self.shape, largest.unwrap_or(0));
         let (space, shape) = (&mut self.space, self.shape);
         let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter: Some(adapter) };
         self.pool.install(|| pass.backward(adapter, space, gradients, into));

@@ -35,6 +35,11 @@ impl Linear {
         }
     }
 
+    fn bytes(&self) -> u64 {
+        let backward = self.backward.as_ref().map_or(0, Packed::bytes);
+        (self.forward.bytes() + backward + size_of_val(&*self.bias)) as u64
+    }
+
     fn add_bias(&self, y: &mut [f32]) {
         if !self.bias.is_empty() {
             for row in y.chunks_exact_mut(self.bias.len()) {
@@ -92,6 +97,18 @@ impl Weights {
             progress(index + 1);
         }
         Ok(Self { layers, norm: loader.vector("model.norm.weight")?, head, embedding })
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        let embedding = self.embedding.as_ref().map_or(0, Packed::bytes);
+        let outer = self.head.forward.bytes() + self.head.backward.bytes() + embedding;
+        let layer = |layer: &Layer| {
+            let norms = size_of_val(&*layer.attention_norm) + size_of_val(&*layer.mlp_norm);
+            let linear = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
+            norms as u64 + linear.map(Linear::bytes).iter().sum::<u64>()
+        };
+        (outer + size_of_val(&*self.norm)) as u64 + self.layers.iter().map(layer).sum::<u64>()
     }
 
     /// Copies the embedding of `token` into `out`.

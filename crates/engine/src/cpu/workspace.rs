@@ -6,11 +6,9 @@ use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::parallel::RowBlocks;
 
-/// What the forward pass of one layer leaves.
+/// What the forward pass of one layer leaves beside its input.
 #[derive(Debug, Default)]
 pub(super) struct LayerState {
-    /// The layer's input, [tokens, hidden].
-    pub input: Aligned,
     /// Queries, keys and values, turned, [tokens, qkv].
     pub qkv: Aligned,
     /// Attention's output, [tokens, query heads × dim].
@@ -25,20 +23,88 @@ pub(super) struct LayerState {
     pub reduced: Aligned,
 }
 
-impl LayerState {
-    fn ensure(&mut self, tokens: usize, shape: Shape, reduced: usize) {
-        let heads = shape.heads;
-        ensure(&mut self.qkv, tokens * heads.row());
-        ensure(&mut self.attended, tokens * heads.query_row());
-        ensure(&mut self.log_sums, tokens * heads.query);
-        ensure(&mut self.middle, tokens * shape.hidden);
-        ensure(&mut self.gate_up, tokens * 2 * shape.intermediate);
-        ensure(&mut self.reduced, tokens * reduced);
+/// What decides the sizes of all buffers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub shape: Shape,
+    pub layers: usize,
+    pub tokens: usize,
+    pub targets: usize,
+    /// Widest row of reduced inputs of a layer.
+    pub reduced: usize,
+    /// Most adapter parameters of a layer.
+    pub partial: usize,
+    /// Whether a backward pass is to follow.
+    pub keep: bool,
+    /// How many layers, from the lowest, share two states: those whose state is lost are run again in the
+    /// backward pass.
+    pub sharing: usize,
+}
+
+impl Room {
+    /// Values of each buffer of a [`LayerState`], in the order of its fields.
+    fn state(&self) -> [usize; 6] {
+        let (shape, heads) = (self.shape, self.shape.heads);
+        [heads.row(), heads.query_row(), heads.query, shape.hidden, 2 * shape.intermediate, self.reduced]
+            .map(|width| self.tokens * width)
+    }
+
+    /// Number of states.
+    fn states(&self) -> usize {
+        self.layers - self.sharing + self.sharing.min(2)
+    }
+
+    /// Number of inputs of layers, the last layer's output among them, and values of each.
+    fn inputs(&self) -> (usize, usize) {
+        (if self.keep { self.layers + 1 } else { 2 }, self.tokens * self.shape.hidden)
+    }
+
+    /// Values of each of the buffers that a workspace has once: those of the forward pass, then those of the
+    /// backward pass.
+    fn single(&self) -> [usize; 8] {
+        let (hidden, heads) = (self.shape.hidden, self.shape.heads);
+        let partials = RowBlocks::new(self.tokens).count() * self.partial;
+        let forward = [self.targets * hidden, self.targets * OUTPUTS];
+        let rows = [hidden, heads.row(), heads.query_row()].map(|width| self.tokens * width);
+        let backward = [self.targets * hidden, rows[0], rows[1], rows[2], partials, partials];
+        let backward = backward.map(|len| if self.keep { len } else { 0 });
+        let [a, b, c, d, e, f] = backward;
+        [forward[0], forward[1], a, b, c, d, e, f]
+    }
+
+    /// Bytes of what the layers leave.
+    pub fn layer_bytes(&self) -> u64 {
+        let (inputs, len) = self.inputs();
+        inputs as u64 * bytes(len) + self.states() as u64 * self.state().map(bytes).iter().sum::<u64>()
+    }
+
+    /// Layers whose state is lost at the end of the forward pass.
+    pub fn recomputed(&self) -> usize {
+        self.sharing.saturating_sub(2)
+    }
+
+    /// Bytes of scratch memory that a thread asks for at most, about: blocks of rows in the MLP's backward pass,
+    /// or a whole tree in attention's.
+    pub fn scratch_bytes(&self) -> u64 {
+        let (shape, rows) = (self.shape, RowBlocks::new(self.tokens).size());
+        let blocks = rows * 4 * (shape.intermediate + shape.hidden);
+        let tree = 4 * shape.heads.dim * self.tokens;
+        bytes(blocks.max(tree))
+    }
+
+    /// Bytes of all other buffers.
+    pub fn single_bytes(&self) -> u64 {
+        self.single().map(bytes).iter().sum()
     }
 }
 
+/// Bytes that a buffer takes.
+fn bytes(len: usize) -> u64 {
+    len.next_multiple_of(16) as u64 * 4
+}
+
 /// Makes room for `len` values; what was there is given back first.
-pub(super) fn ensure(buffer: &mut Aligned, len: usize) {
+fn ensure(buffer: &mut Aligned, len: usize) {
     if buffer.len() < len {
         *buffer = Aligned::default();
         *buffer = Aligned::zeros(len);
@@ -52,9 +118,15 @@ pub(super) struct Workspace {
     /// Position of each token.
     pub positions: Vec<u32>,
     pub plan: Plan,
-    /// One state a layer, and one whose input is the last layer's output, when a backward pass is to follow;
-    /// else two that take turns.
-    pub layers: Vec<LayerState>,
+    /// The layers' inputs and the last one's output, [tokens, hidden]: all of them when a backward pass is to
+    /// follow, else two that take turns.
+    pub inputs: Vec<Aligned>,
+    /// How many of the inputs are in use.
+    turns: usize,
+    /// What the layers leave; see [`Workspace::state_index`].
+    pub states: Vec<LayerState>,
+    /// How many layers, from the lowest, take turns in two states; the others have one each.
+    sharing: usize,
     /// Row and token of each target.
     pub target_rows: Vec<u32>,
     pub target_tokens: Vec<u32>,
@@ -74,35 +146,71 @@ pub(super) struct Workspace {
     pub partials: [Aligned; 2],
 }
 
+impl LayerState {
+    fn buffers(&mut self) -> [&mut Aligned; 6] {
+        [
+            &mut self.qkv,
+            &mut self.attended,
+            &mut self.log_sums,
+            &mut self.middle,
+            &mut self.gate_up,
+            &mut self.reduced,
+        ]
+    }
+}
+
 impl Workspace {
-    /// Makes room for a forward pass with `kept` states, of which the first `full` hold more than an input.
-    pub fn ensure_forward(&mut self, shape: Shape, (kept, full): (usize, usize), reduced: usize) {
-        let tokens = self.tokens.len();
-        if self.layers.len() != kept {
-            self.layers.clear();
-            self.layers.resize_with(kept, LayerState::default);
+    /// Makes room; buffers that are large enough stay. A pass that keeps nothing works in a few of the buffers of
+    /// one that does, and leaves it the others.
+    pub fn ensure(&mut self, room: &Room) {
+        let ((inputs, len), states) = (room.inputs(), room.states());
+        (self.turns, self.sharing) = (inputs, room.sharing);
+        self.inputs.resize_with(inputs.max(self.inputs.len()), Aligned::default);
+        self.inputs[..inputs].iter_mut().for_each(|input| ensure(input, len));
+        if room.keep || self.states.len() < states {
+            self.states.resize_with(states, LayerState::default);
         }
-        for (index, state) in self.layers.iter_mut().enumerate() {
-            ensure(&mut state.input, tokens * shape.hidden);
-            if index < full {
-                state.ensure(tokens, shape, reduced);
-            }
+        for state in &mut self.states[..states] {
+            state.buffers().into_iter().zip(room.state()).for_each(|(buffer, len)| ensure(buffer, len));
         }
-        ensure(&mut self.hidden, self.target_rows.len() * shape.hidden);
-        ensure(&mut self.scores, self.target_rows.len() * OUTPUTS);
+        self.single().into_iter().zip(room.single()).for_each(|(buffer, len)| ensure(buffer, len));
     }
 
-    /// The state that layer `layer` reads and fills.
-    pub fn index(&self, layer: usize) -> usize {
-        layer % self.layers.len()
+    fn single(&mut self) -> [&mut Aligned; 8] {
+        let [even, odd] = &mut self.partials;
+        [
+            &mut self.hidden,
+            &mut self.scores,
+            &mut self.slopes,
+            &mut self.d_stream,
+            &mut self.d_qkv,
+            &mut self.d_attended,
+            even,
+            odd,
+        ]
     }
 
-    /// Makes room for a backward pass whose largest layer has `partial` adapter parameters.
-    pub fn ensure_backward(&mut self, shape: Shape, partial: usize) {
-        let tokens = self.tokens.len();
-        ensure(&mut self.d_stream, tokens * shape.hidden);
-        ensure(&mut self.d_qkv, tokens * shape.heads.row());
-        ensure(&mut self.d_attended, tokens * shape.heads.query_row());
-        self.partials.iter_mut().for_each(|p| ensure(p, RowBlocks::new(tokens).count() * partial));
+    /// Bytes of all buffers.
+    #[cfg(test)]
+    pub fn bytes(&mut self) -> u64 {
+        let states: u64 =
+            self.states.iter_mut().flat_map(LayerState::buffers).map(|buffer| bytes(buffer.len())).sum();
+        let inputs: u64 = self.inputs.iter().map(|buffer| bytes(buffer.len())).sum();
+        states + inputs + self.single().into_iter().map(|buffer| bytes(buffer.len())).sum::<u64>()
+    }
+
+    /// The input that layer `layer` reads, and the layer below writes.
+    pub fn input_index(&self, layer: usize) -> usize {
+        layer % self.turns
+    }
+
+    /// The state that layer `layer` fills.
+    pub fn state_index(&self, layer: usize) -> usize {
+        if layer < self.sharing { layer % 2 } else { layer - self.sharing + self.sharing.min(2) }
+    }
+
+    /// Whether the state of `layer` has been taken by a layer above it at the end of a forward pass.
+    pub fn lost(&self, layer: usize) -> bool {
+        layer + 2 < self.sharing
     }
 }

@@ -36,7 +36,7 @@ pub fn fixtures() -> PathBuf {
 }
 
 pub fn engine(model: &Model, threads: usize, dtype: Dtype) -> CpuEngine {
-    let options = CpuOptions { threads: Some(threads), training: true, dtype };
+    let options = CpuOptions { threads: Some(threads), training: true, dtype, memory: None };
     CpuEngine::load(model, options, |_| {}).unwrap()
 }
 
