@@ -1,7 +1,8 @@
 //! Results as a person reads them: one function per command.
 
 use collimate_run::Outcome;
-use collimate_stages::{data_clean, data_sft, demo, eval_compare, eval_loss, train};
+use collimate_stages::statistics::{Estimate, McNemar};
+use collimate_stages::{data_clean, data_sft, demo, eval_accuracy, eval_compare, eval_loss, train};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 
@@ -79,6 +80,44 @@ pub fn eval_loss(outcome: &Outcome<eval_loss::Summary>) -> String {
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// How often each model prefers what people prefer, in all and by groups.
+pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
+    let summary = &outcome.summary;
+    let mut shares = Table::new();
+    shares.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    let with_tuned = summary.all.tuned.is_some();
+    let names = ["", "pairs", "base", "base, by token", "tuned", "tuned, by token", "by reward", "margin"];
+    shares.set_header(&names[..if with_tuned { 8 } else { 4 }]);
+    let groups = summary.groups.iter().map(|group| (format!("{} {}", group.by, group.name), &group.figures));
+    for (name, figures) in std::iter::once(("all".to_owned(), &summary.all)).chain(groups) {
+        let accuracy =
+            |accuracy: &eval_accuracy::Accuracy| [share(&accuracy.sum), share(&accuracy.length_normalised)];
+        let mut row = vec![name, count(figures.pairs)];
+        row.extend(accuracy(&figures.base));
+        if let Some(tuned) = &figures.tuned {
+            row.extend(accuracy(&tuned.accuracy));
+            row.extend([share(&tuned.reward_accuracy), figure(tuned.reward_margin.value)]);
+        }
+        shares.add_row(row);
+    }
+    let test = |test: &McNemar| {
+        let McNemar { first_only, second_only, p_value } = test;
+        format!("{first_only} by base alone, {second_only} by tuned alone, p = {}", figure(*p_value))
+    };
+    let facts = [
+        ("margin of the rewards", summary.all.tuned.as_ref().map(|tuned| estimate(&tuned.reward_margin))),
+        ("right by the sum", summary.all.tuned.as_ref().map(|tuned| test(&tuned.sum_test))),
+        ("right by token", summary.all.tuned.as_ref().map(|tuned| test(&tuned.length_normalised_test))),
+        ("rows cut to max_length", some_of(summary.truncated)),
+        ("rows that say nothing", some_of(summary.skipped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time of the models", Some(time(summary.seconds))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    format!("{shares}\n\n{facts}")
 }
 
 /// The answers of base and tuned model side by side, prompt by prompt.
@@ -163,7 +202,7 @@ fn table(facts: impl IntoIterator<Item = (&'static str, String)>) -> String {
 }
 
 /// The value with the ends of its 95 % interval.
-fn estimate(estimate: &eval_loss::Estimate) -> String {
+fn estimate(estimate: &Estimate) -> String {
     match estimate.interval {
         Some([low, high]) => {
             format!("{} (95 %: {} to {})", figure(estimate.value), figure(low), figure(high))
@@ -179,6 +218,12 @@ fn count(number: u64) -> String {
 /// A count worth a line only if there is something to count.
 fn some_of(number: u64) -> Option<String> {
     (number > 0).then(|| count(number))
+}
+
+/// A share in percent, with the ends of its interval.
+fn share(share: &Estimate) -> String {
+    let ends = share.interval.map(|[low, high]| format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high));
+    percent(share.value) + &ends.unwrap_or_default()
 }
 
 fn percent(share: f64) -> String {

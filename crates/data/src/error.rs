@@ -102,14 +102,14 @@ pub enum Error {
     BadRow(Box<BadRow>),
     /// Rows in none of the formats that can be trained on.
     #[error("{path}: the columns {columns} fit none of the formats for training", path = path.display(), columns = columns.join(", "))]
-    #[diagnostic(help(
-        "give prompt and response, prompt and completion, messages, conversations, or instruction and output"
-    ))]
+    #[diagnostic(help("give {expected}"))]
     UnknownFormat {
         /// The file.
         path: PathBuf,
         /// The columns of its first row.
         columns: Vec<String>,
+        /// The columns that can be given.
+        expected: &'static str,
     },
     /// A format name that does not exist.
     #[error("there is no data format named {name}")]

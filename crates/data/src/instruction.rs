@@ -25,8 +25,16 @@ impl Instruction {
     /// # Errors
     /// The reason for which the row is bad: a column is missing or holds no text.
     pub fn from_fields(fields: &Map<String, Value>) -> Result<Self, String> {
-        let input = if fields.contains_key("input") { text(fields, "input")? } else { String::new() };
-        Ok(Self { instruction: text(fields, "instruction")?, input, output: text(fields, "output")? })
+        Ok(Self {
+            instruction: text(fields, "instruction")?,
+            input: Self::input(fields)?,
+            output: text(fields, "output")?,
+        })
+    }
+
+    /// The column `input`, which may be missing.
+    pub(crate) fn input(fields: &Map<String, Value>) -> Result<String, String> {
+        if fields.contains_key("input") { text(fields, "input") } else { Ok(String::new()) }
     }
 
     /// The row as columns, in the order instruction, input, output.

@@ -13,7 +13,10 @@ pub mod sft;
 mod spool;
 
 pub use error::{Error, Result};
-pub use examples::{Example, Examples, SftFormat, SftOptions, sft_examples};
+pub use examples::{
+    Branch, Dropped, Example, Examples, PreferenceExample, PreferenceExamples, PreferenceFormat,
+    PreferenceOptions, SftFormat, SftOptions, preference_examples, sft_examples, unpaired_examples,
+};
 pub use instruction::{Instruction, InstructionRow, read_instructions};
 pub use rows::{
     BadRow, DatasetFolder, MAX_ROW_BYTES, Rejects, Row, RowWriter, Rows, panics_become_errors, read_rows,

@@ -1,5 +1,6 @@
 //! What can go wrong in the stages that work with a model.
 
+use bytesize::ByteSize;
 use miette::Diagnostic;
 use thiserror::Error as ThisError;
 
@@ -20,6 +21,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Engine(Box<collimate_engine::Error>),
+    /// The choice of an objective.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Objective(#[from] collimate_objective::Error),
     /// The writing of text.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -28,6 +33,17 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Train(Box<collimate_train::Error>),
+    /// A training that does not fit into the memory it was allowed.
+    #[error("training takes {needed} with these settings, and --memory allows {allowed}", needed = needed.display().si(), allowed = allowed.display().si())]
+    #[diagnostic(help(
+        "allow more, or lower max_tokens_per_micro_batch or max_length; bfloat16 halves the weights"
+    ))]
+    Memory {
+        /// What it takes, with all that can be computed again.
+        needed: ByteSize,
+        /// What it may take.
+        allowed: ByteSize,
+    },
     /// The fetching of the demo's files.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
 use collimate_data::Examples;
-use collimate_engine::CpuOptions;
+use collimate_engine::{CpuOptions, Dtype};
 use collimate_model::{Lora, Model};
 use collimate_objective::Sft;
 use collimate_run::{Context, Stage, atomic, peak_memory};
@@ -15,12 +15,10 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
 use crate::loading::{Tokenising, load_engine, tokenise};
+use crate::statistics::{Estimate, NORMAL_95};
 
 /// The figures, as JSON.
 pub const RESULT_FILE: &str = "eval_loss.json";
-
-/// Standard errors on either side of a mean that hold 95 % of a normal distribution.
-const NORMAL_95: f64 = 1.96;
 
 /// Measure the loss, perplexity and token accuracy of a model, with or without an adapter, on a file.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -58,25 +56,12 @@ pub struct Config {
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
     )]
     pub max_tokens_per_micro_batch: usize,
+    /// Arithmetic: float32, or bfloat16 for the products with the model's weights.
+    #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
+    pub dtype: Dtype,
     /// Stop at the first bad row instead of setting it aside in rejects.jsonl.
     #[arg(long)]
     pub strict: bool,
-}
-
-/// A figure with the interval that holds the true one for 95 of 100 samples of sequences.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The figure on this file.
-    pub value: f64,
-    /// Lower and upper end; nothing for a single sequence, which does not tell how sequences differ.
-    pub interval: Option<[f64; 2]>,
-}
-
-impl Estimate {
-    /// The same figure on another scale; `change` must not fall.
-    fn map(self, change: impl Fn(f64) -> f64) -> Self {
-        Self { value: change(self.value), interval: self.interval.map(|ends| ends.map(change)) }
-    }
 }
 
 /// The figures of a model on a file.
@@ -150,6 +135,7 @@ impl Stage for EvalLoss {
             max_length,
             completion_only_loss,
             max_tokens_per_micro_batch,
+            dtype,
             strict,
             ..
         } = &self.config;
@@ -158,6 +144,7 @@ impl Stage for EvalLoss {
             "max_length": max_length,
             "completion_only_loss": completion_only_loss,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
+            "dtype": dtype,
             "strict": strict,
         })
     }
@@ -179,7 +166,7 @@ impl Stage for EvalLoss {
         context.check()?;
         let mut engine = load_engine(
             &model,
-            CpuOptions { threads: self.threads, training: false, ..CpuOptions::default() },
+            CpuOptions { threads: self.threads, dtype: self.config.dtype, ..CpuOptions::default() },
             context,
         )?;
         let probe = Probe {

@@ -81,5 +81,9 @@ pub(crate) fn load_engine(model: &Model, options: CpuOptions, context: &Context)
     let progress = |layers: usize| context.report(Event::Advanced { done: layers as u64, fields: &[] });
     let engine = CpuEngine::load(model, options, progress)?;
     context.report(Event::Finished);
+    if engine.arithmetic() != options.dtype {
+        let (asked, used) = (options.dtype, engine.arithmetic());
+        context.report(Event::Warning(&format!("this machine does not multiply in {asked}: {used} is used")));
+    }
     Ok(engine)
 }

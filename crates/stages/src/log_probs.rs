@@ -36,7 +36,10 @@ pub(crate) fn compute<X: TrainingExample>(
     context: &Context,
 ) -> Result<LogProbs, Error> {
     let file = match cache {
-        Some(folder) => Some(folder.join(CACHE_FOLDER).join(key(subject, examples, context)?)),
+        Some(folder) => {
+            let arithmetic = engine.arithmetic().to_string();
+            Some(folder.join(CACHE_FOLDER).join(key(subject, &arithmetic, examples, context)?))
+        }
         None => None,
     };
     let Subject { adapter, micro_batch_tokens, task, .. } = subject;
@@ -44,10 +47,16 @@ pub(crate) fn compute<X: TrainingExample>(
     Ok(LogProbs::compute(scorer, examples, file.as_deref(), context)?)
 }
 
-/// A hash of all that the log-probs depend on: the program, the model, the adapter, the examples.
-fn key<X: TrainingExample>(subject: Subject<'_>, examples: &[X], context: &Context) -> Result<String, Error> {
+/// A hash of all that the log-probs depend on: the program, its arithmetic, the model, the adapter, the examples.
+fn key<X: TrainingExample>(
+    subject: Subject<'_>,
+    arithmetic: &str,
+    examples: &[X],
+    context: &Context,
+) -> Result<String, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+    hasher.update(arithmetic.as_bytes());
     hasher.update(contents(subject.model, context)?.as_bytes());
     if let Some(lora) = subject.adapter {
         for slot in &lora.slots {

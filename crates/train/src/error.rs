@@ -42,6 +42,15 @@ pub enum Error {
     #[error("the objective needs a reference model's log-probs, and there are none")]
     #[diagnostic(help("compute them for these examples first"))]
     NoReference,
+    /// The data say of an example what the objective would ignore.
+    #[error("row {row}: {source}")]
+    #[diagnostic(forward(source))]
+    Facts {
+        /// The row of the data file, counted from 1.
+        row: u64,
+        /// What is ignored.
+        source: Box<collimate_objective::Error>,
+    },
     /// A setting has a value that makes no sense.
     #[error("the setting {name} is {got}, which is not {expected}")]
     #[diagnostic(help("give {name} a value that is {expected}"))]

@@ -22,6 +22,7 @@ mod state;
 mod task;
 mod tensorboard;
 mod trainer;
+mod watch;
 
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Probe, SequenceScore, evaluate};

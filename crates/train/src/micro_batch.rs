@@ -4,7 +4,7 @@
 //! what is learnt does not depend on the cuts but for the order in which floats are added (and for the dropout
 //! mask, which is drawn for each micro-batch).
 
-use collimate_data::Example;
+use collimate_data::{Example, PreferenceExample};
 use collimate_engine::Batch;
 use collimate_objective::{Facts, Grouping};
 use std::ops::Range;
@@ -16,6 +16,11 @@ pub trait TrainingExample {
 
     /// How many targets it adds.
     fn targets(&self) -> usize;
+
+    /// What the data say of it besides its texts.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
 
     /// Its row in the file, for messages.
     fn row(&self) -> u64;
@@ -40,6 +45,32 @@ impl TrainingExample for Example {
     fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping) {
         let targets = batch.push_sequence(&self.tokens, &self.trained);
         grouping.push(number, Facts::default(), [targets]);
+    }
+}
+
+/// The answers share their prompt in the batch; each is a sequence.
+impl TrainingExample for PreferenceExample {
+    fn tokens(&self) -> usize {
+        self.shared.len() + self.branches.iter().map(|branch| branch.tokens.len()).sum::<usize>()
+    }
+
+    fn targets(&self) -> usize {
+        (0..self.branches.len()).map(|branch| self.trained(branch)).sum()
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { weight: self.weight, margin: self.margin, desirable: self.desirable }
+    }
+
+    fn row(&self) -> u64 {
+        self.row
+    }
+
+    fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping) {
+        let branches = self.branches.iter().map(|branch| (branch.tokens.as_slice(), branch.trained_from));
+        let mut sequences = Vec::with_capacity(self.branches.len());
+        batch.push_tree(&self.shared, branches, &mut sequences);
+        grouping.push(number, self.facts(), sequences);
     }
 }
 

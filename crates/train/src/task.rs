@@ -37,6 +37,14 @@ impl<X: TrainingExample> Task<'_, X> {
         format!("row{} {}{tail}", if rows.len() == 1 { "" } else { "s" }, named.join(", "))
     }
 
+    /// Refuses examples of which the data say what the objective would ignore.
+    pub(crate) fn check_facts(&self) -> Result<()> {
+        self.examples.iter().try_for_each(|example| {
+            let heeded = self.objective.check_facts(&example.facts());
+            heeded.map_err(|source| Error::Facts { row: example.row(), source: Box::new(source) })
+        })
+    }
+
     /// Appends what the reference model says of a micro-batch's targets: asks it if it is there to be asked, else
     /// looks it up; nothing if the objective wants none.
     pub(crate) fn add_reference<E: Engine>(

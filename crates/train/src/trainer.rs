@@ -4,6 +4,7 @@ use crate::evaluate::{Evaluation, Probe, evaluate};
 use crate::learner::{Learner, StepOutcome, StepPlan};
 use crate::metrics::MetricsLog;
 use crate::state::Progress;
+use crate::watch::ChosenWatch;
 use crate::{
     AdamW, Error, Length, Position, Record, Result, Sampler, Schedule, Settings, Task, TrainerState,
     TrainingExample, checkpoint, record,
@@ -49,6 +50,7 @@ pub struct Trainer<'a, E, X> {
     state: TrainerState,
     log: MetricsLog,
     saved_step: Option<u64>,
+    watch: ChosenWatch,
     /// The adapter that training began with, if the reference is to follow the policy from there.
     start: Option<Lora>,
 }
@@ -69,6 +71,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             if task.is_some_and(|task| task.examples.is_empty()) {
                 return Err(Error::NoExamples { purpose });
             }
+            task.map_or(Ok(()), |task| task.check_facts())?;
         }
         let resumed = resume(&settings, engine, &context)?;
         let resumed_at = resumed.as_ref().map(|checkpoint| checkpoint.state.global_step);
@@ -91,6 +94,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
         let schedule = settings.resolve_schedule(&sampler);
         let log = MetricsLog::open(context.output(), &state.log_history, resumed_at)?;
         let state = describe(state, &settings, &sampler, schedule.total_steps);
+        let watch = ChosenWatch::new(data.train.objective.needs_reference());
         Ok(Self {
             engine,
             data,
@@ -102,6 +106,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             state,
             log,
             saved_step: resumed_at,
+            watch,
             start,
         })
     }
@@ -201,7 +206,11 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
         }
         let record = record::of_window(&self.state);
         self.state.stateful_callbacks.collimate.window.reset();
-        self.append(record)
+        self.append(record)?;
+        if let Some(warning) = self.watch.look(&self.state.log_history) {
+            self.context.report(Event::Warning(&warning));
+        }
+        Ok(())
     }
 
     fn append(&mut self, record: Record) -> Result<()> {

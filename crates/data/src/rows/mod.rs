@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 pub use dataset_folder::{DatasetFolder, write_dataset_dict};
 pub(crate) use json_lines::kind;
 pub use record_batches::panics_become_errors;
+pub(crate) use rejects::List;
 pub use rejects::Rejects;
 
 /// The longest row that is read, in bytes of its JSON text (64 MiB).

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::json_lines::Writer;
@@ -10,17 +11,22 @@ use crate::error::{Error, Result};
 
 /// Counts bad rows and writes them to a file of JSON lines; or, if strict, turns the first one into an error.
 pub struct Rejects {
-    path: Option<PathBuf>,
     strict: bool,
-    writer: Option<Writer>,
+    list: List,
     count: u64,
     first: Option<String>,
+}
+
+/// A file of JSON lines that is only made once there is something to write.
+pub(crate) struct List {
+    path: Option<PathBuf>,
+    writer: Option<Writer>,
 }
 
 impl Rejects {
     /// Bad rows go to `path` (none: they are only counted); the file is made when there is one.
     pub fn new(path: Option<PathBuf>, strict: bool) -> Self {
-        Self { path, strict, writer: None, count: 0, first: None }
+        Self { strict, list: List::new(path), count: 0, first: None }
     }
 
     /// Passes a good row on and sets a bad one aside.
@@ -46,16 +52,7 @@ impl Rejects {
         if self.first.is_none() {
             self.first = Some(bad.to_string());
         }
-        let Some(path) = &self.path else { return Ok(()) };
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            none => none.insert(Writer::create(path)?),
-        };
-        match serde_json::to_value(&bad) {
-            Ok(Value::Object(fields)) => writer.write(&fields),
-            // A file name that is not Unicode has no JSON form; the row is counted all the same.
-            _ => Ok(()),
-        }
+        self.list.add(&bad)
     }
 
     /// How many bad rows there were.
@@ -73,9 +70,42 @@ impl Rejects {
     /// # Errors
     /// A failed write.
     pub fn finish(self) -> Result<u64> {
-        if let Some(writer) = self.writer {
-            Box::new(writer).finish()?;
-        }
+        self.list.finish()?;
         Ok(self.count)
+    }
+}
+
+impl List {
+    /// A list in the file `path`; none: nothing is written.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        Self { path, writer: None }
+    }
+
+    /// Adds an object.
+    ///
+    /// # Errors
+    /// A failed write.
+    pub fn add(&mut self, entry: &impl Serialize) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(Writer::create(path)?),
+        };
+        match serde_json::to_value(entry) {
+            Ok(Value::Object(fields)) => writer.write(&fields),
+            // A file name that is not Unicode has no JSON form; the row is counted all the same.
+            _ => Ok(()),
+        }
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// A failed write.
+    pub fn finish(self) -> Result<()> {
+        match self.writer {
+            Some(writer) => Box::new(writer).finish(),
+            None => Ok(()),
+        }
     }
 }

@@ -1,17 +1,23 @@
 //! Training: one stage for all methods, each of which says in a file of its own what it learns from and how.
 
+pub mod cpo;
+pub mod dpo;
+pub mod kto;
+pub mod orpo;
 pub mod sft;
 
 mod reference;
+mod rows;
 mod settings;
 mod summary;
 
 use std::path::{Path, PathBuf};
 
-use collimate_engine::{CpuEngine, CpuOptions};
+use bytesize::ByteSize;
+use collimate_engine::{CpuEngine, CpuOptions, MemoryPlan};
 use collimate_model::{Lora, Model, Tokenizer};
 use collimate_objective::Objective;
-use collimate_run::{Context, Event, Stage, atomic};
+use collimate_run::{Context, Event, Stage, atomic, available_memory};
 use collimate_train::{Data, LogProbs, ModelCard, Task, Trained, Trainer, TrainingExample, checkpoint};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,13 +27,20 @@ use crate::data_clean::REJECTS_FILE;
 use crate::loading::load_engine;
 
 pub use reference::ReferenceSettings;
+pub use rows::RowSettings;
 pub use settings::{Common, Defaults};
 pub use summary::Summary;
 
-use reference::Named;
+pub(crate) use reference::Named;
 
-/// Bad rows of the evaluation set.
-const EVAL_REJECTS_FILE: &str = "eval_rejects.jsonl";
+/// Rows that teach nothing, beside the bad ones.
+pub(crate) const DROPPED_FILE: &str = "dropped.jsonl";
+
+/// Bad rows of the evaluation set, and those that say nothing.
+const EVAL_FILES: [&str; 2] = ["eval_rejects.jsonl", "eval_dropped.jsonl"];
+
+/// Share of the free memory that a training keeps to.
+const SHARE_OF_FREE: f64 = 0.9;
 
 /// A way of training: what is learnt from, and what is to become small.
 pub trait Method: Serialize {
@@ -75,6 +88,8 @@ pub struct Source<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Where bad rows go.
     pub rejects: PathBuf,
+    /// Where rows go that teach nothing.
+    pub dropped: PathBuf,
     /// The running stage.
     pub context: &'a Context<'a>,
 }
@@ -111,20 +126,21 @@ impl<M: Method> Training<M> {
         Self { config, threads, cache: None }
     }
 
-    /// Keeps in this folder what other runs can use again: the log-probs of reference models.
-    pub fn with_cache(self, folder: PathBuf) -> Self {
-        Self { cache: Some(folder), ..self }
+    /// Keeps in this folder, if there is one, what other runs can use again: the log-probs of reference models.
+    pub fn with_cache(self, folder: Option<PathBuf>) -> Self {
+        Self { cache: folder, ..self }
     }
 
     fn read(
         &self,
         path: &Path,
         model: &Model,
-        rejects: &str,
+        [rejects, dropped]: [&str; 2],
         context: &Context,
     ) -> Result<Rows<M::Example>, Error> {
         let tokenizer = &model.tokenizer()?;
-        self.config.read(Source { path, tokenizer, rejects: context.output().join(rejects), context })
+        let [rejects, dropped] = [rejects, dropped].map(|name| context.output().join(name));
+        self.config.read(Source { path, tokenizer, rejects, dropped, context })
     }
 
     /// The adapter before the first step.
@@ -168,6 +184,34 @@ impl<M: Method> Training<M> {
         Ok(atomic::write(output.join("README.md"), card.render().as_bytes())?)
     }
 
+    /// Says what the training will take, before its first step.
+    fn plan_memory(
+        &self,
+        engine: &CpuEngine,
+        lora: &Lora,
+        examples: [&[M::Example]; 2],
+        context: &Context,
+    ) -> Result<(), Error> {
+        let (tokens, targets) =
+            largest_micro_batch(examples, self.config.common().max_tokens_per_micro_batch);
+        let plan = engine.plan(tokens, targets, lora);
+        context.report(Event::Note(&describe(&plan)));
+        let given = self.config.common().memory;
+        if plan.fits() {
+            return Ok(());
+        }
+        let needed = ByteSize(plan.total());
+        match given {
+            Some(allowed) => Err(Error::Memory { needed, allowed }),
+            None => {
+                context.report(Event::Warning(
+                    "that is more than is free: the system may slow down, or end the run",
+                ));
+                Ok(())
+            }
+        }
+    }
+
     /// The log-probs of both data sets under the reference model, if the objective compares with one; and the engine
     /// with the model that is trained.
     fn load(
@@ -177,14 +221,21 @@ impl<M: Method> Training<M> {
         data: [&[M::Example]; 2],
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
-        let options = CpuOptions { threads: self.threads, training: true, ..CpuOptions::default() };
+        let common = self.config.common();
+        let free = available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
+        let options = CpuOptions {
+            threads: self.threads,
+            training: true,
+            dtype: common.dtype,
+            memory: common.memory.map(|size| size.as_u64()).or(free),
+        };
         if !needed {
             return Ok((load_engine(model, options, context)?, None));
         }
         let named = self.config.reference().map(|settings| settings.open(model)).transpose()?.flatten();
         let cached = reference::Cached {
             folder: self.cache.as_deref(),
-            micro_batch_tokens: self.config.common().max_tokens_per_micro_batch,
+            micro_batch_tokens: common.max_tokens_per_micro_batch,
             context,
         };
         if let Some(Named::Model(path, other)) = named {
@@ -194,9 +245,8 @@ impl<M: Method> Training<M> {
             drop(engine);
             return Ok((load_engine(model, options, context)?, Some(found)));
         }
-        let common = self.config.common();
         let adapter = match &named {
-            Some(Named::Adapter(adapter)) => Some(adapter),
+            Some(Named::Adapter(adapter)) => Some(adapter.as_ref()),
             // A fresh adapter adds nothing: the policy is the base.
             _ => common.adapter_name_or_path.as_ref().map(|_| start),
         };
@@ -211,7 +261,7 @@ impl<M: Method> Stage for Training<M> {
     type Error = Error;
     type Summary = Summary;
 
-    /// All settings but the paths, which are inputs and output.
+    /// All settings that matter to the result; paths are inputs and output.
     fn settings(&self) -> Value {
         let mut settings = json!(self.config);
         if let Some(fields) = settings.as_object_mut() {
@@ -222,6 +272,8 @@ impl<M: Method> Stage for Training<M> {
                 "adapter_name_or_path",
                 "reference",
                 "output_dir",
+                // Changes no bit of the result.
+                "memory",
             ] {
                 fields.shift_remove(path);
             }
@@ -250,15 +302,16 @@ impl<M: Method> Stage for Training<M> {
         let objective = self.config.objective()?;
         let model = Model::open(&common.model_name_or_path)?;
         let lora = self.adapter(&model)?;
-        let train = self.read(&common.dataset, &model, REJECTS_FILE, context)?;
+        let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
-            Some(path) => self.read(path, &model, EVAL_REJECTS_FILE, context)?,
+            Some(path) => self.read(path, &model, EVAL_FILES, context)?,
             None => Rows::default(),
         };
         context.check()?;
         let data = [train.examples.as_slice(), &evaluation.examples];
         let (mut engine, reference) =
             self.load(&model, (objective.needs_reference(), &lora), data, context)?;
+        self.plan_memory(&engine, &lora, data, context)?;
         let task = |index: usize| Task {
             examples: data[index],
             objective: objective.as_ref(),
@@ -270,4 +323,30 @@ impl<M: Method> Stage for Training<M> {
         self.save(&trained, &model, &summary, context.output())?;
         Ok(summary)
     }
+}
+
+/// The most tokens and targets that go through the engine at once.
+fn largest_micro_batch<X: TrainingExample>(examples: [&[X]; 2], limit: usize) -> (usize, usize) {
+    let sizes = examples.into_iter().flatten().map(|example| (example.tokens(), example.targets()));
+    let (mut tokens, mut targets) = (0, 0);
+    for (own_tokens, own_targets) in sizes {
+        // An example beyond the limit stands alone; of smaller ones, as many as fit may all be like this one.
+        let room = limit.max(own_tokens);
+        tokens = tokens.max(room);
+        targets = targets.max(own_targets * (room / own_tokens.max(1)).max(1));
+    }
+    (tokens, targets)
+}
+
+/// A plan in one line.
+fn describe(plan: &MemoryPlan) -> String {
+    let parts = plan.parts().map(|(name, bytes)| format!("{name} {}", ByteSize(bytes).display().si()));
+    let total = ByteSize(plan.total());
+    let budget =
+        plan.budget.map(|bytes| format!(" of {}", ByteSize(bytes).display().si())).unwrap_or_default();
+    let again = match plan.recomputed {
+        0 => String::new(),
+        count => format!("; {count} of {} layers are computed again in the backward pass", plan.layers),
+    };
+    format!("memory: {} ({}){budget}{again}", total.display().si(), parts.join(", "))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use collimate_engine::CpuEngine;
 use collimate_model::{Lora, Model};
 use collimate_run::Context;
-use collimate_train::{LogProbs, TrainingExample};
+use collimate_train::{LogProbs, ReferenceSync, TrainingExample};
 use serde::Serialize;
 
 use crate::Error;
@@ -33,23 +33,36 @@ pub struct ReferenceSettings {
     pub ref_model_sync_steps: u64,
 }
 
-/// A reference that was named.
-pub(super) enum Named {
+/// A model that was named beside the one at hand.
+pub(crate) enum Named {
     /// Another model, and where it lies.
-    Model(PathBuf, Model),
+    Model(PathBuf, Box<Model>),
     /// An adapter on the model that is trained.
-    Adapter(Lora),
+    Adapter(Box<Lora>),
 }
 
 impl ReferenceSettings {
+    /// How the reference moves, if it does.
+    pub(super) fn sync(&self) -> Option<ReferenceSync> {
+        let sync =
+            ReferenceSync { mixup_alpha: self.ref_model_mixup_alpha, steps: self.ref_model_sync_steps };
+        self.sync_ref_model.then_some(sync)
+    }
+
     /// The reference that was named, if one was.
     pub(super) fn open(&self, model: &Model) -> Result<Option<Named>, Error> {
-        let Some(path) = &self.reference else { return Ok(None) };
-        Ok(Some(if path.join(ADAPTER_CONFIG).exists() {
-            Named::Adapter(Lora::load(path, model.config())?)
+        self.reference.as_deref().map(|path| Named::open(path, model)).transpose()
+    }
+}
+
+impl Named {
+    /// An adapter on `model`, or another model.
+    pub(crate) fn open(path: &Path, model: &Model) -> Result<Self, Error> {
+        Ok(if path.join(ADAPTER_CONFIG).exists() {
+            Self::Adapter(Box::new(Lora::load(path, model.config())?))
         } else {
-            Named::Model(path.clone(), Model::open(path)?)
-        }))
+            Self::Model(path.to_owned(), Box::new(Model::open(path)?))
+        })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::ArgAction;
+use collimate_engine::Dtype;
 use collimate_model::{LoraConfig, Targets};
 use collimate_train::{
     AdamWSettings, BatchSize, EarlyStopping, Length, Order, ReferenceSync, ScheduleKind, ScheduleSettings,
@@ -69,6 +71,13 @@ pub struct Common {
     /// and the dropout mask do.
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     pub max_tokens_per_micro_batch: usize,
+    /// Arithmetic: float32, or bfloat16 for the products with the frozen weights.
+    #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
+    pub dtype: Dtype,
+    /// Memory to keep to, such as 8GB; most of what is free, if not given. Where the layers' states do not fit, some are
+    /// computed again in the backward pass; the result stays the same.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
     /// Shuffle the examples anew in every pass; with false, take them in the order of the file.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub shuffle: bool,

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Command};
 use collimate_run::{Event, Outcome, Reporter, RunOptions, Silent, Stage, run_stage};
-use collimate_stages::train::{self, sft::TrainSft};
+use collimate_stages::train::sft::TrainSft;
+use collimate_stages::train::{self, Method, Training};
 use collimate_stages::{Error, eval_loss};
 
 pub fn fixtures() -> PathBuf {
@@ -29,7 +30,7 @@ pub fn run<S: Stage<Error = Error>>(stage: &S) -> Result<Outcome<S::Summary>, Er
 }
 
 /// Runs a training until so many steps are done, where it is interrupted.
-pub fn run_until(stage: &TrainSft, steps: u64) -> Result<Outcome<train::Summary>, Error> {
+pub fn run_until<M: Method>(stage: &Training<M>, steps: u64) -> Result<Outcome<train::Summary>, Error> {
     let interrupted = AtomicBool::new(false);
     let reporter = StopAt { steps, interrupted: &interrupted };
     run_stage(stage, &RunOptions { force: false, reporter: &reporter, interrupted: &interrupted })
