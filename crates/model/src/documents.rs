@@ -27,23 +27,17 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// A folder's own files; for a GGUF file a `config.json` that describes the same decoder.
-    pub(crate) fn of(model: &Model) -> Result<Self> {
+    /// A folder's own files, with the type of the weights to be stored; for a GGUF file a `config.json` that
+    /// describes the same decoder.
+    pub(crate) fn of(model: &Model, stored: StoredType) -> Result<Self> {
         let path = model.path();
-        if model.gguf_metadata().is_some() {
-            return Ok(Self { config: describe(model.config(), path)?, generation: None });
-        }
-        let generation = path.join(GENERATION);
-        let generation = generation.exists().then(|| read_json(&generation)).transpose()?;
-        Ok(Self { config: read_json(&path.join(CONFIG))?, generation })
-    }
-
-    /// Writes both, `config.json` last: a folder without it is no model yet.
-    pub(crate) fn save(&self, folder: &Path, stored: StoredType) -> Result<()> {
-        if let Some(generation) = &self.generation {
-            write_json(&folder.join(GENERATION), generation)?;
-        }
-        let mut config = self.config.clone();
+        let (mut config, generation): (Map<_, _>, _) = match model.gguf_metadata() {
+            Some(_) => (describe(model.config(), path)?, None),
+            None => {
+                (read_json(&path.join(CONFIG))?, Some(path.join(GENERATION)).filter(|path| path.exists()))
+            }
+        };
+        let generation = generation.map(|path| read_json(&path)).transpose()?;
         if !TYPE_FIELDS.iter().any(|name| config.contains_key(*name)) {
             // The older name: every version reads it.
             config.insert(TYPE_FIELDS[1].to_owned(), Value::Null);
@@ -53,7 +47,15 @@ impl Documents {
                 *field = stored.torch_name().into();
             }
         }
-        write_json(&folder.join(CONFIG), &config)
+        Ok(Self { config, generation })
+    }
+
+    /// Writes both, `config.json` last: a folder without it is no model yet.
+    pub(crate) fn save(&self, folder: &Path) -> Result<()> {
+        if let Some(generation) = &self.generation {
+            write_json(&folder.join(GENERATION), generation)?;
+        }
+        write_json(&folder.join(CONFIG), &self.config)
     }
 }
 

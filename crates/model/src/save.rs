@@ -16,9 +16,9 @@ impl Model {
     /// `config.json` cannot describe.
     pub fn save(&self, folder: &Path, options: SaveOptions) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|reason| collimate_run::Error::write(folder, reason))?;
-        let documents = Documents::of(self)?;
+        let documents = Documents::of(self, options.stored)?;
         safetensors_writer::write(folder, self.config().weights(), self, options)?;
-        documents.save(folder, options.stored)
+        documents.save(folder)
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use collimate_model::{Lora, LoraConfig, Model, SaveOptions, StoredType, Targets};
+use collimate_model::{FullWeights, Lora, LoraConfig, Model, SaveOptions, StoredType, Targets, Trainable};
 use half::bf16;
 use serde_json::{Map, Value, json};
 
@@ -209,4 +209,50 @@ fn what_cannot_be_written_is_an_error_and_leaves_no_model() {
         ");
         assert!(!folder.path().join("config.json").exists());
     }
+}
+
+#[test]
+fn all_weights_in_one_vector_are_saved_and_loaded() {
+    for path in models() {
+        let (model, folder) = (Model::open(&path).unwrap(), tempfile::tempdir().unwrap());
+        let mut full = FullWeights::read(&model).unwrap();
+        let mut names: Vec<_> =
+            full.layout.slots.iter().map(|slot| (slot.name.clone(), slot.shape.clone())).collect();
+        let mut expected = model.config().weights();
+        names.sort();
+        expected.sort();
+        assert_eq!(names, expected, "{}", path.display());
+        for (name, values) in weights(&model) {
+            let slot = full.layout.slots.iter().find(|slot| slot.name == name).unwrap();
+            assert!(full.values[slot.range.clone()] == values, "{name}");
+        }
+        full.values.iter_mut().for_each(|value| *value = value.mul_add(1.7, 1e-3));
+        let trainable = Trainable::from(full);
+        trainable.save(folder.path()).unwrap();
+        assert!(
+            trainable.load_like(folder.path(), model.config()).unwrap() == trainable,
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn norms_and_biases_do_not_decay() {
+    let model = Model::open(&common::fixture("tiny-qwen2")).unwrap();
+    let full = Trainable::from(FullWeights::read(&model).unwrap());
+    let undecayed: usize = full.undecayed().iter().map(std::ops::Range::len).sum();
+    // Two norms and 4 + 2 + 2 heads of biases a layer, each head 16 wide, and the last norm.
+    assert_eq!(undecayed, 2 * (2 * 64 + 8 * 16) + 64);
+}
+
+#[test]
+fn weights_of_another_model_are_not_loaded() {
+    let path = common::fixture("tiny-llama");
+    let other = Model::open(&common::fixture("tiny-qwen2")).unwrap();
+    let error = FullWeights::load(&path, other.config()).unwrap_err();
+    insta::assert_snapshot!(common::text(&error, &path), @"
+    FOLDER: its config.json describes another model than the one in training
+    help: give the model that this folder was trained from
+    ");
 }

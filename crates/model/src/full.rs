@@ -1,0 +1,64 @@
+//! All weights of a model in one vector, to be trained.
+
+use std::path::Path;
+
+use crate::config::DecoderConfig;
+use crate::documents::Documents;
+use crate::error::{Error, Result};
+use crate::layout::WeightLayout;
+use crate::model::Model;
+use crate::safetensors_writer::{self, SaveOptions, StoredType, WeightSource};
+
+/// Every weight of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FullWeights {
+    /// Where each lies in the values.
+    pub layout: WeightLayout,
+    /// All of them, in f32.
+    pub values: Vec<f32>,
+    documents: Documents,
+}
+
+impl FullWeights {
+    /// Reads all weights of a model, adapters that were merged included. Errors: a failed read; a GGUF file that
+    /// could not be saved as a folder.
+    pub fn read(model: &Model) -> Result<Self> {
+        let layout = WeightLayout::new(model.config());
+        let documents = Documents::of(model, StoredType::F32)?;
+        let (mut values, mut buffer) = (Vec::with_capacity(layout.len()), Vec::new());
+        for slot in &layout.slots {
+            model.read(&slot.name, &mut buffer)?;
+            values.extend_from_slice(&buffer);
+        }
+        Ok(Self { layout, values, documents })
+    }
+
+    /// Reads the weights that [`FullWeights::save`] wrote. Errors: those of [`Model::open`]; another model than the
+    /// one that `decoder` describes.
+    pub fn load(folder: &Path, decoder: &DecoderConfig) -> Result<Self> {
+        let model = Model::open(folder)?;
+        if model.config() != decoder {
+            return Err(Error::NotAModel {
+                path: folder.to_owned(),
+                found: "its config.json describes another model than the one in training".to_owned(),
+                hint: "give the model that this folder was trained from".to_owned(),
+            });
+        }
+        Self::read(&model)
+    }
+
+    /// Writes the model into `folder` as [`Model::save`] does, in f32.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|reason| collimate_run::Error::write(folder, reason))?;
+        let tensors = self.layout.slots.iter().map(|slot| (slot.name.clone(), slot.shape.clone())).collect();
+        safetensors_writer::write(folder, tensors, self, SaveOptions::default())?;
+        self.documents.save(folder)
+    }
+}
+
+impl WeightSource for FullWeights {
+    fn weight<'a>(&'a self, name: &str, _: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        let slot = self.layout.slots.iter().find(|slot| slot.name == name);
+        Ok(slot.map_or(&[], |slot| &self.values[slot.range.clone()]))
+    }
+}

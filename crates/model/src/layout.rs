@@ -1,0 +1,135 @@
+//! Where each weight of a model lies in one flat vector.
+
+use std::ops::Range;
+
+use crate::config::DecoderConfig;
+use crate::module::Module;
+
+/// One weight and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightSlot {
+    /// Its canonical Hugging Face name.
+    pub name: String,
+    /// Its shape, row-major.
+    pub shape: Vec<usize>,
+    /// Where it lies in the values.
+    pub range: Range<usize>,
+}
+
+/// One linear layer, or several with the same input, their outputs side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearPlace {
+    /// The weights one below the other, `[outputs, inputs]`.
+    pub weight: Range<usize>,
+    /// The biases, `[outputs]`; empty if there are none.
+    pub bias: Range<usize>,
+}
+
+/// One decoder layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerPlaces {
+    /// The norm before attention.
+    pub attention_norm: Range<usize>,
+    /// Queries, keys and values.
+    pub qkv: LinearPlace,
+    /// The output projection.
+    pub output: LinearPlace,
+    /// The norm before the MLP.
+    pub mlp_norm: Range<usize>,
+    /// Gate and up.
+    pub gate_up: LinearPlace,
+    /// Down.
+    pub down: LinearPlace,
+}
+
+/// The places of all weights of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightLayout {
+    /// Every weight, in the order of the values.
+    pub slots: Vec<WeightSlot>,
+    /// The embedding, `[vocabulary, hidden]`.
+    pub embedding: Range<usize>,
+    /// The decoder layers.
+    pub layers: Vec<LayerPlaces>,
+    /// The last norm.
+    pub norm: Range<usize>,
+    /// The head's matrix, `[vocabulary, hidden]`; the embedding again where they are tied.
+    pub head: Range<usize>,
+}
+
+impl WeightLayout {
+    /// The layout for a model of this configuration.
+    pub fn new(config: &DecoderConfig) -> Self {
+        let matrix = vec![config.vocab_size, config.hidden_size];
+        let mut slots = Slots { slots: Vec::new(), config };
+        let embedding = slots.push("model.embed_tokens.weight".to_owned(), matrix.clone());
+        let layers = (0..config.num_hidden_layers).map(|layer| slots.layer(layer)).collect();
+        let norm = slots.push("model.norm.weight".to_owned(), vec![config.hidden_size]);
+        let head = match config.tie_word_embeddings {
+            true => embedding.clone(),
+            false => slots.push("lm_head.weight".to_owned(), matrix),
+        };
+        Self { slots: slots.slots, embedding, layers, norm, head }
+    }
+
+    /// Values in all.
+    pub fn len(&self) -> usize {
+        self.slots.last().map_or(0, |slot| slot.range.end)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Norms and biases, which weight decay leaves alone, as transformers' trainer does; in order.
+    pub fn undecayed(&self) -> Vec<Range<usize>> {
+        self.slots.iter().filter(|slot| slot.shape.len() == 1).map(|slot| slot.range.clone()).collect()
+    }
+}
+
+/// Slots in the making.
+struct Slots<'a> {
+    slots: Vec<WeightSlot>,
+    config: &'a DecoderConfig,
+}
+
+impl Slots<'_> {
+    fn end(&self) -> usize {
+        self.slots.last().map_or(0, |slot| slot.range.end)
+    }
+
+    fn push(&mut self, name: String, shape: Vec<usize>) -> Range<usize> {
+        let start = self.end();
+        let range = start..start + shape.iter().product::<usize>();
+        self.slots.push(WeightSlot { name, shape, range: range.clone() });
+        range
+    }
+
+    fn layer(&mut self, layer: usize) -> LayerPlaces {
+        let norm = |name: &str| format!("model.layers.{layer}.{name}.weight");
+        let width = vec![self.config.hidden_size];
+        LayerPlaces {
+            attention_norm: self.push(norm("input_layernorm"), width.clone()),
+            qkv: self.linear(layer, &[Module::Q, Module::K, Module::V]),
+            output: self.linear(layer, &[Module::O]),
+            mlp_norm: self.push(norm("post_attention_layernorm"), width),
+            gate_up: self.linear(layer, &[Module::Gate, Module::Up]),
+            down: self.linear(layer, &[Module::Down]),
+        }
+    }
+
+    fn linear(&mut self, layer: usize, modules: &[Module]) -> LinearPlace {
+        let start = self.end();
+        for module in modules {
+            let (inputs, outputs) = module.dimensions(self.config);
+            self.push(format!("{}.weight", module.path(layer)), vec![outputs, inputs]);
+        }
+        let middle = self.end();
+        for module in modules.iter().filter(|module| module.has_bias(self.config)) {
+            let outputs = module.dimensions(self.config).1;
+            self.push(format!("{}.bias", module.path(layer)), vec![outputs]);
+        }
+        LinearPlace { weight: start..middle, bias: middle..self.end() }
+    }
+}
