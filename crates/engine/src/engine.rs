@@ -2,7 +2,7 @@
 //! gradient per target back.
 
 use crate::{Batch, Result};
-use collimate_model::{DecoderConfig, Lora};
+use collimate_model::{DecoderConfig, Lora, Parameters};
 
 /// What the head says of each target of a batch.
 #[derive(Debug, Clone, Default)]
@@ -37,11 +37,25 @@ pub trait Engine {
     fn score(&mut self, batch: &Batch, adapter: Option<&Lora>) -> Result<&Scores>;
 
     /// Scores every target and keeps what [`Engine::backward`] needs.
-    fn forward(&mut self, batch: &Batch, adapter: &Lora, dropout: Option<Dropout>) -> Result<&Scores>;
+    fn forward<'a>(
+        &mut self,
+        batch: &Batch,
+        trained: impl Into<Parameters<'a>>,
+        dropout: Option<Dropout>,
+    ) -> Result<&Scores>;
 
-    /// Adds the gradient of the adapter's parameters to `into`, laid out as [`Lora::values`].
+    /// Adds the gradient of the parameters in training to `into`, laid out as their values.
     ///
     /// `gradients` holds the derivative of the loss by each target's log-prob. The batch is that of the last
-    /// [`Engine::forward`], with the same adapter values.
-    fn backward(&mut self, adapter: &Lora, gradients: &[f32], into: &mut [f32]) -> Result<()>;
+    /// [`Engine::forward`], with the same values.
+    fn backward<'a>(
+        &mut self,
+        trained: impl Into<Parameters<'a>>,
+        gradients: &[f32],
+        into: &mut [f32],
+    ) -> Result<()>;
+
+    /// Takes over the values of weights in training, which the engine holds in its own form; to be called whenever
+    /// they have changed. An adapter is read anew by every pass: for it there is nothing to do.
+    fn refresh<'a>(&mut self, trained: impl Into<Parameters<'a>>) -> Result<()>;
 }

@@ -31,6 +31,16 @@ pub enum Error {
         module: &'static str,
     },
 
+    /// Weights in training that are not laid out as the model's.
+    #[error("the weights do not fit the model: {got} values in place of {expected}")]
+    #[diagnostic(help("read the weights from this model, or from a checkpoint of its training"))]
+    Weights {
+        /// Values of the model's weights.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+
     /// A backward pass on an engine that was loaded without what it needs, or before a forward pass.
     #[error("no forward pass was kept to go back through")]
     #[diagnostic(help("load the engine for training, and call `forward` before `backward`"))]

@@ -4,6 +4,10 @@
 //! is wanted, Σ e^(s-m)·wᵥ, rescaled whenever m grows (Milakov and Gimelshein 2018, online softmax). At the end
 //! log p = s_target - m - ln Σ, the entropy is m + ln Σ - `E[s]`, and d log p / dh = w_target - `E[w]`.
 
+mod gradient;
+
+pub use gradient::Judged;
+
 use crate::gemm::{Into, Left, Packed, Part, Target};
 use crate::parallel::{RowBlocks, Rows, with_scratch};
 use crate::simd::{LANES, exp, max, sum, vectorised};
@@ -11,8 +15,10 @@ use crate::simd::{LANES, exp, max, sum, vectorised};
 /// Columns of one tile of logits.
 const TILE: usize = 12 * Packed::STEP;
 /// Values given for each row: log-prob, entropy, log Σ p² (a collision of two draws), 1 if the target is the most
-/// likely token.
-pub const OUTPUTS: usize = 4;
+/// likely token, log Σ eˢ.
+pub const OUTPUTS: usize = 5;
+/// Where log Σ eˢ stands among them.
+const LOG_SUM: usize = 4;
 
 /// The output matrix W [vocabulary, hidden], packed for both directions.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub struct Head {
 /// What one pass over the vocabulary says of each row.
 #[derive(Debug)]
 pub struct Outputs<'a> {
-    /// Log-prob, entropy, log Σ p², and 1 or 0 for a target that is the most likely token, in turn:
+    /// Log-prob, entropy, log Σ p², 1 or 0 for a target that is the most likely token, and log Σ eˢ, in turn:
     /// [rows, [`OUTPUTS`]].
     pub scores: &'a mut [f32],
     /// d log-prob / d hidden, [rows, hidden], if wanted.
@@ -185,6 +191,7 @@ impl Running {
         scores[1] = total.ln() - weighted / total;
         scores[2] = squares.ln() - 2.0 * total.ln();
         scores[3] = f32::from(u8::from(target >= largest));
+        scores[LOG_SUM] = largest + total.ln();
     }
 }
 
@@ -239,6 +246,7 @@ mod tests {
                 assert!((f64::from(scores[i * OUTPUTS + 2]) - collision).abs() < 1e-5);
                 let best = all.iter().all(|&s| s <= all[targets[i] as usize]);
                 assert_eq!(scores[i * OUTPUTS + 3], f32::from(u8::from(best)));
+                assert!((f64::from(scores[i * OUTPUTS + LOG_SUM]) - norm).abs() < 5e-6);
                 Difference::of(log_prob, &row64(i)).assert_close(&gradients[i * width..][..width], 1e-5);
             }
         }

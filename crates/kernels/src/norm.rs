@@ -39,6 +39,23 @@ pub fn rms_norm_backward(x: &[f32], weight: &[f32], epsilon: f32, dy: &[f32], dx
     );
 }
 
+/// Adds to `d_weight` the gradient by the weight, from the gradient `dy` by the norm: Σ dy · x / rms(x) over the
+/// rows, in order.
+pub fn rms_norm_weight_gradient(x: &[f32], epsilon: f32, dy: &[f32], d_weight: &mut [f32]) {
+    let width = d_weight.len();
+    vectorised(
+        #[inline(always)]
+        || {
+            for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+                let scale = inverse_rms(x, epsilon);
+                for ((sum, x), dy) in d_weight.iter_mut().zip(x).zip(dy) {
+                    *sum = (x * scale).mul_add(*dy, *sum);
+                }
+            }
+        },
+    );
+}
+
 #[inline(always)]
 fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt()
@@ -66,25 +83,29 @@ mod tests {
     fn the_norm_equals_its_definition_and_its_gradient_finite_differences() {
         for width in [3, 7, 16, 50] {
             let (x, w, dy) = (values(3 * width, 1), values(width, 2), values(3 * width, 3));
-            let exact = |x: &[f64]| -> f64 {
+            let exact = |x: &[f64], w: &[f64]| -> f64 {
                 let norm =
                     |row: &[f64]| (row.iter().map(|x| x * x).sum::<f64>() / width as f64 + 1e-5).sqrt();
                 (0..3 * width)
                     .map(|i| {
                         let row = &x[i / width * width..][..width];
-                        f64::from(dy[i]) * f64::from(w[i % width]) * x[i] / norm(row)
+                        f64::from(dy[i]) * w[i % width] * x[i] / norm(row)
                     })
                     .sum()
             };
             let mut y = vec![0.0; 3 * width];
             rms_norm(&x, &w, 1e-5, &mut y);
             let loss: f64 = y.iter().zip(&dy).map(|(y, dy)| f64::from(*y) * f64::from(*dy)).sum();
-            let x64: Vec<f64> = x.iter().map(|&x| x.into()).collect();
-            assert!((loss - exact(&x64)).abs() < 1e-5 * width as f64);
+            let [x64, w64] = [&x, &w].map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
+            assert!((loss - exact(&x64, &w64)).abs() < 1e-5 * width as f64);
             let mut dx = vec![0.5; 3 * width];
             rms_norm_backward(&x, &w, 1e-5, &dy, &mut dx);
             dx.iter_mut().for_each(|dx| *dx -= 0.5);
-            Difference::of(exact, &x64).assert_close(&dx, 1e-4);
+            Difference::of(|x| exact(x, &w64), &x64).assert_close(&dx, 1e-4);
+            let mut dw = vec![0.5; width];
+            rms_norm_weight_gradient(&x, 1e-5, &dy, &mut dw);
+            dw.iter_mut().for_each(|dw| *dw -= 0.5);
+            Difference::of(|w| exact(&x64, w), &w64).assert_close(&dw, 1e-4);
         }
     }
 }

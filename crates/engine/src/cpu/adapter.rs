@@ -105,10 +105,10 @@ impl<'a> Adapter<'a> {
         }
     }
 
-    /// The gradients of `modules`, from the gradient `dy` by their row buffer: those of A and B into this block's
-    /// share of `partial`, that of the input, if wanted, added to `dx`.
-    pub fn backward(&self, block: &Block, modules: &[Module], pass: Backward<'_>) {
-        let Backward { x, dy, reduced, partial, mut dx } = pass;
+    /// The gradients of `modules`, from the gradient `dy` by their row buffer: those of A and B into `partial`, this
+    /// block's share of the partial gradients, that of the input, if wanted, added to `dx`.
+    pub fn backward(&self, block: &Block, modules: &[Module], pass: Backward<'_>, partial: &mut [f32]) {
+        let Backward { x, dy, reduced, mut dx } = pass;
         let m = block.rows.len();
         let width = self.reduced_width(block.layer);
         for &module in modules {
@@ -222,8 +222,6 @@ pub(super) struct Backward<'a> {
     pub dy: &'a [f32],
     /// Reduced inputs kept from the forward pass.
     pub reduced: &'a [f32],
-    /// The block's share of the partial gradients.
-    pub partial: &'a mut [f32],
     /// Gradient by the input, to be added to.
     pub dx: Option<&'a mut [f32]>,
 }

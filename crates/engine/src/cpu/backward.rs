@@ -3,32 +3,39 @@
 //! Where the layers from the lowest up share their memory, a layer whose state is lost is first run again from its
 //! input; the kernels are those of the forward pass, and so are the bits.
 
-use super::adapter::{Adapter, Backward, Block};
+use super::adapter::{Backward, Block};
 use super::forward::{GATE_UP, Pass, QKV, rows_of};
+use super::trained::{KeptRows, Learn, Trained};
 use super::workspace::{LayerState, Workspace};
 use collimate_kernels::attention::{self, Saved};
-use collimate_kernels::norm::{rms_norm, rms_norm_backward};
+use collimate_kernels::norm::{rms_norm, rms_norm_backward, rms_norm_weight_gradient};
 use collimate_kernels::parallel::{RowBlocks, Rows, with_scratch};
 use collimate_kernels::rotary::Turn;
 use collimate_kernels::swiglu::{swiglu, swiglu_backward};
 use collimate_model::Module;
 
 impl Pass<'_> {
-    /// Adds the adapter's gradients to `into`, given the gradient by each target's log-prob.
-    pub fn backward(&self, adapter: Adapter<'_>, space: &mut Workspace, gradients: &[f32], into: &mut [f32]) {
-        let Some(lowest) = adapter.lora.slots.first().map(|slot| slot.layer) else { return };
-        self.head_backward(space, gradients);
+    /// Adds the gradient of what is trained to `into`, given the gradient by each target's log-prob.
+    pub fn backward(&self, trained: Trained<'_>, space: &mut Workspace, gradients: &[f32], into: &mut [f32]) {
+        let Some(lowest) = trained.lowest() else { return };
+        self.head_backward(trained, space, gradients, into);
         let top = self.weights.layers.len();
         for layer in (lowest..=top).rev() {
             if layer > lowest && space.lost(layer - 1) {
                 self.again(space, layer - 1);
             }
-            self.rows_backward(adapter, space, layer, lowest);
-            if layer < top {
-                self.reduce(adapter, space, layer, into);
+            self.rows_backward(trained, space, layer, lowest);
+            match trained {
+                Trained::Adapter(adapter) if layer < top => {
+                    let count = RowBlocks::new(space.tokens.len()).count();
+                    let partials = &mut space.partials[layer % 2];
+                    adapter.reduce(layer, &mut partials[..count * adapter.partial_len(layer)], into);
+                }
+                Trained::Adapter(_) => {}
+                Trained::Weights(layout) => self.weight_gradients(layout, space, layer, into),
             }
             // Nothing below the queries, keys and values of the lowest layer is wanted, nor they if not trained.
-            if layer > lowest + 1 || layer > lowest && adapter.adapts(lowest, &QKV) {
+            if layer > lowest + 1 || layer > lowest && trained.trains(lowest, &QKV) {
                 self.attention_backward(space, layer - 1);
             }
         }
@@ -46,8 +53,17 @@ impl Pass<'_> {
     }
 
     /// The gradient by the residual stream at the top, from the targets down through the final norm.
-    fn head_backward(&self, space: &mut Workspace, gradients: &[f32]) {
+    fn head_backward(
+        &self,
+        trained: Trained<'_>,
+        space: &mut Workspace,
+        gradients: &[f32],
+        into: &mut [f32],
+    ) {
         let width = self.shape.hidden;
+        if let Trained::Weights(layout) = trained {
+            self.head_gradient(&layout.head, space, gradients, into);
+        }
         let outputs = &space.inputs[space.input_index(self.weights.layers.len())];
         space.d_stream[..space.tokens.len() * width].fill(0.0);
         for (i, (&row, &gradient)) in space.target_rows.iter().zip(gradients).enumerate() {
@@ -55,16 +71,21 @@ impl Pass<'_> {
             slope.iter_mut().for_each(|x| *x *= gradient);
             let at = row as usize * width..(row as usize + 1) * width;
             let (norm, epsilon) = (&self.weights.norm, self.shape.epsilon);
+            if let Trained::Weights(layout) = trained {
+                let d_norm = &mut into[layout.norm.clone()];
+                rms_norm_weight_gradient(&outputs[at.clone()], epsilon, slope, d_norm);
+            }
             rms_norm_backward(&outputs[at.clone()], norm, epsilon, slope, &mut space.d_stream[at]);
         }
     }
 
     /// Goes back through the start of layer `layer`, whose attention is done, and through the end of the layer
     /// below, block of rows by block of rows; there is no start above the top, and no end below the lowest.
-    fn rows_backward(&self, adapter: Adapter<'_>, space: &mut Workspace, layer: usize, lowest: usize) {
+    fn rows_backward(&self, trained: Trained<'_>, space: &mut Workspace, layer: usize, lowest: usize) {
         let (shape, top) = (self.shape, self.weights.layers.len());
         let (starts, ends) = (layer < top, layer > lowest);
-        let len = |on: bool, layer: usize| if on { adapter.partial_len(layer) } else { 0 };
+        let len = |on: bool, layer: usize| if on { trained.partial_len(shape, layer) } else { 0 };
+        let kept = |on: bool, width: usize| if on { trained.kept_width(width) } else { 0 };
         let starting = starts.then(|| (space.input_index(layer), space.state_index(layer)));
         let ending = ends.then(|| space.state_index(layer - 1));
         let (inputs, states) = (&space.inputs, &space.states);
@@ -78,19 +99,28 @@ impl Pass<'_> {
             Rows::new(&mut space.d_attended, shape.heads.query_row()),
             Rows::by_block(above, len(starts, layer)),
             Rows::by_block(below, len(ends, layer.wrapping_sub(1))),
+            Rows::new(&mut space.kept.attention_normed, kept(starts, shape.hidden)),
+            Rows::new(&mut space.kept.mlp_normed, kept(ends, shape.hidden)),
+            Rows::new(&mut space.kept.d_gate_up, kept(ends, 2 * shape.intermediate)),
+            Rows::new(&mut space.kept.inner, kept(ends, shape.intermediate)),
+            Rows::new(&mut space.kept.d_output, kept(ends, shape.hidden)),
         ];
         let positions = &space.positions;
         RowBlocks::new(space.tokens.len()).run(buffers, |_, rows, parts| {
-            let [d_stream, d_qkv, d_attended, above, below] = parts;
+            let [d_stream, d_qkv, d_attended, above, below, attention_normed, kept @ ..] = parts;
             if let Some((input, reduced)) = starting {
                 let block = Block { layer, rows: rows.clone() };
                 self.turn(d_qkv, &positions[rows.clone()], Turn::Backward);
-                let wanted = ends.then_some(&mut *d_stream);
-                self.start_backward(adapter, &block, (input, reduced), (d_qkv, wanted), above);
+                let wanted = (ends || trained.trains_embedding()).then_some(&mut *d_stream);
+                let kept = KeptRows { normed: attention_normed, ..KeptRows::default() };
+                let learn = trained.learn(above, kept);
+                self.start_backward(&block, (input, reduced), (d_qkv, wanted), (trained, learn));
             }
             if let Some(state) = ending {
                 let block = Block { layer: layer - 1, rows };
-                self.finish_backward(adapter, &block, state, (d_stream, d_attended), below);
+                let [normed, d_gate_up, inner, d_output] = kept;
+                let learn = trained.learn(below, KeptRows { normed, d_gate_up, inner, d_output });
+                self.finish_backward(&block, state, (d_stream, d_attended), (trained, learn));
             }
         });
     }
@@ -98,25 +128,25 @@ impl Pass<'_> {
     /// Queries, keys and values, and the norm before them; the stream's gradient only if it is wanted.
     fn start_backward(
         &self,
-        adapter: Adapter<'_>,
         block: &Block,
         (input, reduced): (&[f32], &[f32]),
         (d_qkv, d_stream): (&[f32], Option<&mut [f32]>),
-        partial: &mut [f32],
+        (trained, mut learn): (Trained<'_>, Learn<'_>),
     ) {
         let (shape, layer, m) = (self.shape, &self.weights.layers[block.layer], block.rows.len());
         let input = rows_of(input, &block.rows, shape.hidden);
-        let reduced = rows_of(reduced, &block.rows, adapter.reduced_width(block.layer));
+        let reduced = rows_of(reduced, &block.rows, trained.reduced_width(block.layer));
         with_scratch([input.len(), input.len()], |[normed, d_normed]| {
-            if adapter.adapts(block.layer, &QKV) {
+            if trained.trains(block.layer, &QKV) {
                 rms_norm(input, &layer.attention_norm, shape.epsilon, normed);
             }
             if d_stream.is_some() {
                 layer.qkv.backward(m, d_qkv, d_normed);
             }
             let dx = d_stream.is_some().then_some(&mut *d_normed);
-            adapter.backward(block, &QKV, Backward { x: normed, dy: d_qkv, reduced, partial, dx });
+            learn.take(block, &QKV, Backward { x: normed, dy: d_qkv, reduced, dx });
             if let Some(d_stream) = d_stream {
+                learn.take_norm(input, shape.epsilon, d_normed);
                 rms_norm_backward(input, &layer.attention_norm, shape.epsilon, d_normed, d_stream);
             }
         });
@@ -125,51 +155,40 @@ impl Pass<'_> {
     /// MLP, the norm before it, and the output projection.
     fn finish_backward(
         &self,
-        adapter: Adapter<'_>,
         block: &Block,
         state: &LayerState,
         (d_stream, d_attended): (&mut [f32], &mut [f32]),
-        partial: &mut [f32],
+        (trained, mut learn): (Trained<'_>, Learn<'_>),
     ) {
         let (shape, layer, m) = (self.shape, &self.weights.layers[block.layer], block.rows.len());
         let (hidden, inner) = (m * shape.hidden, m * shape.intermediate);
         let middle = rows_of(&state.middle, &block.rows, shape.hidden);
         let gate_up = rows_of(&state.gate_up, &block.rows, 2 * shape.intermediate);
         let attended = rows_of(&state.attended, &block.rows, shape.heads.query_row());
-        let reduced = rows_of(&state.reduced, &block.rows, adapter.reduced_width(block.layer));
+        let reduced = rows_of(&state.reduced, &block.rows, trained.reduced_width(block.layer));
         with_scratch([inner, 2 * inner, hidden], |[d_inner, d_gate_up, d_normed]| {
             layer.down.backward(m, d_stream, d_inner);
-            if adapter.adapts(block.layer, &[Module::Down]) {
+            if trained.trains(block.layer, &[Module::Down]) {
                 // The MLP's inner values are formed again, in the place of their gradient to come.
                 let x = &mut d_gate_up[..inner];
                 swiglu(gate_up, shape.intermediate, x);
                 let dx = Some(&mut *d_inner);
-                adapter.backward(block, &[Module::Down], Backward { x, dy: d_stream, reduced, partial, dx });
+                learn.take(block, &[Module::Down], Backward { x, dy: d_stream, reduced, dx });
             }
             swiglu_backward(gate_up, shape.intermediate, d_inner, d_gate_up);
             layer.gate_up.backward(m, d_gate_up, d_normed);
-            if adapter.adapts(block.layer, &GATE_UP) {
+            if trained.trains(block.layer, &GATE_UP) {
                 with_scratch([hidden], |[normed]| {
                     rms_norm(middle, &layer.mlp_norm, shape.epsilon, normed);
                     let dx = Some(&mut *d_normed);
-                    adapter.backward(
-                        block,
-                        &GATE_UP,
-                        Backward { x: normed, dy: d_gate_up, reduced, partial, dx },
-                    );
+                    learn.take(block, &GATE_UP, Backward { x: normed, dy: d_gate_up, reduced, dx });
                 });
             }
+            learn.take_norm(middle, shape.epsilon, d_normed);
             rms_norm_backward(middle, &layer.mlp_norm, shape.epsilon, d_normed, d_stream);
         });
         layer.output.backward(m, d_stream, d_attended);
         let dx = Some(d_attended);
-        adapter.backward(block, &[Module::O], Backward { x: attended, dy: d_stream, reduced, partial, dx });
-    }
-
-    /// Adds the blocks' shares of a layer to the gradient, in the order of blocks.
-    fn reduce(&self, adapter: Adapter<'_>, space: &mut Workspace, layer: usize, into: &mut [f32]) {
-        let count = RowBlocks::new(space.tokens.len()).count();
-        let partials = &mut space.partials[layer % 2];
-        adapter.reduce(layer, &mut partials[..count * adapter.partial_len(layer)], into);
+        learn.take(block, &[Module::O], Backward { x: attended, dy: d_stream, reduced, dx });
     }
 }

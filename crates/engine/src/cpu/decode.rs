@@ -9,7 +9,7 @@ use collimate_kernels::gemm::Into;
 use collimate_kernels::norm::rms_norm;
 use collimate_kernels::rotary::Turn;
 use collimate_kernels::swiglu::swiglu;
-use collimate_model::{Lora, Module};
+use collimate_model::{Lora, Module, Parameters};
 use rayon::prelude::*;
 
 /// The tokens of one sequence so far, as keys and values of every layer.
@@ -65,7 +65,7 @@ impl CpuEngine {
         let mut batch = Batch::new();
         batch.push_segment(prompt, None);
         self.kept = None;
-        self.prepare(&batch, adapter, false)?;
+        self.prepare(&batch, adapter.map(Parameters::Adapter), false)?;
         let (shape, space) = (self.shape, &mut self.space);
         let adapter = adapter.map(|lora| self.prepared.prepare(lora, None, shape));
         let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter };

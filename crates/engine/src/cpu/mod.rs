@@ -8,8 +8,10 @@ mod adapter;
 mod backward;
 mod decode;
 mod forward;
+mod full;
 mod plan;
 mod shape;
+mod trained;
 mod weights;
 mod workspace;
 
@@ -22,9 +24,10 @@ use collimate_kernels::Dtype;
 use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::rotary::RotaryTable;
-use collimate_model::{DecoderConfig, Lora, Model};
+use collimate_model::{DecoderConfig, Lora, Model, Parameters, WeightLayout};
 use forward::Pass;
 use shape::Shape;
+use trained::Trained;
 use weights::Weights;
 use workspace::{Room, Workspace};
 
@@ -35,7 +38,7 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// Whether the weights are packed for a backward pass too, which doubles their memory.
     pub training: bool,
-    /// What frozen weights are held and multiplied in; [`CpuEngine::arithmetic`] says what came of it. Whatever it
+    /// What the model's weights are held and multiplied in; [`CpuEngine::arithmetic`] says what came of it. Whatever it
     /// is, sums, the residual stream, attention and adapters are in f32.
     pub dtype: Dtype,
     /// Bytes that training may take, weights and all; layers are recomputed in the backward pass to keep to it.
@@ -47,6 +50,7 @@ pub struct CpuOptions {
 pub struct CpuEngine {
     config: DecoderConfig,
     shape: Shape,
+    layout: WeightLayout,
     weights: Weights,
     rotary: RotaryTable,
     pool: rayon::ThreadPool,
@@ -57,8 +61,15 @@ pub struct CpuEngine {
     prepared: Prepared,
     space: Workspace,
     scores: Scores,
-    /// Dropout of the last forward pass, if that can be gone back through.
-    kept: Option<Option<Dropout>>,
+    /// The last forward pass, if that can be gone back through.
+    kept: Option<Kept>,
+}
+
+/// What a forward pass was for.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Adapter(Option<Dropout>),
+    Weights,
 }
 
 impl CpuEngine {
@@ -71,6 +82,7 @@ impl CpuEngine {
         let weights = pool.install(|| Weights::load(model, options, progress))?;
         Ok(Self {
             shape: Shape::new(&config),
+            layout: WeightLayout::new(&config),
             rotary: rotary_table(&config, 0),
             config,
             weights,
@@ -91,14 +103,16 @@ impl CpuEngine {
     }
 
     /// Copies the batch into the workspace and makes room.
-    fn prepare(&mut self, batch: &Batch, adapter: Option<&Lora>, keep: bool) -> Result<()> {
+    fn prepare(&mut self, batch: &Batch, beside: Option<Parameters<'_>>, keep: bool) -> Result<()> {
         let vocab_size = self.config.vocab_size;
         let tokens = batch.tokens.iter().chain(batch.targets.iter().map(|target| &target.token));
         if let Some(&token) = tokens.clone().find(|&&token| token as usize >= vocab_size) {
             return Err(Error::Token { token, vocab_size });
         }
-        if let Some(lora) = adapter {
-            self.check(lora)?;
+        match beside {
+            Some(Parameters::Adapter(lora)) => self.check(lora)?,
+            Some(Parameters::Weights(weights)) => self.check_weights(&weights.layout, &weights.values)?,
+            None => {}
         }
         let space = &mut self.space;
         space.tokens.clone_from(&batch.tokens);
@@ -115,10 +129,10 @@ impl CpuEngine {
         self.reach(positions);
 
         let (tokens, targets) = (batch.tokens.len(), batch.targets.len());
-        let mut room = self.room(tokens, targets, adapter);
-        if let Some(lora) = adapter.filter(|_| keep) {
+        let mut room = self.room(tokens, targets, beside);
+        if let Some(trained) = beside.filter(|_| keep) {
             // Once shared, always shared: smaller batches do not take the memory back.
-            self.sharing = self.sharing.max(self.plan_within_budget(&room, lora).0);
+            self.sharing = self.sharing.max(self.plan_within_budget(&room, trained).0);
             room = Room { keep, sharing: self.sharing, ..room };
         }
         self.space.ensure(&room);
@@ -144,6 +158,14 @@ impl CpuEngine {
         Ok(())
     }
 
+    /// Checks that weights were laid out for this model.
+    fn check_weights(&self, layout: &WeightLayout, values: &[f32]) -> Result<()> {
+        if *layout == self.layout && values.len() == layout.len() {
+            return Ok(());
+        }
+        Err(Error::Weights { expected: self.layout.len(), got: values.len() })
+    }
+
     /// A forward pass over the prepared batch; the scores end up in `self.scores`.
     fn run(&mut self, adapter: Option<(&Lora, Option<Dropout>)>, keep: bool) {
         let (shape, space) = (self.shape, &mut self.space);
@@ -164,37 +186,75 @@ impl Engine for CpuEngine {
 
     fn score(&mut self, batch: &Batch, adapter: Option<&Lora>) -> Result<&Scores> {
         self.kept = None;
-        self.prepare(batch, adapter, false)?;
+        self.prepare(batch, adapter.map(Parameters::Adapter), false)?;
         self.run(adapter.map(|lora| (lora, None)), false);
         Ok(&self.scores)
     }
 
-    fn forward(&mut self, batch: &Batch, adapter: &Lora, dropout: Option<Dropout>) -> Result<&Scores> {
+    fn forward<'a>(
+        &mut self,
+        batch: &Batch,
+        trained: impl Into<Parameters<'a>>,
+        dropout: Option<Dropout>,
+    ) -> Result<&Scores> {
         self.kept = None;
         if !self.training {
             return Err(Error::NothingKept);
         }
-        self.prepare(batch, Some(adapter), true)?;
-        self.run(Some((adapter, dropout)), true);
-        self.kept = Some(dropout);
+        let trained = trained.into();
+        self.prepare(batch, Some(trained), true)?;
+        let kept = match trained {
+            Parameters::Adapter(adapter) => {
+                self.run(Some((adapter, dropout)), true);
+                Kept::Adapter(dropout)
+            }
+            Parameters::Weights(_) => {
+                self.run(None, true);
+                Kept::Weights
+            }
+        };
+        self.kept = Some(kept);
         Ok(&self.scores)
     }
 
-    fn backward(&mut self, adapter: &Lora, gradients: &[f32], into: &mut [f32]) -> Result<()> {
-        let dropout = self.kept.take().ok_or(Error::NothingKept)?;
+    fn backward<'a>(
+        &mut self,
+        trained: impl Into<Parameters<'a>>,
+        gradients: &[f32],
+        into: &mut [f32],
+    ) -> Result<()> {
+        let kept = self.kept.take().ok_or(Error::NothingKept)?;
+        let (trained, parameters) = match (trained.into(), kept) {
+            (Parameters::Adapter(adapter), Kept::Adapter(dropout)) => {
+                let prepared = self.prepared.again(adapter, dropout, self.shape);
+                (Trained::Adapter(prepared), adapter.values.len())
+            }
+            (Parameters::Weights(weights), Kept::Weights) => {
+                (Trained::Weights(&weights.layout), weights.values.len())
+            }
+            _ => return Err(Error::NothingKept),
+        };
         let targets = self.space.target_rows.len();
         for (what, expected, got) in [
             ("gradients by log-prob", targets, gradients.len()),
-            ("gradient of the adapter", adapter.values.len(), into.len()),
+            ("gradient of the parameters", parameters, into.len()),
         ] {
             if expected != got {
                 return Err(Error::Length { what, expected, got });
             }
         }
-        let adapter = self.prepared.again(adapter, dropout, self.shape);
         let (space, shape) = (&mut self.space, self.shape);
-        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter: Some(adapter) };
-        self.pool.install(|| pass.backward(adapter, space, gradients, into));
+        let adapter = trained.adapter();
+        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter };
+        self.pool.install(|| pass.backward(trained, space, gradients, into));
+        Ok(())
+    }
+
+    fn refresh<'a>(&mut self, trained: impl Into<Parameters<'a>>) -> Result<()> {
+        let Parameters::Weights(weights) = trained.into() else { return Ok(()) };
+        self.check_weights(&weights.layout, &weights.values)?;
+        self.kept = None;
+        self.pool.install(|| self.weights.refresh(weights));
         Ok(())
     }
 }

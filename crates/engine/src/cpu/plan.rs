@@ -2,16 +2,16 @@
 
 use super::CpuEngine;
 use super::workspace::Room;
-use collimate_model::Lora;
+use collimate_model::Parameters;
 
 /// Bytes that training takes with a batch of a given size, or a smaller one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The frozen weights, packed for both directions.
+    /// The model's weights, packed for both directions.
     pub weights: u64,
-    /// The adapter, and its copy turned for the products.
-    pub adapter: u64,
-    /// The gradient and two moments for each of the adapter's parameters.
+    /// What is trained: an adapter and its copy turned for the products, or the weights as the optimiser sees them.
+    pub parameters: u64,
+    /// The gradient and two moments for each of these parameters.
     pub optimiser: u64,
     /// What the layers leave for the backward pass.
     pub activations: u64,
@@ -30,7 +30,7 @@ impl MemoryPlan {
     pub fn parts(&self) -> [(&'static str, u64); 5] {
         [
             ("weights", self.weights),
-            ("adapter", self.adapter),
+            ("parameters", self.parameters),
             ("optimiser", self.optimiser),
             ("activations", self.activations),
             ("workspace", self.workspace),
@@ -49,28 +49,32 @@ impl MemoryPlan {
 }
 
 impl CpuEngine {
-    /// Plans the training of `lora` on batches of up to `tokens` tokens and `targets` targets.
+    /// Plans the training of an adapter, or of all weights, on batches of up to `tokens` tokens and `targets` targets.
     ///
     /// Nothing is recomputed unless the budget of [`super::CpuOptions::memory`] demands it, and then as few layers
     /// as will do. The engine keeps to the plan of its largest batch; where even recomputing all that can be does
     /// not fit, [`MemoryPlan::fits`] says so.
-    pub fn plan(&self, tokens: usize, targets: usize, lora: &Lora) -> MemoryPlan {
-        self.plan_within_budget(&self.room(tokens, targets, Some(lora)), lora).1
+    pub fn plan<'a>(&self, tokens: usize, targets: usize, trained: impl Into<Parameters<'a>>) -> MemoryPlan {
+        let trained = trained.into();
+        self.plan_within_budget(&self.room(tokens, targets, Some(trained)), trained).1
     }
 
     /// How many layers share states in a pass that is kept, and the plan that follows.
-    pub(super) fn plan_within_budget(&self, room: &Room, lora: &Lora) -> (usize, MemoryPlan) {
-        let plan = |sharing| self.plan_of(&Room { keep: true, sharing, ..*room }, lora);
+    pub(super) fn plan_within_budget(&self, room: &Room, trained: Parameters<'_>) -> (usize, MemoryPlan) {
+        let plan = |sharing| self.plan_of(&Room { keep: true, sharing, ..*room }, trained);
         let sharing = (0..room.layers).find(|&sharing| plan(sharing).fits()).unwrap_or(room.layers);
         (sharing, plan(sharing))
     }
 
-    fn plan_of(&self, room: &Room, lora: &Lora) -> MemoryPlan {
-        let values = size_of_val(&*lora.values) as u64;
+    fn plan_of(&self, room: &Room, trained: Parameters<'_>) -> MemoryPlan {
+        let (values, copies) = match trained {
+            Parameters::Adapter(lora) => (size_of_val(&*lora.values) as u64, 2),
+            Parameters::Weights(weights) => (size_of_val(&*weights.values) as u64, 1),
+        };
         let scratch = self.pool.current_num_threads() as u64 * room.scratch_bytes();
         MemoryPlan {
             weights: self.weights.bytes(),
-            adapter: 2 * values,
+            parameters: copies * values,
             optimiser: 3 * values,
             activations: room.layer_bytes(),
             workspace: room.single_bytes() + scratch,
@@ -81,16 +85,27 @@ impl CpuEngine {
     }
 
     /// The sizes that a batch asks for, in a pass that keeps nothing.
-    pub(super) fn room(&self, tokens: usize, targets: usize, adapter: Option<&Lora>) -> Room {
+    pub(super) fn room(&self, tokens: usize, targets: usize, beside: Option<Parameters<'_>>) -> Room {
         let layers = self.config.num_hidden_layers;
         let (mut reduced, mut partial) = (vec![0; layers], vec![0; layers]);
-        for slot in adapter.iter().flat_map(|lora| &lora.slots) {
-            reduced[slot.layer] += slot.rank;
-            partial[slot.layer] += slot.a.len() + slot.b.len();
-        }
+        let weights = match beside {
+            Some(Parameters::Adapter(lora)) => {
+                for slot in &lora.slots {
+                    reduced[slot.layer] += slot.rank;
+                    partial[slot.layer] += slot.a.len() + slot.b.len();
+                }
+                false
+            }
+            Some(Parameters::Weights(_)) => {
+                partial.fill(self.shape.hidden);
+                true
+            }
+            None => false,
+        };
         let largest = |sums: Vec<usize>| sums.into_iter().max().unwrap_or(0);
         let (reduced, partial) = (largest(reduced), largest(partial));
-        Room { shape: self.shape, layers, tokens, targets, reduced, partial, keep: false, sharing: layers }
+        let (shape, keep, sharing) = (self.shape, false, layers);
+        Room { shape, layers, tokens, targets, reduced, partial, weights, keep, sharing }
     }
 }
 
@@ -98,14 +113,16 @@ impl CpuEngine {
 mod tests {
     use super::*;
     use crate::{Batch, CpuOptions, Dropout, Engine};
-    use collimate_model::Model;
+    use collimate_model::{FullWeights, Lora, Model, Trainable};
     use std::path::Path;
 
-    fn open(name: &str) -> (Model, Lora) {
+    /// A tiny model, with its adapter or its weights to be trained.
+    fn open(name: &str) -> (Model, [Trainable; 2]) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny").join(name);
         let model = Model::open(&folder).unwrap();
         let lora = Lora::load(&folder.join("adapter"), model.config()).unwrap();
-        (model, lora)
+        let weights = FullWeights::read(&model).unwrap();
+        (model, [lora.into(), weights.into()])
     }
 
     fn batch() -> Batch {
@@ -122,52 +139,56 @@ mod tests {
     }
 
     /// Log-probs and gradient of a step.
-    fn step(engine: &mut CpuEngine, lora: &Lora) -> (Vec<f32>, Vec<f32>) {
+    fn step(engine: &mut CpuEngine, trained: &Trainable) -> (Vec<f32>, Vec<f32>) {
         let (batch, dropout) = (batch(), Dropout { probability: 0.1, seed: 5 });
-        let log_probs = engine.forward(&batch, lora, Some(dropout)).unwrap().log_probs.clone();
+        let log_probs = engine.forward(&batch, trained, Some(dropout)).unwrap().log_probs.clone();
         let slopes: Vec<f32> = (0..log_probs.len()).map(|i| (i as f32).sin()).collect();
-        let mut gradient = vec![0.0; lora.values.len()];
-        engine.backward(lora, &slopes, &mut gradient).unwrap();
+        let mut gradient = vec![0.0; trained.values().len()];
+        engine.backward(trained, &slopes, &mut gradient).unwrap();
         (log_probs, gradient)
     }
 
     /// What the plan says of the buffers, the scratch memory aside.
-    fn planned(engine: &CpuEngine, plan: &MemoryPlan, lora: &Lora) -> u64 {
+    fn planned(engine: &CpuEngine, plan: &MemoryPlan, trained: &Trainable) -> u64 {
         let batch = batch();
-        let room = engine.room(batch.tokens.len(), batch.targets.len(), Some(lora));
+        let room = engine.room(batch.tokens.len(), batch.targets.len(), Some(trained.into()));
         plan.activations + plan.workspace - 2 * room.scratch_bytes()
     }
 
     #[test]
     fn the_plan_is_what_is_allocated() {
         for name in ["llama", "qwen2_untied_yarn"] {
-            let (model, lora) = open(name);
-            let mut engine = engine(&model, None);
-            let plan = engine.plan(batch().tokens.len(), batch().targets.len(), &lora);
-            assert_eq!((plan.recomputed, plan.fits()), (0, true));
-            let first = step(&mut engine, &lora);
-            assert_eq!(engine.space.bytes(), planned(&engine, &plan, &lora), "{name}");
-            // A reference pass works in what is there.
-            engine.score(&batch(), None).unwrap();
-            assert_eq!(engine.space.bytes(), planned(&engine, &plan, &lora), "{name}");
-            assert_eq!(step(&mut engine, &lora), first, "{name}");
+            let (model, all) = open(name);
+            for trained in &all {
+                let mut engine = engine(&model, None);
+                let plan = engine.plan(batch().tokens.len(), batch().targets.len(), trained);
+                assert_eq!((plan.recomputed, plan.fits()), (0, true));
+                let first = step(&mut engine, trained);
+                assert_eq!(engine.space.bytes(), planned(&engine, &plan, trained), "{name}");
+                // A reference pass works in what is there.
+                engine.score(&batch(), None).unwrap();
+                assert_eq!(engine.space.bytes(), planned(&engine, &plan, trained), "{name}");
+                assert_eq!(step(&mut engine, trained), first, "{name}");
+            }
         }
     }
 
     #[test]
     fn a_budget_is_kept_by_recomputing_and_changes_no_bit() {
-        let (model, lora) = open("llama_untied_llama3rope");
-        let size = |engine: &CpuEngine| engine.plan(batch().tokens.len(), batch().targets.len(), &lora);
-        let mut free = engine(&model, None);
-        let (whole, expected) = (size(&free), step(&mut free, &lora));
+        let (model, all) = open("llama_untied_llama3rope");
+        for trained in &all {
+            let size = |engine: &CpuEngine| engine.plan(batch().tokens.len(), batch().targets.len(), trained);
+            let mut free = engine(&model, None);
+            let (whole, expected) = (size(&free), step(&mut free, trained));
 
-        let mut tight = engine(&model, Some(whole.total() - 1));
-        let plan = size(&tight);
-        assert!(plan.fits() && plan.recomputed == 1, "{plan:?}");
-        assert_eq!(step(&mut tight, &lora), expected);
-        assert_eq!(tight.space.bytes(), planned(&tight, &plan, &lora));
+            let mut tight = engine(&model, Some(whole.total() - 1));
+            let plan = size(&tight);
+            assert!(plan.fits() && plan.recomputed == 1, "{plan:?}");
+            assert_eq!(step(&mut tight, trained), expected);
+            assert_eq!(tight.space.bytes(), planned(&tight, &plan, trained));
 
-        let impossible = size(&engine(&model, Some(1)));
-        assert_eq!((impossible.fits(), impossible.recomputed), (false, 1));
+            let impossible = size(&engine(&model, Some(1)));
+            assert_eq!((impossible.fits(), impossible.recomputed), (false, 1));
+        }
     }
 }

@@ -1,11 +1,11 @@
-//! The frozen weights, packed once at load: W for the gradient, its transpose for the forward pass.
+//! The weights, packed at load: W for the gradient, its transpose for the forward pass.
 
 use super::CpuOptions;
 use crate::Result;
 use collimate_kernels::Dtype;
 use collimate_kernels::gemm::{Into, Packed};
 use collimate_kernels::head::Head;
-use collimate_model::{Model, Module};
+use collimate_model::{FullWeights, LinearPlace, Model, Module};
 
 /// A linear layer y = x·Wᵀ + b, or several with the same input side by side.
 #[derive(Debug)]
@@ -40,6 +40,16 @@ impl Linear {
         (self.forward.bytes() + backward + size_of_val(&*self.bias)) as u64
     }
 
+    /// Takes over other weights of the same shape.
+    fn refresh(&mut self, place: &LinearPlace, values: &[f32]) {
+        let weight = &values[place.weight.clone()];
+        self.forward.refill_transposed(weight);
+        if let Some(backward) = &mut self.backward {
+            backward.refill(weight);
+        }
+        self.bias.copy_from_slice(&values[place.bias.clone()]);
+    }
+
     fn add_bias(&self, y: &mut [f32]) {
         if !self.bias.is_empty() {
             for row in y.chunks_exact_mut(self.bias.len()) {
@@ -62,7 +72,7 @@ pub(super) struct Layer {
     pub down: Linear,
 }
 
-/// All frozen weights.
+/// All weights.
 #[derive(Debug)]
 pub(super) struct Weights {
     pub layers: Vec<Layer>,
@@ -109,6 +119,26 @@ impl Weights {
             norms as u64 + linear.map(Linear::bytes).iter().sum::<u64>()
         };
         (outer + size_of_val(&*self.norm)) as u64 + self.layers.iter().map(layer).sum::<u64>()
+    }
+
+    /// Takes over other weights of the same model, without new memory.
+    pub fn refresh(&mut self, weights: &FullWeights) {
+        let (layout, values) = (&weights.layout, weights.values.as_slice());
+        for (layer, places) in self.layers.iter_mut().zip(&layout.layers) {
+            layer.attention_norm.copy_from_slice(&values[places.attention_norm.clone()]);
+            layer.qkv.refresh(&places.qkv, values);
+            layer.output.refresh(&places.output, values);
+            layer.mlp_norm.copy_from_slice(&values[places.mlp_norm.clone()]);
+            layer.gate_up.refresh(&places.gate_up, values);
+            layer.down.refresh(&places.down, values);
+        }
+        self.norm.copy_from_slice(&values[layout.norm.clone()]);
+        let head = &values[layout.head.clone()];
+        self.head.forward.refill_transposed(head);
+        self.head.backward.refill(head);
+        if let Some(embedding) = &mut self.embedding {
+            embedding.refill(&values[layout.embedding.clone()]);
+        }
     }
 
     /// Copies the embedding of `token` into `out`.

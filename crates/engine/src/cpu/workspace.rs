@@ -1,10 +1,14 @@
 //! The buffers of a pass, allocated for the largest batch so far and used again.
 
+use super::full::KeptSpace;
 use super::shape::Shape;
 use collimate_kernels::aligned::Aligned;
 use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::parallel::RowBlocks;
+
+/// Buffers that a workspace has once.
+const SINGLE: usize = 13;
 
 /// What the forward pass of one layer leaves beside its input.
 #[derive(Debug, Default)]
@@ -32,8 +36,10 @@ pub(super) struct Room {
     pub targets: usize,
     /// Widest row of reduced inputs of a layer.
     pub reduced: usize,
-    /// Most adapter parameters of a layer.
+    /// Most values of a block's share of the gradients of a layer: those of its adapters, or of one norm.
     pub partial: usize,
+    /// Whether the weights are trained themselves.
+    pub weights: bool,
     /// Whether a backward pass is to follow.
     pub keep: bool,
     /// How many layers, from the lowest, share two states: those whose state is lost are run again in the
@@ -61,7 +67,7 @@ impl Room {
 
     /// Values of each of the buffers that a workspace has once: those of the forward pass, then those of the
     /// backward pass.
-    fn single(&self) -> [usize; 8] {
+    fn single(&self) -> [usize; SINGLE] {
         let (hidden, heads) = (self.shape.hidden, self.shape.heads);
         let partials = RowBlocks::new(self.tokens).count() * self.partial;
         let forward = [self.targets * hidden, self.targets * OUTPUTS];
@@ -69,7 +75,10 @@ impl Room {
         let backward = [self.targets * hidden, rows[0], rows[1], rows[2], partials, partials];
         let backward = backward.map(|len| if self.keep { len } else { 0 });
         let [a, b, c, d, e, f] = backward;
-        [forward[0], forward[1], a, b, c, d, e, f]
+        let widths = KeptSpace::widths(self.shape);
+        let [g, h, i, j, k] =
+            widths.map(|width| if self.keep && self.weights { self.tokens * width } else { 0 });
+        [forward[0], forward[1], a, b, c, d, e, f, g, h, i, j, k]
     }
 
     /// Bytes of what the layers leave.
@@ -132,7 +141,7 @@ pub(super) struct Workspace {
     pub target_tokens: Vec<u32>,
     /// Normed hidden state of each target, [targets, hidden].
     pub hidden: Aligned,
-    /// Log-prob, entropy, collision, correctness of each target.
+    /// What the head says of each target.
     pub scores: Aligned,
     /// d log-prob / d hidden of each target, [targets, hidden].
     pub slopes: Aligned,
@@ -142,8 +151,10 @@ pub(super) struct Workspace {
     pub d_qkv: Aligned,
     /// Gradient by attention's output.
     pub d_attended: Aligned,
-    /// Each block's share of a layer's adapter gradients; two layers are under way at a time.
+    /// Each block's share of a layer's adapter gradients, or of a norm's; two layers are under way at a time.
     pub partials: [Aligned; 2],
+    /// What the gradients of weights are made of.
+    pub kept: KeptSpace,
 }
 
 impl LayerState {
@@ -176,8 +187,9 @@ impl Workspace {
         self.single().into_iter().zip(room.single()).for_each(|(buffer, len)| ensure(buffer, len));
     }
 
-    fn single(&mut self) -> [&mut Aligned; 8] {
+    fn single(&mut self) -> [&mut Aligned; SINGLE] {
         let [even, odd] = &mut self.partials;
+        let [attention_normed, mlp_normed, d_gate_up, inner, d_output] = self.kept.buffers();
         [
             &mut self.hidden,
             &mut self.scores,
@@ -187,6 +199,11 @@ impl Workspace {
             &mut self.d_attended,
             even,
             odd,
+            attention_normed,
+            mlp_normed,
+            d_gate_up,
+            inner,
+            d_output,
         ]
     }
 

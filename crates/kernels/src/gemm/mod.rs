@@ -9,11 +9,13 @@ mod pack;
 #[cfg_attr(not(target_arch = "x86_64"), path = "no_pairs.rs")]
 mod pairs;
 mod tile;
+mod transposed;
 
 pub use dots::dots;
 pub use pack::{Packed, Part};
 pub(crate) use tile::{Destination, multiply_into};
 pub use tile::{Left, Target, multiply};
+pub use transposed::add_transposed_product;
 
 /// Whether this machine multiplies bf16, as AVX-512's extension of that name does.
 pub(crate) fn multiplies_bfloat16() -> bool {

@@ -36,34 +36,54 @@ enum Panels {
 impl Packed {
     /// Packs B[k, n] = W as it stands: `weight` is row-major [k, n]. It is packed as [`Dtype::supported`] says.
     pub fn new(weight: &[f32], rows: usize, columns: usize, dtype: Dtype) -> Self {
-        assert_eq!(weight.len(), rows * columns, "weight of another size");
-        Self::fill(rows, columns, dtype, |row, first, line| {
-            let width = line.len();
-            line.copy_from_slice(&weight[row * columns + first..][..width]);
-        })
+        let mut packed = Self::zeros(rows, columns, dtype);
+        packed.refill(weight);
+        packed
     }
 
     /// Packs B[k, n] = Wᵀ: `weight` is row-major [n, k], as a linear layer stores it.
     pub fn transposed(weight: &[f32], rows: usize, columns: usize, dtype: Dtype) -> Self {
+        let mut packed = Self::zeros(rows, columns, dtype);
+        packed.refill_transposed(weight);
+        packed
+    }
+
+    fn zeros(rows: usize, columns: usize, dtype: Dtype) -> Self {
+        let words = |lines: usize| columns.div_ceil(PANEL) * lines * PANEL;
+        let panels = match (dtype == Dtype::Bfloat16).then(Unit::detect).flatten() {
+            Some(unit) => Panels::Bfloat16(unit, Aligned::zeros(words(rows.div_ceil(2)))),
+            None => Panels::Float32(Aligned::zeros(words(rows))),
+        };
+        Self { rows, columns, panels }
+    }
+
+    /// Packs another W of the same size, as [`Packed::new`] does, in the place of the old one.
+    pub fn refill(&mut self, weight: &[f32]) {
+        let (rows, columns) = (self.rows, self.columns);
         assert_eq!(weight.len(), rows * columns, "weight of another size");
-        Self::fill(rows, columns, dtype, |row, first, line| {
+        self.fill(|row, first, line| {
+            let width = line.len();
+            line.copy_from_slice(&weight[row * columns + first..][..width]);
+        });
+    }
+
+    /// Packs another Wᵀ of the same size, as [`Packed::transposed`] does, in the place of the old one.
+    pub fn refill_transposed(&mut self, weight: &[f32]) {
+        let (rows, columns) = (self.rows, self.columns);
+        assert_eq!(weight.len(), rows * columns, "weight of another size");
+        self.fill(|row, first, line| {
             for (j, value) in line.iter_mut().enumerate() {
                 *value = weight[(first + j) * rows + row];
             }
-        })
+        });
     }
 
     /// `read(row, column, line)` writes what stands in a row from a column on.
-    fn fill(
-        rows: usize,
-        columns: usize,
-        dtype: Dtype,
-        read: impl Fn(usize, usize, &mut [f32]) + Sync,
-    ) -> Self {
-        let unit = (dtype == Dtype::Bfloat16).then(Unit::detect).flatten();
+    fn fill(&mut self, read: impl Fn(usize, usize, &mut [f32]) + Sync) {
+        let (rows, columns) = (self.rows, self.columns);
         let width = |panel: usize| (columns - panel * PANEL).min(PANEL);
-        let panels = if let Some(unit) = unit {
-            let words = packed_words(rows.div_ceil(2), columns, |panel, line, words| {
+        match &mut self.panels {
+            Panels::Bfloat16(_, words) => fill_words(words, rows.div_ceil(2), |panel, line, words| {
                 let mut pair = [[0.0; PANEL]; 2];
                 for (row, values) in (2 * line..rows).zip(&mut pair) {
                     read(row, panel * PANEL, &mut values[..width(panel)]);
@@ -72,14 +92,11 @@ impl Packed {
                     let [low, high] = [low, high].map(|&x| u32::from(bf16::from_f32(x).to_bits()));
                     *word = low | high << 16;
                 }
-            });
-            Panels::Bfloat16(unit, words)
-        } else {
-            Panels::Float32(packed_words(rows, columns, |panel, row, words| {
+            }),
+            Panels::Float32(words) => fill_words(words, rows, |panel, row, words| {
                 read(row, panel * PANEL, &mut words[..width(panel)]);
-            }))
-        };
-        Self { rows, columns, panels }
+            }),
+        }
     }
 
     /// The inner dimension k.
@@ -224,19 +241,13 @@ impl Packed {
     pub const STEP: usize = PANEL;
 }
 
-/// Words of all panels, each line written by `write(panel, line, words)`.
-fn packed_words<T: Word + Send>(
-    lines: usize,
-    columns: usize,
-    write: impl Fn(usize, usize, &mut [T]) + Sync,
-) -> Aligned<T> {
-    let mut words = Aligned::zeros(columns.div_ceil(PANEL) * lines * PANEL);
+/// Writes the words of all panels, each line by `write(panel, line, words)`.
+fn fill_words<T: Word + Send>(words: &mut [T], lines: usize, write: impl Fn(usize, usize, &mut [T]) + Sync) {
     words.par_chunks_mut((lines * PANEL).max(1)).enumerate().for_each(|(panel, words)| {
         for (line, words) in words.chunks_exact_mut(PANEL).enumerate() {
             write(panel, line, words);
         }
     });
-    words
 }
 
 /// Both factors of a product, in one type.

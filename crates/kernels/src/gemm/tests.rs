@@ -67,6 +67,38 @@ fn packed_factors_equal_plain_ones_to_the_bit() {
 }
 
 #[test]
+fn a_packed_factor_can_be_packed_anew() {
+    let (k, n) = (70, 130);
+    let (old, new) = (values(n * k, 1), values(n * k, 2));
+    for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+        let (mut plain, mut turned) = (Packed::new(&old, k, n, dtype), Packed::transposed(&old, k, n, dtype));
+        plain.refill(&new);
+        turned.refill_transposed(&new);
+        let fresh = [Packed::new(&new, k, n, dtype), Packed::transposed(&new, k, n, dtype)];
+        for (packed, fresh) in [plain, turned].iter().zip(&fresh) {
+            for row in 0..k {
+                let (mut got, mut expected) = (vec![0.0; n], vec![1.0; n]);
+                packed.read_row(row, &mut got);
+                fresh.read_row(row, &mut expected);
+                assert_eq!(got, expected, "row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_transposed_product_equals_the_definition_to_the_bit() {
+    for &[rows, n, k] in &[[1, 1, 1], [7, 65, 3], [300, 130, 40], [129, 50, 70]] {
+        let (a, b, start) = (values(rows * (n + 3), 1), values(rows * k, 2), values(n * k, 3));
+        let mut expected = start.clone();
+        reference([n, k, rows], Left::transposed(&a, n + 3), (&b, k), &mut expected, Into::Add);
+        let mut got = start;
+        add_transposed_product(rows, (&a, n + 3), (&b, k), &mut got);
+        assert_eq!(got, expected, "{n} x {k} over {rows}");
+    }
+}
+
+#[test]
 fn a_part_of_a_packed_factor() {
     let (m, n, k) = (5, 200, 90);
     let (a, b) = (values(m * 40, 1), values(k * n, 2));

@@ -6,7 +6,7 @@
 
 use collimate_data::Example;
 use collimate_engine::{Batch, Dropout, Engine, Result, Scores};
-use collimate_model::{DecoderConfig, Family, Lora, LoraConfig, Rope, RopeScaling, Targets};
+use collimate_model::{DecoderConfig, Family, Lora, LoraConfig, Parameters, Rope, RopeScaling, Targets};
 use collimate_run::random;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -74,12 +74,23 @@ impl Engine for ToyEngine<'_> {
         Ok(&self.scores)
     }
 
-    fn forward(&mut self, batch: &Batch, adapter: &Lora, dropout: Option<Dropout>) -> Result<&Scores> {
-        self.run(batch, Some(adapter), dropout);
+    fn forward<'b>(
+        &mut self,
+        batch: &Batch,
+        trained: impl Into<Parameters<'b>>,
+        dropout: Option<Dropout>,
+    ) -> Result<&Scores> {
+        self.run(batch, Some(adapter_of(trained)?), dropout);
         Ok(&self.scores)
     }
 
-    fn backward(&mut self, adapter: &Lora, gradients: &[f32], into: &mut [f32]) -> Result<()> {
+    fn backward<'b>(
+        &mut self,
+        trained: impl Into<Parameters<'b>>,
+        gradients: &[f32],
+        into: &mut [f32],
+    ) -> Result<()> {
+        let adapter = adapter_of(trained)?;
         let slot = &adapter.slots[0];
         let mut sums = vec![0.0; into.len()];
         for (&(previous, next, factor), &gradient) in self.kept.iter().zip(gradients) {
@@ -98,6 +109,18 @@ impl Engine for ToyEngine<'_> {
         }
         into.iter_mut().zip(sums).for_each(|(total, sum): (&mut f32, f32)| *total += sum);
         Ok(())
+    }
+
+    fn refresh<'b>(&mut self, trained: impl Into<Parameters<'b>>) -> Result<()> {
+        adapter_of(trained).map(|_| ())
+    }
+}
+
+/// The toy trains adapters alone.
+fn adapter_of<'b>(trained: impl Into<Parameters<'b>>) -> Result<&'b Lora> {
+    match trained.into() {
+        Parameters::Adapter(adapter) => Ok(adapter),
+        Parameters::Weights(_) => Err(collimate_engine::Error::NothingKept),
     }
 }
 

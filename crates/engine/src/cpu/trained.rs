@@ -1,0 +1,125 @@
+//! What a backward pass learns: the gradients of an adapter, or of the weights themselves.
+
+use super::adapter::{Adapter, Backward, Block};
+use super::shape::Shape;
+use collimate_kernels::norm::rms_norm_weight_gradient;
+use collimate_model::{Module, WeightLayout};
+
+/// The parameters in training.
+#[derive(Clone, Copy)]
+pub(super) enum Trained<'a> {
+    Adapter(Adapter<'a>),
+    Weights(&'a WeightLayout),
+}
+
+impl<'a> Trained<'a> {
+    /// The lowest layer that a gradient must reach; none if nothing is trained.
+    pub fn lowest(self) -> Option<usize> {
+        match self {
+            Self::Adapter(adapter) => adapter.lora.slots.first().map(|slot| slot.layer),
+            Self::Weights(_) => Some(0),
+        }
+    }
+
+    /// The adapter, if it is one.
+    pub fn adapter(self) -> Option<Adapter<'a>> {
+        match self {
+            Self::Adapter(adapter) => Some(adapter),
+            Self::Weights(_) => None,
+        }
+    }
+
+    /// Whether any of the modules of a layer is trained.
+    pub fn trains(self, layer: usize, modules: &[Module]) -> bool {
+        match self {
+            Self::Adapter(adapter) => adapter.adapts(layer, modules),
+            Self::Weights(_) => true,
+        }
+    }
+
+    /// Whether what lies below the layers is trained too.
+    pub fn trains_embedding(self) -> bool {
+        matches!(self, Self::Weights(_))
+    }
+
+    /// Values in a layer's row of an adapter's reduced inputs.
+    pub fn reduced_width(self, layer: usize) -> usize {
+        match self {
+            Self::Adapter(adapter) => adapter.reduced_width(layer),
+            Self::Weights(_) => 0,
+        }
+    }
+
+    /// Values of one block's share of the partial gradients of a layer: those of its adapters, or of one norm.
+    pub fn partial_len(self, shape: Shape, layer: usize) -> usize {
+        match self {
+            Self::Adapter(adapter) => adapter.partial_len(layer),
+            Self::Weights(_) => shape.hidden,
+        }
+    }
+
+    /// `width` where weights are trained: what their gradients are made of is kept, row by row.
+    pub fn kept_width(self, width: usize) -> usize {
+        if self.trains_embedding() { width } else { 0 }
+    }
+
+    /// What one block learns into.
+    pub fn learn<'b>(self, partial: &'b mut [f32], kept: KeptRows<'b>) -> Learn<'b>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Adapter(adapter) => Learn::Adapter(adapter, partial),
+            Self::Weights(_) => Learn::Weights(kept, partial),
+        }
+    }
+}
+
+/// Rows of a block of what the gradients of a layer's weights are made of, beside what is kept anyway. The start of
+/// a layer has a normed input alone.
+#[derive(Default)]
+pub(super) struct KeptRows<'a> {
+    pub normed: &'a mut [f32],
+    pub d_gate_up: &'a mut [f32],
+    pub inner: &'a mut [f32],
+    pub d_output: &'a mut [f32],
+}
+
+/// Where one block leaves what it learns.
+pub(super) enum Learn<'a> {
+    /// The block's share of the gradients.
+    Adapter(Adapter<'a>, &'a mut [f32]),
+    /// Inputs and output gradients of the modules, and the block's share of the gradient of one norm.
+    Weights(KeptRows<'a>, &'a mut [f32]),
+}
+
+impl Learn<'_> {
+    /// Takes in the modules' input and the gradient by their output; adds an adapter's part to the gradient by the
+    /// input.
+    pub fn take(&mut self, block: &Block, modules: &[Module], pass: Backward<'_>) {
+        match self {
+            Self::Adapter(adapter, partial) => adapter.backward(block, modules, pass, partial),
+            Self::Weights(kept, _) => match modules {
+                [Module::Q, ..] => kept.normed.copy_from_slice(pass.x),
+                [Module::Gate, ..] => {
+                    kept.normed.copy_from_slice(pass.x);
+                    kept.d_gate_up.copy_from_slice(pass.dy);
+                }
+                [Module::Down] => {
+                    kept.inner.copy_from_slice(pass.x);
+                    kept.d_output.copy_from_slice(pass.dy);
+                }
+                // Both factors of the output projection's gradient stand in the workspace.
+                _ => {}
+            },
+        }
+    }
+
+    /// Takes in the input of a norm and the gradient by its output.
+    pub fn take_norm(&mut self, x: &[f32], epsilon: f32, dy: &[f32]) {
+        if let Self::Weights(_, d_norm) = self {
+            d_norm.fill(0.0);
+            rms_norm_weight_gradient(x, epsilon, dy, d_norm);
+        }
+    }
+}
