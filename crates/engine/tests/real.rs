@@ -142,6 +142,33 @@ fn check(name: &str) {
     }
 }
 
+/// In bf16 log-probs move, by the rounding of the products' factors; on the whole they stay where they were.
+fn check_bf16(name: &str) {
+    let Some((recorded, model)) = open(name) else { return };
+    let mut engine = engine(&model, 2, Dtype::Bfloat16);
+    let (mut square, mut drift, mut count) = (0.0, 0.0, 0);
+    for text in &recorded.texts {
+        for (got, expected) in log_probs(&mut engine, &text.ids, None).iter().zip(&text.log_probs) {
+            let difference = f64::from(*got) - expected;
+            square += difference.powi(2);
+            drift += difference;
+            count += 1;
+        }
+    }
+    let (off, drift) = ((square / f64::from(count)).sqrt(), drift / f64::from(count));
+    eprintln!(
+        "{name} in {}: {count} log-probs, off by {off:.1e}, {drift:.1e} on average",
+        engine.arithmetic()
+    );
+    assert!(off < 0.03 && drift.abs() < 2e-3, "{name}: off by {off}, {drift} on average");
+}
+
+#[test]
+fn bf16_stays_near_transformers() {
+    check_bf16("smol");
+    check_bf16("qwen");
+}
+
 #[test]
 fn smollm2_equals_transformers() {
     check("smol");
