@@ -251,4 +251,30 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn in_bf16_scores_and_gradients_are_those_of_rounded_factors() {
+        let round = |x: &[f32]| -> Vec<f32> { x.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect() };
+        let (rows, width, vocabulary) = (3, 33, TILE + 21);
+        let hidden = round(&values(rows * width, 1).iter().map(|x| x * 3.0).collect::<Vec<_>>());
+        let weight = round(&values(vocabulary * width, 2));
+        let targets = [5, 700, vocabulary as u32 - 1];
+        let [single, half] = Dtype::ALL.map(|dtype| {
+            let head = Head {
+                forward: Packed::transposed(&weight, width, vocabulary, dtype),
+                backward: Packed::new(&weight, vocabulary, width, dtype),
+            };
+            let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
+            let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };
+            head.score(&hidden, &targets, outputs);
+            (scores, gradients)
+        });
+        // The logits' factors are exact in bf16; the probabilities that weigh the gradient's rows are rounded.
+        for (a, b) in single.0.iter().zip(&half.0) {
+            assert!((a - b).abs() < 1e-4, "{b} instead of {a}");
+        }
+        for (a, b) in single.1.iter().zip(&half.1) {
+            assert!((a - b).abs() < 2e-3, "{b} instead of {a}");
+        }
+    }
 }
