@@ -51,8 +51,12 @@ impl Source {
             Dialogue::Chat { prompt, answers, extras } => {
                 let renderer = Renderer::new(tokenizer, extras)?;
                 let whole = |answer: &Vec<Value>| -> Result<Answer, Unusable> {
+                    // Templates may refuse what is not there, and nothing is learnt from it anyway.
+                    if !answer.iter().any(says_something) {
+                        return Ok(Answer { whole: String::new(), empty: true });
+                    }
                     let whole = renderer.render(&[prompt.as_slice(), answer].concat(), false)?;
-                    Ok(Answer { whole, empty: !answer.iter().any(says_something) })
+                    Ok(Answer { whole, empty: false })
                 };
                 let answers = answers.iter().map(whole).collect::<Result<_, _>>()?;
                 (renderer.render(&prompt, true)?, answers, false)
