@@ -131,15 +131,16 @@ fn threads_change_no_bit() {
 
 #[test]
 fn refreshed_weights_are_those_of_an_engine_that_loaded_them() {
-    for name in TINY {
+    for (name, dtype) in TINY.into_iter().flat_map(|name| [(name, Dtype::Float32), (name, Dtype::Bfloat16)]) {
         let mut whole = Whole::open(name, 2);
+        whole.engine = engine(&Model::open(&whole.tiny.folder).unwrap(), 2, dtype);
         let batch = whole.batch(1);
         let before = whole.engine.score(&batch, None).unwrap().log_probs.clone();
         whole.weights.values.iter_mut().for_each(|value| *value *= 1.25);
         whole.engine.refresh(&whole.weights).unwrap();
         let folder = tempfile::tempdir().unwrap();
         whole.weights.save(folder.path()).unwrap();
-        let mut loaded = engine(&Model::open(folder.path()).unwrap(), 2, Dtype::Float32);
+        let mut loaded = engine(&Model::open(folder.path()).unwrap(), 2, dtype);
         let refreshed = whole.engine.score(&batch, None).unwrap().log_probs.clone();
         assert_ne!(refreshed, before, "{name}");
         assert_eq!(refreshed, loaded.score(&batch, None).unwrap().log_probs, "{name}");

@@ -165,3 +165,52 @@ fn what_cannot_be_trained_is_refused_in_plain_words() {
     let error = refuse(&[]);
     assert!(error.starts_with("FOLDER/val.jsonl"), "{error}");
 }
+
+#[test]
+fn all_weights_are_trained_and_stopped_anywhere_give_the_same_bytes() {
+    let place = Place::new();
+    let stage = |output: &str, threads: usize| {
+        let words = place.words(output, &["--full", "--learning_rate=0.002"]);
+        train(&words.iter().map(String::as_str).collect::<Vec<_>>(), Some(threads))
+    };
+    let summary = run(&stage("whole", 1)).unwrap().summary;
+    let (before, after) = (summary.eval_loss_before.unwrap(), summary.eval_loss_after.unwrap());
+    assert!(after < before - 0.1, "{before} {after}");
+    let weights = |output: &str| std::fs::read(place.path(output).join("model.safetensors")).unwrap();
+    for stop in [1, 5] {
+        let name = format!("stopped_{stop}");
+        run_until(&stage(&name, 2), stop).unwrap_err();
+        run(&stage(&name, 2)).unwrap();
+        assert!(weights(&name) == weights("whole"), "stopped after step {stop}");
+    }
+
+    // The output is a model: it is measured as one.
+    let measured = measure(&[
+        &flag("model_name_or_path", &place.path("whole")),
+        &flag("dataset", &place.path("val.jsonl")),
+        &flag("output_dir", &place.path("loss")),
+    ]);
+    assert_eq!(measured.loss.value, after);
+}
+
+#[test]
+fn adapters_are_merged_before_and_after() {
+    let place = Place::new();
+    let loss = |output: &str| {
+        let model = flag("model_name_or_path", &place.path(output));
+        let folder = flag("output_dir", &place.path(&format!("{}_loss", output.replace('/', "_"))));
+        measure(&[&model, &flag("dataset", &place.path("val.jsonl")), &folder]).loss.value
+    };
+    let first = run(&place.train("first", &["--save_merged"])).unwrap().summary.eval_loss_after.unwrap();
+    // Merged, the same sums are rounded in another order.
+    assert!((loss("first/merged") - first).abs() < 1e-4);
+
+    let merge = flag("merge_adapter", &place.path("first"));
+    let second = run(&place.train("second", &[&merge, "--save_merged"])).unwrap().summary;
+    // A fresh adapter adds nothing to the merged model.
+    assert_eq!(second.eval_loss_before.unwrap(), loss("first/merged"));
+    assert!((loss("second/merged") - second.eval_loss_after.unwrap()).abs() < 1e-4);
+
+    let full = run(&place.train("full", &[&merge, "--full", "--max_steps=1"])).unwrap().summary;
+    assert_eq!(full.eval_loss_before, second.eval_loss_before);
+}

@@ -1,11 +1,11 @@
-//! Checkpoints: `checkpoint-N/` with the adapter, the optimiser and the state, whole or not at all.
+//! Checkpoints: `checkpoint-N/` with the parameters, the optimiser and the state, whole or not at all.
 //!
 //! A checkpoint is written under another name, closed by `DONE` with the hash of every file, and renamed. One that
 //! is torn or damaged all the same is recognised by its hashes, and the one before it is used.
 
 use crate::learner::Learner;
 use crate::{AdamW, AdamWSettings, Result, TrainerState};
-use collimate_model::{DecoderConfig, Lora};
+use collimate_model::{DecoderConfig, Trainable};
 use collimate_run::{Event, Reporter, atomic};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
@@ -24,8 +24,8 @@ pub const STATE: &str = "trainer_state.json";
 /// What a checkpoint holds.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The adapter.
-    pub lora: Lora,
+    /// The adapter, or all weights.
+    pub parameters: Trainable,
     /// The optimiser.
     pub optimiser: AdamW,
     /// The state.
@@ -44,7 +44,7 @@ pub fn save(output: &Path, learner: &Learner, state: &TrainerState) -> Result<()
     let unfinished = output.join(format!("{UNFINISHED}{}", state.global_step));
     remove_folder(&unfinished)?;
     fs::create_dir_all(&unfinished).map_err(|source| collimate_run::Error::write(&unfinished, source))?;
-    learner.lora.save(&unfinished)?;
+    learner.parameters.save(&unfinished)?;
     atomic::write(unfinished.join(OPTIMISER), &optimiser_bytes(&learner.optimiser)?)?;
     if let Some(reference) = &learner.reference {
         let values = ("values", Dtype::F32, bytes(&reference.values));
@@ -65,15 +65,16 @@ pub fn write_state(folder: &Path, state: &TrainerState) -> Result<()> {
     Ok(atomic::write(folder.join(STATE), &to_json(state)?)?)
 }
 
-/// The newest whole checkpoint of `output`, if there is any; damaged ones are passed over with a warning.
+/// The newest whole checkpoint of `output`, if there is any, with parameters of the kind of `like`; damaged ones are
+/// passed over with a warning.
 pub fn latest(
     output: &Path,
-    decoder: &DecoderConfig,
+    (like, decoder): (&Trainable, &DecoderConfig),
     settings: AdamWSettings,
     reporter: &dyn Reporter,
 ) -> Result<Option<Checkpoint>> {
     for (step, path) in list(output)?.into_iter().rev() {
-        match load(&path, decoder, settings) {
+        match load(&path, (like, decoder), settings) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
             Err(damage) => {
                 let message = format!("{}{step} is damaged and is passed over: {damage}", PREFIX);
@@ -112,13 +113,17 @@ enum Damage {
     Hash(String),
     #[error("{0} is not in its format")]
     Format(&'static str),
-    #[error("optimiser and adapter do not have the same number of parameters")]
+    #[error("optimiser and model do not have the same number of parameters")]
     Size,
     #[error(transparent)]
     Model(#[from] collimate_model::Error),
 }
 
-fn load(path: &Path, decoder: &DecoderConfig, settings: AdamWSettings) -> Result<Checkpoint, Damage> {
+fn load(
+    path: &Path,
+    (like, decoder): (&Trainable, &DecoderConfig),
+    settings: AdamWSettings,
+) -> Result<Checkpoint, Damage> {
     let read = |name: &str| fs::read(path.join(name)).map_err(|_| Damage::Hash(name.to_owned()));
     let hashes: BTreeMap<String, String> =
         serde_json::from_slice(&read(DONE)?).map_err(|_| Damage::Format(DONE))?;
@@ -128,19 +133,20 @@ fn load(path: &Path, decoder: &DecoderConfig, settings: AdamWSettings) -> Result
         }
     }
     let state = serde_json::from_slice(&read(STATE)?).map_err(|_| Damage::Format(STATE))?;
-    let lora = Lora::load(path, decoder)?;
+    let parameters = like.load_like(path, decoder)?;
+    let count = parameters.values().len();
     let optimiser = optimiser_from_bytes(&read(OPTIMISER)?, settings).ok_or(Damage::Format(OPTIMISER))?;
-    if optimiser.mean.len() != lora.values.len() || optimiser.square.len() != lora.values.len() {
+    if optimiser.mean.len() != count || optimiser.square.len() != count {
         return Err(Damage::Size);
     }
     let reference = match hashes.contains_key(REFERENCE) {
         true => Some(read_floats(&read(REFERENCE)?, "values").ok_or(Damage::Format(REFERENCE))?),
         false => None,
     };
-    if reference.as_ref().is_some_and(|values| values.len() != lora.values.len()) {
+    if reference.as_ref().is_some_and(|values| values.len() != count) {
         return Err(Damage::Size);
     }
-    Ok(Checkpoint { lora, optimiser, state, reference })
+    Ok(Checkpoint { parameters, optimiser, state, reference })
 }
 
 /// The checkpoints in a folder, by step.

@@ -12,7 +12,7 @@ pub enum Error {
     /// The loss or a gradient is NaN or infinite; nothing was learnt from the step.
     #[error("the {what} of step {step} is not a finite number; its examples are {rows}")]
     #[diagnostic(help(
-        "the adapter as it was before this step is kept as the last checkpoint; look at these rows, or lower learning_rate"
+        "the model as it was before this step is kept as the last checkpoint; look at these rows, or lower learning_rate"
     ))]
     NotFinite {
         /// `loss` or `gradient`.

@@ -6,9 +6,10 @@ use crate::optimiser::clip_norm;
 use crate::task::observe;
 use crate::{AdamW, Error, Result, Task, TrainingExample};
 use collimate_engine::{Dropout, Engine};
-use collimate_model::Lora;
+use collimate_model::{Lora, Trainable};
 use collimate_objective::Metrics;
 use collimate_run::{Context, random};
+use std::ops::Range;
 
 /// Keys the dropout masks, so that no other draw under the same seed shares them.
 const DROPOUT: u64 = u64::from_le_bytes(*b"dropouts");
@@ -41,12 +42,12 @@ pub struct StepOutcome {
     pub tokens: u64,
 }
 
-/// The adapter in training, with its optimiser and all memory that a step needs.
+/// The parameters in training, with their optimiser and all memory that a step needs.
 #[derive(Debug)]
 pub struct Learner {
-    /// The adapter.
-    pub lora: Lora,
-    /// Its optimiser.
+    /// The adapter, or all weights.
+    pub parameters: Trainable,
+    /// Their optimiser.
     pub optimiser: AdamW,
     /// The reference model's adapter, once the reference follows the policy.
     pub reference: Option<Lora>,
@@ -54,17 +55,19 @@ pub struct Learner {
     pub carried: Vec<f64>,
     /// Means of the last step.
     pub metrics: Metrics,
+    undecayed: Vec<Range<usize>>,
     gradients: Vec<f32>,
     micro_batches: MicroBatches,
     judgement: Judgement,
 }
 
 impl Learner {
-    /// A learner that goes on from this adapter and optimiser.
-    pub fn new(lora: Lora, optimiser: AdamW) -> Self {
-        let gradients = vec![0.0; lora.values.len()];
+    /// A learner that goes on from these parameters and this optimiser.
+    pub fn new(parameters: Trainable, optimiser: AdamW) -> Self {
+        let gradients = vec![0.0; parameters.values().len()];
         Self {
-            lora,
+            undecayed: parameters.undecayed(),
+            parameters,
             optimiser,
             reference: None,
             carried: Vec::new(),
@@ -75,7 +78,7 @@ impl Learner {
         }
     }
 
-    /// Takes one step. After an error, or an interruption between two micro-batches, adapter, optimiser and what is
+    /// Takes one step. After an error, or an interruption between two micro-batches, parameters, optimiser and what is
     /// carried are as they were before it.
     ///
     /// Errors: a loss or gradient that is not finite, no trained token in the batch, the engine's.
@@ -97,13 +100,13 @@ impl Learner {
         let (mut loss, mut tokens) = (0.0, 0);
         let together = if task.objective.looks_across() { parts.len() } else { 1 };
         for (group, parts) in parts.chunks(together).enumerate() {
-            let mask = |index: usize| dropout(&self.lora, plan, group * together + index);
+            let mask = |index: usize| dropout(&self.parameters, plan, group * together + index);
             self.judgement.clear();
             for (index, part) in parts.iter().enumerate() {
                 context.check()?;
                 let reference = self.reference.as_ref();
                 task.add_reference(part, (&mut *engine, reference), &mut self.judgement.reference)?;
-                let scores = engine.forward(&part.batch, &self.lora, mask(index))?;
+                let scores = engine.forward(&part.batch, &self.parameters, mask(index))?;
                 self.judgement.add(part, scores);
                 observe(scores, &mut self.metrics);
                 tokens += part.batch.tokens.len() as u64;
@@ -118,10 +121,10 @@ impl Learner {
                 // The engine keeps one forward pass: of several, each is done again.
                 if parts.len() > 1 {
                     context.check()?;
-                    engine.forward(&part.batch, &self.lora, mask(index))?;
+                    engine.forward(&part.batch, &self.parameters, mask(index))?;
                 }
                 let (own, others) = gradients.split_at(part.batch.targets.len());
-                engine.backward(&self.lora, own, &mut self.gradients)?;
+                engine.backward(&self.parameters, own, &mut self.gradients)?;
                 gradients = others;
             }
         }
@@ -129,7 +132,9 @@ impl Learner {
         if !grad_norm.is_finite() {
             return Err(task.not_finite("gradient", plan.step + 1, plan.numbers.iter().copied()));
         }
-        self.optimiser.update(&mut self.lora.values, &self.gradients, plan.learning_rate);
+        let values = self.parameters.values_mut();
+        self.optimiser.update(values, &self.gradients, plan.learning_rate, &self.undecayed);
+        engine.refresh(&self.parameters)?;
         std::mem::swap(&mut self.carried, &mut self.judgement.carried);
         Ok(StepOutcome { loss, grad_norm, tokens })
     }
@@ -139,14 +144,14 @@ impl Learner {
     pub fn move_reference(&mut self, alpha: f64, start: &Lora) {
         let reference = self.reference.get_or_insert_with(|| start.clone());
         let alpha = alpha as f32;
-        for (old, new) in reference.values.iter_mut().zip(&self.lora.values) {
+        for (old, new) in reference.values.iter_mut().zip(self.parameters.values()) {
             *old = alpha * new + (1.0 - alpha) * *old;
         }
     }
 }
 
-fn dropout(lora: &Lora, plan: &StepPlan<'_>, index: usize) -> Option<Dropout> {
-    let probability = lora.config.lora_dropout as f32;
+fn dropout(parameters: &Trainable, plan: &StepPlan<'_>, index: usize) -> Option<Dropout> {
+    let probability = parameters.dropout() as f32;
     let seed = random::stream(plan.seed, &[DROPOUT, plan.step, index as u64]).next_u64();
     (probability > 0.0).then_some(Dropout { probability, seed })
 }

@@ -1,8 +1,8 @@
 //! The training loop: optimiser, schedule, sampler, checkpoints, metrics.
 //!
 //! One [`Trainer`] serves every objective. Give it an engine, [`Data`] (examples with the objective that judges
-//! them), [`Settings`] and an adapter; it writes `checkpoint-N/`, `metrics.jsonl` and TensorBoard events into the
-//! output folder of its [`collimate_run::Context`]. May touch: that folder.
+//! them), [`Settings`] and what is trained (an adapter, or all weights); it writes `checkpoint-N/`, `metrics.jsonl`
+//! and TensorBoard events into the output folder of its [`collimate_run::Context`]. May touch: that folder.
 
 pub mod checkpoint;
 mod error;

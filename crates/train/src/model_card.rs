@@ -1,4 +1,4 @@
-//! `README.md` of an adapter: the model card, as the Hugging Face Hub reads it.
+//! `README.md` of an adapter or a model: the model card, as the Hugging Face Hub reads it.
 
 use serde_json::Value;
 use std::fmt::Write;
@@ -6,11 +6,13 @@ use std::fmt::Write;
 /// What a model card tells.
 #[derive(Debug, Clone)]
 pub struct ModelCard {
-    /// The heading.
+    /// Whether it tells of a whole model; else of an adapter.
+    pub whole: bool,
+    /// How it was trained, in words.
     pub title: &'static str,
     /// How it was trained: a tag such as `sft`.
     pub method: &'static str,
-    /// The model that the adapter is for.
+    /// The model that it started from.
     pub base_model: String,
     /// What it was trained on.
     pub dataset: String,
@@ -25,13 +27,16 @@ impl ModelCard {
     pub fn render(&self) -> String {
         // JSON strings are YAML strings, whatever the path holds.
         let base_model = Value::String(self.base_model.clone());
+        let (library, tag, kind, article) = match self.whole {
+            true => ("transformers", "", "Model", "A model made from"),
+            false => ("peft", "- lora\n", "LoRA adapter", "A LoRA adapter for"),
+        };
+        let Self { title, method, dataset, .. } = self;
         let mut card = format!(
-            "---\nbase_model: {base_model}\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n- {}\n- \
-             collimate\n---\n\n# {}\n\nA LoRA adapter for `{}`, trained on `{}` with collimate {}.\n",
-            self.method,
-            self.title,
+            "---\nbase_model: {base_model}\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n{tag}- \
+             {method}\n- collimate\n---\n\n# {kind}, {title}\n\n{article} `{}`, trained on `{dataset}` with collimate \
+             {}.\n",
             self.base_model,
-            self.dataset,
             env!("CARGO_PKG_VERSION"),
         );
         for (heading, facts) in [("Result", &self.summary), ("Settings", &self.settings)] {
@@ -62,18 +67,24 @@ mod tests {
 
     #[test]
     fn a_card_names_what_is_known_and_nothing_else() {
-        let card = ModelCard {
-            title: "An adapter",
+        let mut card = ModelCard {
+            whole: false,
+            title: "a method",
             method: "sft",
             base_model: "models/a \"b\"".to_owned(),
             dataset: "rows.jsonl".to_owned(),
             settings: json!({"targets": ["q_proj", "v_proj"], "limit": null, "pattern": "a|b"}),
             summary: json!({"steps": 3}),
         };
-        let expected = "---\nbase_model: \"models/a \\\"b\\\"\"\nlibrary_name: peft\n";
+        let head = "---\nbase_model: \"models/a \\\"b\\\"\"\nlibrary_name: ";
         let rendered = card.render();
-        assert!(rendered.starts_with(expected), "{rendered}");
+        assert!(rendered.starts_with(&format!("{head}peft\n")), "{rendered}");
+        assert!(rendered.contains("\n- lora\n- sft\n") && rendered.contains("\n# LoRA adapter, a method\n"));
         assert!(rendered.contains("\n## Result\n\n| | |\n| --- | --- |\n| steps | 3 |\n"), "{rendered}");
         assert!(rendered.ends_with("| targets | q_proj, v_proj |\n| pattern | a\\|b |\n"), "{rendered}");
+        card.whole = true;
+        let rendered = card.render();
+        assert!(rendered.starts_with(&format!("{head}transformers\n")), "{rendered}");
+        assert!(!rendered.contains("lora") && rendered.contains("\n# Model, a method\n"), "{rendered}");
     }
 }

@@ -1,6 +1,7 @@
 //! AdamW on one flat slice of parameters, and clipping by the global norm.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Added to the norm before dividing by it, as `torch.nn.utils.clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -44,21 +45,45 @@ impl AdamW {
         Self { settings, mean: vec![0.0; parameters], square: vec![0.0; parameters], step: 0 }
     }
 
-    /// Moves `values` one step against `gradients`: both `[parameters]`.
+    /// Moves `values` one step against `gradients`: both `[parameters]`. The parameters in `undecayed`, which are in
+    /// order, know no weight decay.
     ///
     /// θ ← θ (1 - ηλ);  m ← m + (1 - β₁)(g - m);  v ← β₂ v + (1 - β₂) g²;
     /// θ ← θ - η / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε).
-    pub fn update(&mut self, values: &mut [f32], gradients: &[f32], learning_rate: f64) {
+    pub fn update(
+        &mut self,
+        values: &mut [f32],
+        gradients: &[f32],
+        learning_rate: f64,
+        undecayed: &[Range<usize>],
+    ) {
         self.step += 1;
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        let keep = (1.0 - learning_rate * self.settings.weight_decay) as f32;
+        let mut start = 0;
+        for range in undecayed {
+            self.move_range(start..range.start, keep, values, (gradients, learning_rate));
+            self.move_range(range.clone(), 1.0, values, (gradients, learning_rate));
+            start = range.end;
+        }
+        self.move_range(start..values.len(), keep, values, (gradients, learning_rate));
+    }
+
+    fn move_range(
+        &mut self,
+        range: Range<usize>,
+        keep: f32,
+        values: &mut [f32],
+        (gradients, learning_rate): (&[f32], f64),
+    ) {
+        let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
         let steps = self.step as f64;
-        let keep = (1.0 - learning_rate * weight_decay) as f32;
         let step_size = (learning_rate / (1.0 - beta1.powf(steps))) as f32;
         let correction = (1.0 - beta2.powf(steps)).sqrt() as f32;
         let (weight1, beta2, weight2) = ((1.0 - beta1) as f32, beta2 as f32, (1.0 - beta2) as f32);
         let epsilon = epsilon as f32;
-        let moments = self.mean.iter_mut().zip(&mut self.square);
-        for ((value, &gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(moments) {
+        let moments = self.mean[range.clone()].iter_mut().zip(&mut self.square[range.clone()]);
+        let values = values[range.clone()].iter_mut().zip(&gradients[range]);
+        for ((value, &gradient), (mean, square)) in values.zip(moments) {
             *mean += weight1 * (gradient - *mean);
             *square = beta2 * *square + weight2 * gradient * gradient;
             *value = *value * keep - step_size * (*mean / (square.sqrt() / correction + epsilon));
@@ -89,11 +114,24 @@ mod tests {
         let settings = AdamWSettings { weight_decay: 0.5, ..AdamWSettings::default() };
         let mut optimiser = AdamW::new(settings, 2);
         let mut values = [1.0f32, -2.0];
-        optimiser.update(&mut values, &[3.0, -0.01], 0.1);
+        optimiser.update(&mut values, &[3.0, -0.01], 0.1, &[]);
         // f32 rounding of values near 1, and ε / |g| = 1e-6 of the 0.1 moved.
         assert!((values[0] - 0.85).abs() < 3e-7, "{values:?}");
         assert!((values[1] + 1.8).abs() < 5e-7, "{values:?}");
         assert_eq!(optimiser.step, 1);
+    }
+
+    #[test]
+    fn some_parameters_do_not_decay() {
+        let settings = AdamWSettings { weight_decay: 0.5, ..AdamWSettings::default() };
+        let step = |settings: AdamWSettings, undecayed: &[Range<usize>]| {
+            let (mut optimiser, mut values) = (AdamW::new(settings, 5), [1.0f32, 2.0, 3.0, 4.0, 5.0]);
+            optimiser.update(&mut values, &[1.0; 5], 0.1, undecayed);
+            values
+        };
+        let (all, none) = (step(settings, &[]), step(AdamWSettings::default(), &[]));
+        assert!(all.iter().zip(&none).all(|(all, none)| all < none));
+        assert_eq!(step(settings, &[1..2, 3..5]), [all[0], none[1], all[2], none[3], none[4]]);
     }
 
     #[test]

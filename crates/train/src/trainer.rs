@@ -10,7 +10,7 @@ use crate::{
     TrainingExample, checkpoint, record,
 };
 use collimate_engine::Engine;
-use collimate_model::Lora;
+use collimate_model::{Lora, Trainable};
 use collimate_run::{Context, Event};
 use std::time::Instant;
 
@@ -25,8 +25,8 @@ pub struct Data<'a, X> {
 /// What came of a training.
 #[derive(Debug)]
 pub struct Trained {
-    /// The adapter: the last one, or the best one if that was asked for.
-    pub lora: Lora,
+    /// The adapter, or all weights: the last ones, or the best ones if that was asked for.
+    pub parameters: Trainable,
     /// The final state.
     pub state: TrainerState,
     /// Its evaluation loss, if it was evaluated.
@@ -35,9 +35,9 @@ pub struct Trained {
     pub stopped_early: bool,
 }
 
-/// Trains an adapter: steps, logs, evaluates, saves, stops.
+/// Trains an adapter or all weights: steps, logs, evaluates, saves, stops.
 ///
-/// What is learnt depends on the adapter, the data and the settings alone: a training that was interrupted or killed
+/// What is learnt depends on the model, the data and the settings alone: a training that was interrupted or killed
 /// and goes on from its last checkpoint ends with the same bits as one that was not.
 pub struct Trainer<'a, E, X> {
     engine: &'a mut E,
@@ -56,16 +56,18 @@ pub struct Trainer<'a, E, X> {
 }
 
 impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
-    /// A training of `lora`; if the run goes on, of the adapter in its last whole checkpoint.
+    /// A training of `parameters`, which are an adapter or all weights of the engine's model; if the run goes on, of
+    /// those in its last whole checkpoint.
     ///
     /// Errors: no examples, settings that make no sense, files that cannot be read or written.
     pub fn new(
         engine: &'a mut E,
         data: Data<'a, X>,
         settings: Settings,
-        lora: Lora,
+        parameters: impl Into<Trainable>,
         context: Context<'a>,
     ) -> Result<Self> {
+        let parameters = parameters.into();
         settings.check(data.evaluation.is_some())?;
         for (purpose, task) in [("training", Some(data.train)), ("evaluation", data.evaluation)] {
             if task.is_some_and(|task| task.examples.is_empty()) {
@@ -73,22 +75,27 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             }
             task.map_or(Ok(()), |task| task.check_facts())?;
         }
-        let resumed = resume(&settings, engine, &context)?;
+        if settings.reference_sync.is_some() && parameters.adapter().is_none() {
+            let expected = "false, as it must be where all weights are trained";
+            return Err(Error::Setting { name: "sync_ref_model", got: "true".to_owned(), expected });
+        }
+        let resumed = resume(&settings, engine, &parameters, &context)?;
         let resumed_at = resumed.as_ref().map(|checkpoint| checkpoint.state.global_step);
-        let start = settings.reference_sync.map(|_| lora.clone());
+        let start = parameters.adapter().filter(|_| settings.reference_sync.is_some()).cloned();
         let (learner, state) = match resumed {
             Some(found) => {
-                let mut learner = Learner::new(found.lora, found.optimiser);
-                let values = found.reference.into_iter();
-                learner.reference = values.map(|values| Lora { values, ..lora.clone() }).next();
+                let mut learner = Learner::new(found.parameters, found.optimiser);
+                let start = parameters.adapter().cloned();
+                learner.reference = found.reference.zip(start).map(|(values, lora)| Lora { values, ..lora });
                 learner.carried.clone_from(&found.state.stateful_callbacks.collimate.carried);
                 (learner, found.state)
             }
             None => {
-                let optimiser = AdamW::new(settings.optimiser, lora.values.len());
-                (Learner::new(lora, optimiser), TrainerState::default())
+                let optimiser = AdamW::new(settings.optimiser, parameters.values().len());
+                (Learner::new(parameters, optimiser), TrainerState::default())
             }
         };
+        engine.refresh(&learner.parameters)?;
         let position = state.stateful_callbacks.collimate.position;
         let sampler = new_sampler(data.train, &settings, position);
         let schedule = settings.resolve_schedule(&sampler);
@@ -121,7 +128,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             Err(error) => {
                 let stopped =
                     matches!(error, Error::NotFinite { .. } | Error::Run(collimate_run::Error::Interrupted));
-                let sound = self.learner.lora.values.iter().all(|value| value.is_finite());
+                let sound = self.learner.parameters.values().iter().all(|value| value.is_finite());
                 if stopped && sound && self.state.global_step > 0 {
                     self.save_checkpoint()?;
                 }
@@ -229,7 +236,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
         self.context.report(Event::Finished);
         let probe = Probe {
             engine: &mut *self.engine,
-            adapter: Some(&self.learner.lora),
+            adapter: self.learner.parameters.adapter(),
             reference: self.learner.reference.as_ref(),
             micro_batch_tokens: self.settings.micro_batch_tokens,
             batch_size: self.settings.batch_size,
@@ -293,13 +300,15 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
     fn finish(self) -> Result<Trained> {
         let stopped_early = self.stopped_early();
         let best = self.state.best_model_checkpoint.as_ref().filter(|_| self.settings.load_best_model_at_end);
-        let (lora, eval_loss) = match best {
+        let parameters = self.learner.parameters;
+        let (parameters, eval_loss) = match best {
             Some(name) => {
-                (Lora::load(&self.context.output().join(name), self.engine.config())?, self.state.best_metric)
+                let folder = self.context.output().join(name);
+                (parameters.load_like(&folder, self.engine.config())?, self.state.best_metric)
             }
-            None => (self.learner.lora, self.state.evaluation_losses().next_back().map(|(_, loss)| loss)),
+            None => (parameters, self.state.evaluation_losses().next_back().map(|(_, loss)| loss)),
         };
-        Ok(Trained { lora, state: self.state, eval_loss, stopped_early })
+        Ok(Trained { parameters, state: self.state, eval_loss, stopped_early })
     }
 
     fn announce(&self) {
@@ -317,14 +326,15 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
 fn resume<E: Engine>(
     settings: &Settings,
     engine: &E,
+    parameters: &Trainable,
     context: &Context<'_>,
 ) -> Result<Option<checkpoint::Checkpoint>> {
     if !context.resuming() {
         return Ok(None);
     }
     checkpoint::remove_unfinished(context.output())?;
-    let found =
-        checkpoint::latest(context.output(), engine.config(), settings.optimiser, context.reporter())?;
+    let kind = (parameters, engine.config());
+    let found = checkpoint::latest(context.output(), kind, settings.optimiser, context.reporter())?;
     if let Some(checkpoint) = &found {
         let message = format!("going on after step {}", checkpoint.state.global_step);
         context.report(Event::Note(&message));

@@ -93,7 +93,7 @@ fn parameters_follow_torch() {
             let norm = clip_norm(&mut gradient, max_grad_norm);
             // The record is f64 throughout; our gradients and parameters are f32, of relative rounding 6e-8.
             assert!((norm - step.norm).abs() < 1e-6 * step.norm, "step {number}: {norm} {}", step.norm);
-            optimiser.update(&mut values, &gradient, step.learning_rate);
+            optimiser.update(&mut values, &gradient, step.learning_rate, &[]);
             for (&ours, &expected) in values.iter().zip(&step.parameters) {
                 let gap = (f64::from(ours) - expected).abs();
                 assert!(gap < 1e-6, "step {number}: {ours} {expected}");

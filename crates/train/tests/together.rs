@@ -4,7 +4,7 @@
 mod toy;
 
 use collimate_data::Example;
-use collimate_model::Lora;
+use collimate_model::{FullWeights, Model};
 use collimate_objective::{Grouping, Metrics, Objective, Scored};
 use collimate_run::{Context, Error as RunError, RunOptions, Silent};
 use collimate_train::{
@@ -114,8 +114,8 @@ fn train(
     Trainer::new(engine, data, settings.clone(), adapter(dropout), context)?.run()
 }
 
-fn bits(lora: &Lora) -> Vec<u32> {
-    lora.values.iter().map(|value| value.to_bits()).collect()
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
 }
 
 #[test]
@@ -127,10 +127,20 @@ fn a_batch_that_looks_at_itself_is_judged_whole_however_it_is_cut() {
             .unwrap()
     };
     let (whole, cut) = (run(1000), run(1));
-    let gap = whole.lora.values.iter().zip(&cut.lora.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let gap = whole
+        .parameters
+        .values()
+        .iter()
+        .zip(cut.parameters.values())
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
     // Nine steps of 0.02; sums of f32 gradients in another order differ by about 1e-6 of them.
     assert!(gap < 1e-5, "{gap}");
-    assert_ne!(bits(&whole.lora), bits(&cut.lora), "the cut must have been another one");
+    assert_ne!(
+        bits(whole.parameters.values()),
+        bits(cut.parameters.values()),
+        "the cut must have been another one"
+    );
     let centre = |trained: &Trained| trained.state.log_history.last().unwrap()["centre"].as_f64().unwrap();
     assert!((centre(&whole) - centre(&cut)).abs() < 1e-5);
 }
@@ -156,7 +166,11 @@ fn stopped_anywhere_the_reference_and_what_is_carried_go_on_with_the_same_bits()
             }
         }
         let resumed = run(&mut ToyEngine::new(), folder.path(), &calm, true).unwrap();
-        assert_eq!(bits(&resumed.lora), bits(&whole.lora), "stopped at call {call}");
+        assert_eq!(
+            bits(resumed.parameters.values()),
+            bits(whole.parameters.values()),
+            "stopped at call {call}"
+        );
         let carried = |trained: &Trained| trained.state.stateful_callbacks.collimate.carried.clone();
         assert_eq!(carried(&resumed), carried(&whole));
     }
@@ -174,9 +188,12 @@ fn the_reference_moves_and_makes_another_training() {
     };
     let moving = run(Some(ReferenceSync { mixup_alpha: 0.6, steps: 2 }));
     let still = run(None);
-    assert_ne!(bits(&moving.lora), bits(&still.lora));
+    assert_ne!(bits(moving.parameters.values()), bits(still.parameters.values()));
     // A share of nothing is no move, but its reference is asked anew, through the same kernels.
-    assert_eq!(bits(&run(Some(ReferenceSync { mixup_alpha: 0.0, steps: 2 })).lora), bits(&still.lora));
+    assert_eq!(
+        bits(run(Some(ReferenceSync { mixup_alpha: 0.0, steps: 2 })).parameters.values()),
+        bits(still.parameters.values())
+    );
     assert!(matches!(
         with_context(Path::new("."), false, |context| train(
             &Settings { reference_sync: Some(ReferenceSync { mixup_alpha: 1.5, steps: 2 }), ..settings() },
@@ -228,4 +245,17 @@ fn an_objective_without_its_reference_is_refused() {
         Trainer::new(&mut engine, data, settings, adapter(0.0), context)?.run()
     });
     assert!(matches!(refused, Err(Error::NoReference)));
+}
+
+#[test]
+fn a_reference_cannot_follow_weights_that_are_all_trained() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama");
+    let weights = FullWeights::read(&Model::open(&folder).unwrap()).unwrap();
+    let (rows, output) = (examples(3, 1), tempfile::tempdir().unwrap());
+    let train = Task { examples: &rows, objective: &Gather, reference: None };
+    let refusal = with_context(output.path(), false, |context| {
+        let data = Data { train, evaluation: None };
+        Trainer::new(&mut ToyEngine::new(), data, settings(), weights, context).err()
+    });
+    assert!(matches!(refusal, Some(Error::Setting { name: "sync_ref_model", .. })), "{refusal:?}");
 }

@@ -89,8 +89,8 @@ impl Training {
     }
 }
 
-fn bits(lora: &Lora) -> Vec<u32> {
-    lora.values.iter().map(|value| value.to_bits()).collect()
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// What was logged, without the times.
@@ -129,7 +129,11 @@ fn a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits() {
         }
         stops += 1;
         let resumed = training.run(output.path(), true).unwrap();
-        assert_eq!(bits(&resumed.lora), bits(&whole.lora), "stopped at call {call}");
+        assert_eq!(
+            bits(resumed.parameters.values()),
+            bits(whole.parameters.values()),
+            "stopped at call {call}"
+        );
         assert_eq!(history(&resumed.state), history(&whole.state), "stopped at call {call}");
     }
     // 13 steps of several micro-batches, and 5 evaluations.
@@ -155,7 +159,7 @@ fn a_killed_run_goes_on_from_its_last_whole_checkpoint() {
     std::fs::OpenOptions::new().write(true).open(&torn).unwrap().set_len(100).unwrap();
 
     let resumed = training.run_with(&mut ToyEngine::new(), output.path(), true, (&calm, &warnings)).unwrap();
-    assert_eq!(bits(&resumed.lora), bits(&whole.lora));
+    assert_eq!(bits(resumed.parameters.values()), bits(whole.parameters.values()));
     let warnings = warnings.0.into_inner().unwrap();
     let expected = "checkpoint-10 is damaged and is passed over: adapter_model.safetensors is missing or does not \
                     have its hash";
@@ -190,11 +194,21 @@ fn the_cut_into_micro_batches_changes_nothing_but_rounding() {
         training.run(folder().path(), false).unwrap()
     };
     let (whole, cut) = (train(1000), train(1));
-    let gap = whole.lora.values.iter().zip(&cut.lora.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let gap = whole
+        .parameters
+        .values()
+        .iter()
+        .zip(cut.parameters.values())
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
     // 13 steps of at most 0.05; f32 sums of 40 terms in another order differ by about 1e-6 of a gradient, which
     // Adam passes on in proportion to the step.
     assert!(gap < 1e-5, "{gap}");
-    assert_ne!(bits(&whole.lora), bits(&cut.lora), "the cut must have been another one");
+    assert_ne!(
+        bits(whole.parameters.values()),
+        bits(cut.parameters.values()),
+        "the cut must have been another one"
+    );
 }
 
 #[test]
@@ -249,7 +263,7 @@ fn a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state() {
     assert_eq!(checkpoints(output.path()), ["checkpoint-3"]);
     let kept =
         Lora::load(&output.path().join("checkpoint-3"), collimate_engine::Engine::config(&ToyEngine::new()));
-    assert_eq!(bits(&kept.unwrap()), bits(&good.lora));
+    assert_eq!(bits(&kept.unwrap().values), bits(good.parameters.values()));
 }
 
 #[test]
@@ -276,7 +290,7 @@ fn training_ends_when_the_evaluation_loss_no_longer_falls() {
     let name = format!("checkpoint-{}", best.0);
     assert_eq!(trained.state.best_model_checkpoint.as_deref(), Some(name.as_str()));
     let kept = Lora::load(&output.path().join(name), collimate_engine::Engine::config(&ToyEngine::new()));
-    assert_eq!(bits(&trained.lora), bits(&kept.unwrap()));
+    assert_eq!(bits(trained.parameters.values()), bits(&kept.unwrap().values));
     assert_eq!(trained.eval_loss, Some(best.1));
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use collimate_engine::{CpuEngine, CpuOptions, MemoryPlan};
-use collimate_model::{Lora, Model, Tokenizer};
+use collimate_model::{FullWeights, Lora, Model, SaveOptions, Tokenizer, Trainable};
 use collimate_objective::Objective;
 use collimate_run::{Context, Event, Stage, atomic, available_memory};
 use collimate_train::{Data, LogProbs, ModelCard, Task, Trained, Trainer, TrainingExample, checkpoint};
@@ -33,6 +33,9 @@ pub use summary::Summary;
 
 pub(crate) use reference::Named;
 
+/// The folder for the model with its adapters merged, in the output folder.
+const MERGED: &str = "merged";
+
 /// Rows that teach nothing, beside the bad ones.
 pub(crate) const DROPPED_FILE: &str = "dropped.jsonl";
 
@@ -46,7 +49,7 @@ const SHARE_OF_FREE: f64 = 0.9;
 pub trait Method: Serialize {
     /// The stage's name, such as `train_sft`.
     const NAME: &'static str;
-    /// The heading of the model card.
+    /// What the heading of the model card says of it.
     const TITLE: &'static str;
     /// The tag of the model card, such as `sft`.
     const TAG: &'static str;
@@ -143,37 +146,61 @@ impl<M: Method> Training<M> {
         self.config.read(Source { path, tokenizer, rejects, dropped, context })
     }
 
-    /// The adapter before the first step.
-    fn adapter(&self, model: &Model) -> Result<Lora, Error> {
+    /// The model that is trained, or that the adapter stands on.
+    fn open(&self) -> Result<Model, Error> {
         let common = self.config.common();
+        let model = Model::open(&common.model_name_or_path)?;
+        let Some(folder) = &common.merge_adapter else { return Ok(model) };
+        let adapter = Lora::load(folder, model.config())?;
+        Ok(model.merged(adapter)?)
+    }
+
+    /// What is trained, before the first step.
+    fn parameters(&self, model: &Model) -> Result<Trainable, Error> {
+        let common = self.config.common();
+        if common.full {
+            return Ok(FullWeights::read(model)?.into());
+        }
         let Some(folder) = &common.adapter_name_or_path else {
-            return Ok(Lora::new(common.lora(), model.config(), common.seed)?);
+            return Ok(Lora::new(common.lora(), model.config(), common.seed)?.into());
         };
         let mut lora = Lora::load(folder, model.config())?;
         lora.config.lora_dropout = common.lora_dropout;
-        Ok(lora)
+        Ok(lora.into())
+    }
+
+    /// Writes the model with the trained adapter merged, if that is wanted.
+    fn save_merged(&self, parameters: Trainable, model: Model, output: &Path) -> Result<(), Error> {
+        let Trainable::Adapter(lora) = parameters else { return Ok(()) };
+        if self.config.common().save_merged {
+            let folder = output.join(MERGED);
+            model.tokenizer()?.save(&folder)?;
+            model.merged(*lora)?.save(&folder, SaveOptions::default())?;
+        }
+        Ok(())
     }
 
     fn train(
         &self,
         engine: &mut CpuEngine,
-        lora: Lora,
+        parameters: Trainable,
         (train, evaluation): (Task<'_, M::Example>, Task<'_, M::Example>),
         context: &Context,
     ) -> Result<Trained, Error> {
         let common = self.config.common();
         let evaluation = Some(evaluation).filter(|_| common.eval_dataset.is_some());
         let settings = common.training(self.config.defaults());
-        Ok(Trainer::new(engine, Data { train, evaluation }, settings, lora, *context)?.run()?)
+        Ok(Trainer::new(engine, Data { train, evaluation }, settings, parameters, *context)?.run()?)
     }
 
     /// Writes what the output folder holds besides checkpoints and logs.
     fn save(&self, trained: &Trained, model: &Model, summary: &Summary, output: &Path) -> Result<(), Error> {
-        trained.lora.save(output)?;
+        trained.parameters.save(output)?;
         model.tokenizer()?.save(output)?;
         checkpoint::write_state(output, &trained.state)?;
         let common = self.config.common();
         let card = ModelCard {
+            whole: common.full,
             title: M::TITLE,
             method: M::TAG,
             base_model: common.model_name_or_path.display().to_string(),
@@ -188,13 +215,13 @@ impl<M: Method> Training<M> {
     fn plan_memory(
         &self,
         engine: &CpuEngine,
-        lora: &Lora,
+        parameters: &Trainable,
         examples: [&[M::Example]; 2],
         context: &Context,
     ) -> Result<(), Error> {
         let (tokens, targets) =
             largest_micro_batch(examples, self.config.common().max_tokens_per_micro_batch);
-        let plan = engine.plan(tokens, targets, lora);
+        let plan = engine.plan(tokens, targets, parameters);
         context.report(Event::Note(&describe(&plan)));
         let given = self.config.common().memory;
         if plan.fits() {
@@ -217,7 +244,7 @@ impl<M: Method> Training<M> {
     fn load(
         &self,
         model: &Model,
-        (needed, start): (bool, &Lora),
+        (needed, start): (bool, &Trainable),
         data: [&[M::Example]; 2],
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
@@ -234,7 +261,8 @@ impl<M: Method> Training<M> {
         }
         let named = self.config.reference().map(|settings| settings.open(model)).transpose()?.flatten();
         let cached = reference::Cached {
-            folder: self.cache.as_deref(),
+            // Log-probs are kept by the model's files, which say nothing of an adapter merged into them.
+            folder: self.cache.as_deref().filter(|_| common.merge_adapter.is_none()),
             micro_batch_tokens: common.max_tokens_per_micro_batch,
             context,
         };
@@ -248,7 +276,7 @@ impl<M: Method> Training<M> {
         let adapter = match &named {
             Some(Named::Adapter(adapter)) => Some(adapter.as_ref()),
             // A fresh adapter adds nothing: the policy is the base.
-            _ => common.adapter_name_or_path.as_ref().map(|_| start),
+            _ => start.adapter().filter(|_| common.adapter_name_or_path.is_some()),
         };
         let mut engine = load_engine(model, options, context)?;
         let found = cached.ask(&mut engine, &common.model_name_or_path, adapter, data)?;
@@ -270,6 +298,7 @@ impl<M: Method> Stage for Training<M> {
                 "dataset",
                 "eval_dataset",
                 "adapter_name_or_path",
+                "merge_adapter",
                 "reference",
                 "output_dir",
                 // Changes no bit of the result.
@@ -282,10 +311,10 @@ impl<M: Method> Stage for Training<M> {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        let Common { model_name_or_path, dataset, eval_dataset, adapter_name_or_path, .. } =
+        let Common { model_name_or_path, dataset, eval_dataset, adapter_name_or_path, merge_adapter, .. } =
             self.config.common();
         let reference = self.config.reference().and_then(|settings| settings.reference.as_ref());
-        let optional = eval_dataset.iter().chain(adapter_name_or_path).chain(reference);
+        let optional = eval_dataset.iter().chain(adapter_name_or_path).chain(merge_adapter).chain(reference);
         [model_name_or_path, dataset].into_iter().chain(optional).cloned().collect()
     }
 
@@ -300,8 +329,8 @@ impl<M: Method> Stage for Training<M> {
             context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
         }
         let objective = self.config.objective()?;
-        let model = Model::open(&common.model_name_or_path)?;
-        let lora = self.adapter(&model)?;
+        let model = self.open()?;
+        let parameters = self.parameters(&model)?;
         let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
             Some(path) => self.read(path, &model, EVAL_FILES, context)?,
@@ -310,17 +339,18 @@ impl<M: Method> Stage for Training<M> {
         context.check()?;
         let data = [train.examples.as_slice(), &evaluation.examples];
         let (mut engine, reference) =
-            self.load(&model, (objective.needs_reference(), &lora), data, context)?;
-        self.plan_memory(&engine, &lora, data, context)?;
+            self.load(&model, (objective.needs_reference(), &parameters), data, context)?;
+        self.plan_memory(&engine, &parameters, data, context)?;
         let task = |index: usize| Task {
             examples: data[index],
             objective: objective.as_ref(),
             reference: reference.as_ref().map(|known| &known[index]),
         };
-        let trained = self.train(&mut engine, lora, (task(0), task(1)), context)?;
+        let trained = self.train(&mut engine, parameters, (task(0), task(1)), context)?;
         let reference_seconds = reference.as_ref().map(|known| known.iter().map(|set| set.seconds).sum());
         let summary = Summary::new(&trained, [&train, &evaluation], reference_seconds);
         self.save(&trained, &model, &summary, context.output())?;
+        self.save_merged(trained.parameters, model, context.output())?;
         Ok(summary)
     }
 }

@@ -38,6 +38,21 @@ pub struct Common {
         conflicts_with_all = ["lora_r", "lora_alpha", "lora_target_modules", "use_rslora"]
     )]
     pub adapter_name_or_path: Option<PathBuf>,
+    /// An adapter to merge into the weights first; what is trained then stands on both.
+    #[arg(long, value_name = "FOLDER", requires = "whole")]
+    pub merge_adapter: Option<PathBuf>,
+    /// Train all weights instead of an adapter; the result is a model.
+    #[arg(
+        long,
+        group = "whole",
+        conflicts_with_all = [
+            "adapter_name_or_path", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora"
+        ]
+    )]
+    pub full: bool,
+    /// Write the model with its adapters merged as well, to the folder `merged` in the output.
+    #[arg(long, group = "whole")]
+    pub save_merged: bool,
     /// Rank of the adapter.
     #[arg(long, value_name = "RANK", default_value_t = 8)]
     pub lora_r: usize,
@@ -272,6 +287,10 @@ mod tests {
             &["--max_tokens_per_batch", "100", "--gradient_accumulation_steps", "2"][..],
             &["--adapter_name_or_path", "a", "--lora_r", "4"],
             &["--early_stopping_threshold", "0.1"],
+            &["--full", "--lora_r", "4"],
+            &["--full", "--adapter_name_or_path", "a"],
+            &["--full", "--save_merged"],
+            &["--merge_adapter", "a"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

@@ -18,7 +18,7 @@ const DEFAULT_STEPS: u64 = 5_000;
 /// The stage that fine-tunes.
 pub type TrainSft = Training<Config>;
 
-/// Fine-tune a LoRA adapter on prompts and responses.
+/// Fine-tune a LoRA adapter, or all weights, on prompts and responses.
 ///
 /// Rows hold prompt and response (or completion), messages, conversations, or instruction and output.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
@@ -28,7 +28,7 @@ pub struct Config {
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its fields are documented")]
     pub common: Common,
-    /// Folder for the adapter, its checkpoints and logs.
+    /// Folder for the adapter or model, its checkpoints and logs.
     #[arg(long, value_name = "FOLDER", default_value = "models/sft_output")]
     pub output_dir: PathBuf,
     /// Format of the rows, if the columns do not tell: prompt_response, prompt_completion, messages, conversations
@@ -48,7 +48,7 @@ pub struct Config {
 
 impl Method for Config {
     const NAME: &'static str = "train_sft";
-    const TITLE: &'static str = "LoRA adapter, supervised fine-tuning";
+    const TITLE: &'static str = "supervised fine-tuning";
     const TAG: &'static str = "sft";
     type Example = Example;
 

@@ -37,7 +37,7 @@ pub struct Summary {
     pub train_loss: f64,
     /// Evaluation loss before the first step.
     pub eval_loss_before: Option<f64>,
-    /// Evaluation loss of the adapter that was saved.
+    /// Evaluation loss of what was saved.
     pub eval_loss_after: Option<f64>,
     /// Share of the evaluation pairs whose chosen answer has the higher reward, after the last step.
     pub eval_accuracy: Option<f64>,
@@ -67,7 +67,7 @@ impl Summary {
             truncated: both(|rows| rows.truncated),
             skipped: both(|rows| rows.skipped),
             rejected: both(|rows| rows.rejected),
-            trainable_parameters: trained.lora.values.len() as u64,
+            trainable_parameters: trained.parameters.values().len() as u64,
             tokens,
             seconds,
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },

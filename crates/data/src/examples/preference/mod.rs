@@ -49,6 +49,14 @@ pub struct PreferenceExample {
     pub tag: Option<String>,
 }
 
+impl PreferenceExample {
+    /// How many tokens of a branch's whole sequence are trained.
+    pub fn trained(&self, branch: usize) -> usize {
+        let branch = &self.branches[branch];
+        self.shared.len() + branch.tokens.len() - branch.trained_from
+    }
+}
+
 /// How rows become examples.
 #[derive(Debug, Clone)]
 pub struct PreferenceOptions {
