@@ -1,25 +1,15 @@
 """TRL's LoRA SFT over a JSONL of {prompt, response}: one pass, timed after each step into OUTPUT/metrics.jsonl."""
 
 import argparse
-import json
-import time
 from pathlib import Path
 
 import torch
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-
-class StepClock(TrainerCallback):
-    """Notes the seconds since the start of training at the end of each step."""
-
-    def on_train_begin(self, *_, **__) -> None:
-        self.start, self.seconds = time.perf_counter(), []
-
-    def on_step_end(self, *_, **__) -> None:
-        self.seconds.append(time.perf_counter() - self.start)
+from clock import StepClock
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,12 +45,7 @@ def main() -> None:
         ),
     )
     trainer.train()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-    with open(arguments.output / "metrics.jsonl", "w", encoding="utf-8") as file:
-        for seconds, entry in zip(clock.seconds, logged, strict=True):
-            fields = {"step": entry["step"], "loss": float(entry["loss"]), "num_tokens": int(entry["num_tokens"])}
-            file.write(json.dumps(fields | {"seconds": seconds}) + "\n")
+    clock.write(trainer, arguments.output)
 
 
 if __name__ == "__main__":
