@@ -148,13 +148,13 @@ fn the_hybrid_recipe_runs_from_end_to_end() {
     let recipe =
         std::fs::read_to_string(shipped).unwrap().replace("models/base", &model.display().to_string());
     room.write("hybrid.toml", &recipe);
-    std::fs::create_dir_all(room.path("data/processed")).unwrap();
+    std::fs::create_dir_all(room.path("data")).unwrap();
     let row = |n: usize| format!(r#"{{"instruction": "Double {n}.", "output": "{} is twice {n}."}}"#, 2 * n);
     room.write("rows.jsonl", &(0..40).map(row).collect::<Vec<_>>().join("\n"));
     let pair = |n: usize| format!(r#"{{"prompt": "Double {n}.", "chosen": "{}", "rejected": "{n}"}}"#, 2 * n);
     let pairs = |range: std::ops::Range<usize>| range.map(pair).collect::<Vec<_>>().join("\n");
-    room.write("data/processed/prefs_train.jsonl", &pairs(0..24));
-    room.write("data/processed/prefs_val.jsonl", &pairs(24..36));
+    room.write("data/prefs_train.jsonl", &pairs(0..24));
+    room.write("data/prefs_val.jsonl", &pairs(24..36));
     let cache = room.path("cache").display().to_string();
     for words in [
         "data clean rows.jsonl --config hybrid.toml",

@@ -1,6 +1,6 @@
 //! Safetensors files: the header is checked against the file before anything is believed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Component, Path};
 
@@ -130,13 +130,13 @@ fn unsound(path: &Path, reason: impl ToString) -> Error {
 pub(crate) struct Safetensors {
     shards: Vec<SafetensorsFile>,
     /// Which shard holds a tensor.
-    places: HashMap<String, usize>,
+    places: BTreeMap<String, usize>,
 }
 
 /// `model.safetensors.index.json`.
 #[derive(Deserialize)]
 struct Index {
-    weight_map: HashMap<String, String>,
+    weight_map: BTreeMap<String, String>,
 }
 
 impl Safetensors {
@@ -158,7 +158,7 @@ impl Safetensors {
             check_file_name(file, path)?;
             shards.push(SafetensorsFile::open(&folder.join(file))?);
         }
-        let mut places = HashMap::new();
+        let mut places = BTreeMap::new();
         for (name, file) in &index.weight_map {
             // Found always: `files` was made from the same names.
             let Ok(place) = files.binary_search(&file) else { continue };

@@ -36,9 +36,9 @@ pub struct Config {
     /// Folder for the adapter, its checkpoints and logs.
     #[arg(long, value_name = "FOLDER", default_value = "models/dpo_output")]
     pub output_dir: PathBuf,
-    /// The highest learning rate.
-    #[arg(long, value_name = "RATE", default_value_t = 5e-5)]
-    pub learning_rate: f64,
+    /// The highest learning rate; if not given 5e-5 for an adapter, 5e-7 for all weights.
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f64>,
     /// How strongly the policy is bound to its reference.
     #[arg(long, value_name = "NUMBER", default_value_t = 0.1)]
     pub beta: f64,
@@ -92,7 +92,7 @@ impl Method for Config {
 
     fn defaults(&self) -> Defaults {
         Defaults {
-            learning_rate: self.learning_rate,
+            learning_rate: self.common.learning_rate(self.learning_rate, [5e-5, 5e-7]),
             length: Length::Epochs(1.0),
             reference_sync: self.reference.sync(),
         }

@@ -218,6 +218,11 @@ impl Common {
         }
     }
 
+    /// The learning rate that was given, or the method's own for an adapter or for all weights.
+    pub(super) fn learning_rate(&self, given: Option<f64>, [adapter, weights]: [f64; 2]) -> f64 {
+        given.unwrap_or(if self.full { weights } else { adapter })
+    }
+
     fn length(&self, default: Length) -> Length {
         match (self.max_steps, self.num_train_epochs) {
             (Some(steps), _) if steps >= 0 => Length::Steps(steps.unsigned_abs()),
@@ -269,6 +274,15 @@ mod tests {
         assert_eq!(chosen("all-linear"), Targets::Pattern("all-linear".into()));
         let pattern = r".*layers\.\d{1,2}\.mlp\..*";
         assert_eq!(chosen(pattern), Targets::Pattern(pattern.into()));
+    }
+
+    #[test]
+    fn all_weights_learn_more_slowly_unless_told_otherwise() {
+        let rate = |words: &[&str], given| parse(words).unwrap().learning_rate(given, [1e-4, 1e-6]);
+        assert_eq!(
+            (rate(&[], None), rate(&["--full"], None), rate(&["--full"], Some(0.1))),
+            (1e-4, 1e-6, 0.1)
+        );
     }
 
     #[test]

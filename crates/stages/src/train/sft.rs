@@ -38,9 +38,9 @@ pub struct Config {
     /// Tokens to which an example is cut.
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     pub max_length: usize,
-    /// The highest learning rate.
-    #[arg(long, value_name = "RATE", default_value_t = 2e-4)]
-    pub learning_rate: f64,
+    /// The highest learning rate; if not given 2e-4 for an adapter, 2e-5 for all weights.
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f64>,
     /// Learn the responses only; with false, the prompts too.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
     pub completion_only_loss: bool,
@@ -62,7 +62,7 @@ impl Method for Config {
 
     fn defaults(&self) -> Defaults {
         Defaults {
-            learning_rate: self.learning_rate,
+            learning_rate: self.common.learning_rate(self.learning_rate, [2e-4, 2e-5]),
             length: Length::Steps(DEFAULT_STEPS),
             reference_sync: None,
         }
