@@ -7,10 +7,11 @@
 
 mod common;
 
-use collimate_model::{Lora, LoraConfig, Model, Targets};
+use collimate_model::{Lora, Model};
+use common::trl::{RecordedMatrix, check_adapter, formula, models};
 use common::{fixtures, run, train};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -25,37 +26,6 @@ struct RecordedStep {
     num_tokens: u64,
     mean_token_accuracy: f64,
     entropy: f64,
-}
-
-#[derive(Deserialize)]
-struct RecordedMatrix {
-    layer: usize,
-    module: String,
-    matrix: String,
-    samples: Vec<(usize, f64)>,
-}
-
-/// The adapter of the formula in `fixtures/README.md`, with B zero.
-fn formula(model: &Model) -> Lora {
-    let target_modules = Some(Targets::Names(vec!["q_proj".to_owned(), "v_proj".to_owned()]));
-    let config = LoraConfig { r: 8, lora_alpha: 16.0, target_modules, ..LoraConfig::default() };
-    let mut lora = Lora::new(config, model.config(), 0).unwrap();
-    for slot in lora.slots.clone() {
-        let phase = slot.layer as f64 + slot.module as usize as f64 / 2.0;
-        for (i, value) in lora.values[slot.a].iter_mut().enumerate() {
-            *value = (0.04 * (0.37 * (i as f64).powi(2) + phase).sin()) as f32;
-        }
-    }
-    lora
-}
-
-fn models() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "only the caller knows where large models lie")]
-    let folder = std::env::var_os("COLLIMATE_TEST_MODELS").map(PathBuf::from);
-    if folder.is_none() {
-        eprintln!("skipped: COLLIMATE_TEST_MODELS does not name a folder of real models");
-    }
-    folder
 }
 
 /// Eight steps from the formula's adapter, in TRL's settings.
@@ -106,27 +76,6 @@ fn eight_steps_follow_trl() {
         // One of 169 to 225 tokens may have two answers that are as good as equally likely.
         assert!(gap("mean_token_accuracy", trl.mean_token_accuracy) < 0.007, "{ours}");
     }
-    check_adapter(&Lora::load(&output, model.config()).unwrap(), &recorded.adapter);
-}
-
-/// Each sampled parameter is where TRL's went.
-fn check_adapter(lora: &Lora, matrices: &[RecordedMatrix]) {
-    for recorded in matrices {
-        let place = |slot: &&collimate_model::LoraSlot| {
-            slot.layer == recorded.layer && slot.module.name() == recorded.module
-        };
-        let slot = lora.slots.iter().find(place).unwrap();
-        let range = if recorded.matrix == "A" { slot.a.clone() } else { slot.b.clone() };
-        for &(index, expected) in &recorded.samples {
-            let gap = (f64::from(lora.values[range.clone()][index]) - expected).abs();
-            // Eight steps of about 2e-4 are a way of up to 1.6e-3; 6e-6 was measured.
-            assert!(
-                gap < 5e-5,
-                "layer {} {} {}[{index}]: {gap}",
-                recorded.layer,
-                recorded.module,
-                recorded.matrix
-            );
-        }
-    }
+    // Eight steps of about 2e-4 are a way of up to 1.6e-3; 6e-6 was measured.
+    check_adapter(&Lora::load(&output, model.config()).unwrap(), &recorded.adapter, 5e-5);
 }

@@ -1,6 +1,8 @@
 //! What the tests of training stages share: settings by flags, runs, the folders of the fixtures.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod trl;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
