@@ -12,7 +12,7 @@ use std::f64::consts::LN_2;
 use std::path::Path;
 
 use collimate_model::{Lora, Model};
-use collimate_stages::train_dpo::TrainDpo;
+use collimate_stages::train::dpo::TrainDpo;
 use common::trl::{RecordedMatrix, check_adapter, formula, models};
 use common::{config, fixtures, run};
 use serde::Deserialize;
@@ -56,7 +56,7 @@ fn train_as_recorded(model: &Path, adapter: &Path, folder: &Path) {
         "--dtype=float32",
     ];
     let words: Vec<&str> = words.iter().map(String::as_str).chain(settings).collect();
-    run(&TrainDpo::new(config(&words), folder.join("cache"), None)).unwrap();
+    run(&TrainDpo::new(config(&words), None)).unwrap();
 }
 
 fn number(record: &Value, name: &str) -> f64 {
