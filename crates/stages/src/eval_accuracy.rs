@@ -115,10 +115,11 @@ impl EvalAccuracy {
     ) -> Result<(LogProbs, Option<LogProbs>), Error> {
         let path = &self.config.model_name_or_path;
         let options = CpuOptions { threads: self.threads, dtype: self.config.dtype, ..CpuOptions::default() };
+        let all: Vec<usize> = (0..pairs.len()).collect();
         let ask = |engine: &mut _, model: &Path, adapter: Option<&Lora>, task| {
             let micro_batch_tokens = self.config.max_tokens_per_micro_batch;
             let subject = Subject { model, adapter, micro_batch_tokens, task };
-            log_probs::compute(engine, subject, pairs, self.cache.as_deref(), context)
+            log_probs::compute(engine, subject, (pairs, &all), self.cache.as_deref(), context)
         };
         let tuned = self.config.tuned.as_deref().map(|tuned| Named::open(tuned, model)).transpose()?;
         let mut engine = load_engine(model, options, context)?;
@@ -141,16 +142,16 @@ impl EvalAccuracy {
     fn pairs(&self, examples: &[PreferenceExample], base: &LogProbs, tuned: Option<&LogProbs>) -> Vec<Pair> {
         let pair = |(number, example): (usize, &PreferenceExample)| {
             let lengths = [0, 1].map(|branch| example.trained(branch));
-            Pair {
+            Some(Pair {
                 row: example.row,
                 pair_type: example.pair_type.clone(),
                 tag: example.tag.clone(),
                 lengths: lengths.map(|length| length as u64),
-                base: Side::new(base.of(number), lengths),
-                tuned: tuned.map(|tuned| Side::new(tuned.of(number), lengths)),
-            }
+                base: Side::new(base.of(number)?, lengths),
+                tuned: tuned.and_then(|tuned| tuned.of(number)).map(|tuned| Side::new(tuned, lengths)),
+            })
         };
-        examples.iter().enumerate().map(pair).collect()
+        examples.iter().enumerate().filter_map(pair).collect()
     }
 
     fn save(&self, summary: &Summary, pairs: &[Pair], output: &Path) -> Result<(), Error> {

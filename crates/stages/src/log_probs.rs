@@ -27,11 +27,11 @@ pub(crate) struct Subject<'a> {
     pub task: &'static str,
 }
 
-/// The log-probs of the examples, from the cache as far as they stand there.
+/// The log-probs of the wanted examples, from the cache as far as they stand there.
 pub(crate) fn compute<X: TrainingExample>(
     engine: &mut CpuEngine,
     subject: Subject<'_>,
-    examples: &[X],
+    (examples, wanted): (&[X], &[usize]),
     cache: Option<&Path>,
     context: &Context,
 ) -> Result<LogProbs, Error> {
@@ -44,7 +44,7 @@ pub(crate) fn compute<X: TrainingExample>(
     };
     let Subject { adapter, micro_batch_tokens, task, .. } = subject;
     let scorer = Scorer { engine, adapter, micro_batch_tokens, task };
-    Ok(LogProbs::compute(scorer, examples, file.as_deref(), context)?)
+    Ok(LogProbs::compute(scorer, (examples, wanted), file.as_deref(), context)?)
 }
 
 /// A hash of all that the log-probs depend on: the program, its arithmetic, the model, the adapter, the examples.

@@ -7,15 +7,17 @@ use collimate_model::Lora;
 use collimate_run::{Context, Error as RunError, Event};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-/// The log-probs of every target of a data set, under a model that does not change.
+/// The log-probs of the targets of a data set, under a model that does not change.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LogProbs {
+    /// Room for all targets, example after example.
     values: Vec<f32>,
-    /// Where each example's values end.
-    ends: Vec<usize>,
+    /// Where each example's values end, and whether they are there.
+    examples: Vec<(usize, bool)>,
     /// Seconds that the model took; 0 where everything was on the disk.
     pub seconds: f64,
 }
@@ -33,58 +35,51 @@ pub struct Scorer<'a, E> {
 }
 
 impl LogProbs {
-    /// The log-probs of the targets of an example, in the order in which it puts them into a batch.
-    pub fn of(&self, number: usize) -> &[f32] {
-        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.values[start..self.ends[number]]
+    /// The log-probs of the targets of an example, in the order in which it puts them into a batch; nothing if they
+    /// were not asked for.
+    pub fn of(&self, number: usize) -> Option<&[f32]> {
+        self.examples[number].1.then(|| &self.values[self.place(number)])
     }
 
-    fn push(&mut self, values: impl IntoIterator<Item = f32>) {
-        self.values.extend(values);
-        self.ends.push(self.values.len());
-    }
-
-    /// Scores the examples; with a `file`, those that stand in it are read, and the others are added to it as they
-    /// are done, so that a run that was killed goes on where it was. The name of the file must stand for the
-    /// examples and the model: whatever is whole in it is taken as theirs.
+    /// Scores the `wanted` examples; with a `file`, those that stand in it are read, and the others are written into
+    /// it as they are done, so that a run that was killed goes on where it was. The name of the file must stand for
+    /// the examples and the model: whatever is whole in it is taken as theirs.
     ///
     /// A second process that wants the same file waits for the first one and reads what that found.
     ///
     /// Errors: the engine's, those of the file, an interruption.
     pub fn compute<E: Engine, X: TrainingExample>(
         scorer: Scorer<'_, E>,
-        examples: &[X],
+        (examples, wanted): (&[X], &[usize]),
         file: Option<&Path>,
         context: &Context<'_>,
     ) -> Result<Self> {
-        let mut found = Self::default();
+        let mut found = Self::empty(examples);
         let mut journal = file.map(|path| Journal::open(path, context)).transpose()?;
         if let Some(journal) = &mut journal {
-            journal.read(examples, &mut found)?;
+            journal.read(&mut found)?;
         }
-        let first = found.ends.len();
-        if first == examples.len() {
+        let missing: Vec<usize> =
+            wanted.iter().copied().filter(|&number| !found.examples[number].1).collect();
+        if missing.is_empty() {
             return Ok(found);
         }
-        let total = Some(examples.len() as u64);
-        context.report(Event::Started { task: scorer.task, total, unit: "examples" });
+        context.report(Event::Started {
+            task: scorer.task,
+            total: Some(missing.len() as u64),
+            unit: "examples",
+        });
         let start = Instant::now();
-        let numbers: Vec<usize> = (first..examples.len()).collect();
         let mut micro_batch = MicroBatch::default();
-        for part in cut(examples, &numbers, scorer.micro_batch_tokens) {
+        for part in cut(examples, &missing, scorer.micro_batch_tokens) {
             context.check()?;
-            micro_batch.fill(examples, &numbers[part]);
+            micro_batch.fill(examples, &missing[part.clone()]);
             let scores = scorer.engine.score(&micro_batch.batch, scorer.adapter)?;
-            for example in &micro_batch.grouping.examples {
-                let sequences = &micro_batch.grouping.sequences[example.sequences.clone()];
-                found.push(
-                    sequences.iter().flat_map(|targets| scores.log_probs[targets.clone()].iter().copied()),
-                );
-                if let Some(journal) = &mut journal {
-                    journal.append(found.of(example.number))?;
-                }
+            found.take_in(&micro_batch, &scores.log_probs);
+            if let Some(journal) = &mut journal {
+                missing[part.clone()].iter().try_for_each(|&number| journal.write(&found, number))?;
             }
-            context.report(Event::Advanced { done: found.ends.len() as u64, fields: &[] });
+            context.report(Event::Advanced { done: part.end as u64, fields: &[] });
         }
         if let Some(journal) = journal {
             journal.sync()?;
@@ -93,10 +88,36 @@ impl LogProbs {
         found.seconds = start.elapsed().as_secs_f64();
         Ok(found)
     }
+
+    /// Room for the examples, of which nothing is known.
+    fn empty<X: TrainingExample>(examples: &[X]) -> Self {
+        let mut end = 0;
+        let place = |example: &X| {
+            end += example.targets();
+            (end, false)
+        };
+        let examples: Vec<_> = examples.iter().map(place).collect();
+        Self { values: vec![0.0; end], examples, seconds: 0.0 }
+    }
+
+    fn place(&self, number: usize) -> Range<usize> {
+        let start = number.checked_sub(1).map_or(0, |before| self.examples[before].0);
+        start..self.examples[number].0
+    }
+
+    fn take_in(&mut self, scored: &MicroBatch, log_probs: &[f32]) {
+        for example in &scored.grouping.examples {
+            let sequences = &scored.grouping.sequences[example.sequences.clone()];
+            let values = sequences.iter().flat_map(|targets| &log_probs[targets.clone()]);
+            let place = self.place(example.number);
+            self.values[place].iter_mut().zip(values).for_each(|(place, value)| *place = *value);
+            self.examples[example.number].1 = true;
+        }
+    }
 }
 
-/// A file that grows by one record an example: its log-probs as f32, then the CRC-32C of those bytes, all little
-/// endian. A torn end is cut off when the file is opened again.
+/// A file with a place for each example: its log-probs as f32, then the CRC-32C of those bytes, all little endian. What
+/// is torn, or was never written, does not have its checksum.
 struct Journal<'a> {
     path: &'a Path,
     file: File,
@@ -119,37 +140,36 @@ impl<'a> Journal<'a> {
         Ok(Self { path, file, bytes: Vec::new() })
     }
 
-    /// Reads the whole records at the start, and stands behind them.
-    fn read<X: TrainingExample>(&mut self, examples: &[X], found: &mut LogProbs) -> Result<()> {
-        let read = |source| RunError::read(self.path, source);
-        let mut good = 0;
+    /// Reads what is whole.
+    fn read(&mut self, found: &mut LogProbs) -> Result<()> {
         let mut reader = BufReader::new(&self.file);
-        for example in examples {
-            self.bytes.resize(4 * (example.targets() + 1), 0);
+        for number in 0..found.examples.len() {
+            let place = found.place(number);
+            self.bytes.resize(4 * (place.len() + 1), 0);
             match reader.read_exact(&mut self.bytes) {
                 Err(torn) if torn.kind() == ErrorKind::UnexpectedEof => break,
-                outcome => outcome.map_err(read)?,
+                outcome => outcome.map_err(|source| RunError::read(self.path, source))?,
             }
             let (words, _) = self.bytes.as_chunks::<4>();
             let Some((sum, values)) = words.split_last() else { break };
-            if u32::from_le_bytes(*sum) != crc32c::crc32c(values.as_flattened()) {
-                break;
+            if u32::from_le_bytes(*sum) == crc32c::crc32c(values.as_flattened()) {
+                let places = found.values[place].iter_mut();
+                places.zip(values).for_each(|(place, value)| *place = f32::from_le_bytes(*value));
+                found.examples[number].1 = true;
             }
-            found.push(values.iter().map(|&value| f32::from_le_bytes(value)));
-            good += self.bytes.len() as u64;
         }
-        let write = |source| RunError::write(self.path, source);
-        self.file.set_len(good).map_err(write)?;
-        self.file.seek(SeekFrom::Start(good)).map_err(write)?;
         Ok(())
     }
 
-    fn append(&mut self, values: &[f32]) -> Result<()> {
+    fn write(&mut self, found: &LogProbs, number: usize) -> Result<()> {
+        let place = found.place(number);
+        let at = 4 * (place.start + number) as u64;
         self.bytes.clear();
-        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.bytes.extend(found.values[place].iter().flat_map(|value| value.to_le_bytes()));
         let sum = crc32c::crc32c(&self.bytes);
         self.bytes.extend(sum.to_le_bytes());
-        Ok(self.file.write_all(&self.bytes).map_err(|source| RunError::write(self.path, source))?)
+        let written = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(&self.bytes));
+        Ok(written.map_err(|source| RunError::write(self.path, source))?)
     }
 
     fn sync(self) -> Result<()> {

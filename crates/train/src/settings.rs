@@ -1,6 +1,9 @@
 //! What a training is told, whatever its objective.
 
-use crate::{AdamWSettings, BatchSize, Error, Order, Result, Sampler, Schedule, ScheduleKind, warmup_steps};
+use crate::{
+    AdamWSettings, BatchSize, Error, Order, Position, Result, Sampler, Schedule, ScheduleKind,
+    TrainingExample, warmup_steps,
+};
 
 /// When training ends, if nothing stops it earlier.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,6 +134,21 @@ impl Settings {
         demand((0.0..=1.0).contains(&alpha), "ref_model_mixup_alpha", alpha, "between 0 and 1")?;
         let threshold = self.early_stopping.map_or(0.0, |stopping| stopping.threshold);
         demand(positive(threshold), "early_stopping_threshold", threshold, "0 or more")
+    }
+
+    /// The numbers of the examples that a training visits, in their order in the data.
+    pub fn visited<X: TrainingExample>(&self, examples: &[X]) -> Vec<usize> {
+        let lengths = examples.iter().map(TrainingExample::tokens).collect();
+        let mut sampler = Sampler::new(lengths, self.order, self.batch_size, Position::default());
+        let mut visited = vec![false; examples.len()];
+        for _ in 0..self.resolve_schedule(&sampler).total_steps {
+            if sampler.position().epoch > 0 {
+                break;
+            }
+            sampler.batch().iter().for_each(|&number| visited[number] = true);
+            sampler.advance();
+        }
+        (0..examples.len()).filter(|&number| visited[number]).collect()
     }
 
     /// The learning rate of each step, with the number of steps that this sampler needs for the length.

@@ -61,8 +61,9 @@ impl<X: TrainingExample> Task<'_, X> {
                 into.extend_from_slice(&engine.score(&part.batch, Some(reference))?.log_probs);
             }
             (None, Some(known)) => {
-                let numbers = part.grouping.examples.iter().map(|example| example.number);
-                numbers.for_each(|number| into.extend_from_slice(known.of(number)));
+                for example in &part.grouping.examples {
+                    into.extend_from_slice(known.of(example.number).ok_or(Error::NoReference)?);
+                }
             }
             (None, None) => return Err(Error::NoReference),
         }

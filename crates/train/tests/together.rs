@@ -93,9 +93,21 @@ fn with_context<R>(output: &Path, resuming: bool, work: impl FnOnce(Context<'_>)
 }
 
 fn log_probs(examples: &[Example], engine: &mut ToyEngine<'_>, file: Option<&Path>) -> LogProbs {
+    some_log_probs(examples, &(0..examples.len()).collect::<Vec<_>>(), engine, file)
+}
+
+fn some_log_probs(
+    examples: &[Example],
+    wanted: &[usize],
+    engine: &mut ToyEngine<'_>,
+    file: Option<&Path>,
+) -> LogProbs {
     let scorer = Scorer { engine, adapter: None, micro_batch_tokens: 20, task: "reference log-probs" };
     let folder = tempfile::tempdir().unwrap();
-    with_context(folder.path(), false, |context| LogProbs::compute(scorer, examples, file, &context)).unwrap()
+    with_context(folder.path(), false, |context| {
+        LogProbs::compute(scorer, (examples, wanted), file, &context)
+    })
+    .unwrap()
 }
 
 fn train(
@@ -231,6 +243,31 @@ fn log_probs_on_the_disk_are_read_up_to_where_they_are_whole() {
     collimate_run::atomic::write(&file, &damaged).unwrap();
     assert!(same(&log_probs(&rows, &mut ToyEngine::new(), Some(&file))));
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
+}
+
+#[test]
+fn only_what_is_wanted_is_asked_and_the_rest_joins_it_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rows, file) = (examples(23, 1), folder.path().join("key"));
+    let whole = log_probs(&rows, &mut ToyEngine::new(), None);
+    let some = some_log_probs(&rows, &[3, 9, 20], &mut ToyEngine::new(), Some(&file));
+    assert!((0..rows.len()).all(|n| some.of(n) == whole.of(n).filter(|_| [3, 9, 20].contains(&n))));
+    let mut engine = ToyEngine::new();
+    some_log_probs(&rows, &[9, 3], &mut engine, Some(&file));
+    assert_eq!(engine.calls(), 0);
+    let all = log_probs(&rows, &mut engine, Some(&file));
+    assert!((0..rows.len()).all(|n| all.of(n).is_some() && all.of(n) == whole.of(n)));
+}
+
+#[test]
+fn the_examples_of_a_short_training_are_known_before_it() {
+    let rows = examples(23, 1);
+    let visited = |steps| Settings { length: Length::Steps(steps), ..settings() }.visited(&rows);
+    assert_eq!(visited(2).len(), 10);
+    assert!(visited(1).iter().all(|number| visited(2).contains(number)));
+    // Five batches of five are a pass of 23.
+    assert_eq!(visited(5), (0..23).collect::<Vec<_>>());
+    assert_eq!(visited(500), visited(5));
 }
 
 #[test]

@@ -260,6 +260,10 @@ impl<M: Method> Training<M> {
             return Ok((load_engine(model, options, context)?, None));
         }
         let named = self.config.reference().map(|settings| settings.open(model)).transpose()?.flatten();
+        // A short training does not visit all examples.
+        let visited = common.training(self.config.defaults()).visited(data[0]);
+        let held_out: Vec<usize> = (0..data[1].len()).collect();
+        let wanted = [(data[0], visited.as_slice()), (data[1], &held_out)];
         let cached = reference::Cached {
             // Log-probs are kept by the model's files, which say nothing of an adapter merged into them.
             folder: self.cache.as_deref().filter(|_| common.merge_adapter.is_none()),
@@ -268,7 +272,7 @@ impl<M: Method> Training<M> {
         };
         if let Some(Named::Model(path, other)) = named {
             let mut engine = load_engine(&other, CpuOptions { training: false, ..options }, context)?;
-            let found = cached.ask(&mut engine, &path, None, data)?;
+            let found = cached.ask(&mut engine, &path, None, wanted)?;
             // The other model makes room before the one to be trained is loaded.
             drop(engine);
             return Ok((load_engine(model, options, context)?, Some(found)));
@@ -279,7 +283,7 @@ impl<M: Method> Training<M> {
             _ => start.adapter().filter(|_| common.adapter_name_or_path.is_some()),
         };
         let mut engine = load_engine(model, options, context)?;
-        let found = cached.ask(&mut engine, &common.model_name_or_path, adapter, data)?;
+        let found = cached.ask(&mut engine, &common.model_name_or_path, adapter, wanted)?;
         Ok((engine, Some(found)))
     }
 }

@@ -75,23 +75,23 @@ pub(super) struct Cached<'a> {
 }
 
 impl Cached<'_> {
-    /// The log-probs of training and evaluation set under a model with or without an adapter.
+    /// The log-probs of the wanted examples of training and evaluation set, under a model with or without an adapter.
     pub fn ask<X: TrainingExample>(
         &self,
         engine: &mut CpuEngine,
         model: &Path,
         adapter: Option<&Lora>,
-        data: [&[X]; 2],
+        data: [(&[X], &[usize]); 2],
     ) -> Result<[LogProbs; 2], Error> {
         let mut found = <[LogProbs; 2]>::default();
-        for (found, examples) in found.iter_mut().zip(data) {
+        for (found, data) in found.iter_mut().zip(data) {
             let subject = Subject {
                 model,
                 adapter,
                 micro_batch_tokens: self.micro_batch_tokens,
                 task: "reference log-probs",
             };
-            *found = log_probs::compute(engine, subject, examples, self.folder, self.context)?;
+            *found = log_probs::compute(engine, subject, data, self.folder, self.context)?;
         }
         Ok(found)
     }
