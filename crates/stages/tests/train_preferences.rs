@@ -131,6 +131,18 @@ fn an_adapter_goes_on_from_where_it_is_and_is_its_own_reference() {
     assert_ne!(place.metrics("base", 1)["rewards/margins"], 0.0);
 }
 
+/// The same files in other roles are another run, not one that is done.
+#[test]
+fn what_an_adapter_is_for_makes_another_run() {
+    let place = Place::new();
+    let sft = flag("dataset", &place.path("sft.jsonl"));
+    run(&place.train::<sft::Config>("sft", &[&sft, &sft.replace("dataset", "eval_dataset")])).unwrap();
+    place.run::<dpo::Config>("out", &[&flag("adapter_name_or_path", &place.path("sft"))]);
+    let role = flag("reference", &place.path("sft"));
+    assert!(!place.run::<dpo::Config>("out", &[&role]).reused);
+    assert!(place.run::<dpo::Config>("out", &[&role]).reused);
+}
+
 #[test]
 fn the_references_log_probs_are_kept_and_found_again() {
     let place = Place::new();

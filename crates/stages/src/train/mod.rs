@@ -293,22 +293,19 @@ impl<M: Method> Stage for Training<M> {
     type Error = Error;
     type Summary = Summary;
 
-    /// All settings that matter to the result; paths are inputs and output.
+    /// All settings that matter to the result. Paths are inputs and output; of those that may be left out it matters
+    /// which were given, as the same adapter can stand in several roles.
     fn settings(&self) -> Value {
         let mut settings = json!(self.config);
         if let Some(fields) = settings.as_object_mut() {
-            for path in [
-                "model_name_or_path",
-                "dataset",
-                "eval_dataset",
-                "adapter_name_or_path",
-                "merge_adapter",
-                "reference",
-                "output_dir",
-                // Changes no bit of the result.
-                "memory",
-            ] {
-                fields.shift_remove(path);
+            // Memory changes no bit of the result.
+            for name in ["model_name_or_path", "dataset", "output_dir", "memory"] {
+                fields.shift_remove(name);
+            }
+            for path in ["eval_dataset", "adapter_name_or_path", "merge_adapter", "reference"] {
+                if let Some(value) = fields.get_mut(path) {
+                    *value = Value::Bool(!value.is_null());
+                }
             }
         }
         settings
