@@ -328,7 +328,7 @@ fn says_what_is_wrong() {
     assert!(error.to_string().ends_with("`label` must be true or false, and is a string"), "{error}");
     assert!(matches!(
         unpaired_examples(&label, &tiny(), &strict, Some(1)),
-        Err(Error::OutOfRange { setting: "mismatched", .. })
+        Err(Error::OutOfRange { setting: "per_device_train_batch_size", .. })
     ));
     assert!(matches!(
         "prompt_chosen_rejecte".parse::<PreferenceFormat>(),

@@ -37,7 +37,11 @@ pub fn unpaired_examples(
     check_max_length(options.max_length)?;
     if let Some(group) = mismatched.filter(|group| *group < 2) {
         let expected = "at least 2: every answer is to meet another prompt";
-        return Err(Error::OutOfRange { setting: "mismatched", value: group as f64, expected });
+        return Err(Error::OutOfRange {
+            setting: "per_device_train_batch_size",
+            value: group as f64,
+            expected,
+        });
     }
     let losses = Losses::new(path, options);
     let mut labelled = Labelled { losses, answers: Vec::new(), rejected: Vec::new() };
