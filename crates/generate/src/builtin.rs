@@ -7,7 +7,8 @@ use collimate_engine::{CpuEngine, Engine, Sequence};
 use collimate_model::{Lora, TemplateOptions, Tokenizer};
 use collimate_run::{Context, Event};
 
-use crate::{Error, FinishReason, Generator, Prompt, Request, Result, Sample, Sampler, SamplingOptions};
+use crate::writer::{Rules, Writer};
+use crate::{Answer, Error, Generator, Prompt, Request, Result, SamplingOptions};
 
 /// A model of this program as a generator.
 ///
@@ -18,12 +19,21 @@ pub struct EngineGenerator<'a> {
     pub engine: &'a mut CpuEngine,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// The adapter on it; unmerged, so that the next generator on the same engine may have another.
-    pub adapter: Option<&'a Lora>,
+    /// The adapters that requests may name; unmerged, so that one engine serves them all.
+    pub adapters: &'a [(String, Lora)],
     /// Samples that are decoded together; memory grows with it, the texts stay the same.
     pub batch_size: NonZeroUsize,
     /// What progress calls the work.
     pub task: &'a str,
+}
+
+/// An answer being written.
+struct Running<'a> {
+    request: usize,
+    number: u64,
+    adapter: Option<&'a Lora>,
+    sequence: Sequence,
+    writer: Writer<'a>,
 }
 
 impl Generator for EngineGenerator<'_> {
@@ -32,55 +42,57 @@ impl Generator for EngineGenerator<'_> {
         requests: &[Request],
         options: &SamplingOptions,
         context: &Context,
-    ) -> Result<Vec<Sample>> {
-        options.check()?;
-        let numbered = (1..).zip(requests);
-        let prompts = numbered.map(|(number, request)| self.tokenise(number, &request.prompt));
-        let prompts = prompts.collect::<Result<Vec<_>>>()?;
-        let total = Some(requests.len() as u64);
-        context.report(Event::Started { task: self.task, total, unit: "samples" });
-        let end_ids = options.eos_token_id.as_deref().unwrap_or(self.tokenizer.eos_ids());
-        let work = Work { requests, prompts: &prompts, options, end_ids };
-        let finished = self.decode(&work, context)?;
+        take: &mut dyn FnMut(Answer) -> Result<()>,
+    ) -> Result<()> {
+        let rules = Rules::new(options, self.tokenizer)?;
+        let total = requests.iter().map(|request| request.samples.len() as u64).sum();
+        context.report(Event::Started { task: self.task, total: Some(total), unit: "samples" });
+        let (mut logits, mut written, mut done, begun) = (Vec::new(), 0, 0, Instant::now());
+        let mut waiting = requests
+            .iter()
+            .enumerate()
+            .flat_map(|(index, request)| request.samples.iter().map(move |&number| (index, number)));
+        let mut running: Vec<Running<'_>> = Vec::new();
+        loop {
+            while running.len() < self.batch_size.get() {
+                let Some((request, number)) = waiting.next() else { break };
+                context.check()?;
+                match self.begin(&rules, requests, (request, number), &mut logits) {
+                    Ok(begun) => running.push(begun),
+                    Err(error) => take(Answer::Refused { request, error })?,
+                }
+                written += 1;
+            }
+            for index in (0..running.len()).rev() {
+                if running[index].writer.ended() {
+                    let Running { request, number, writer, .. } = running.remove(index);
+                    take(Answer::Sample { request, number, sample: writer.finish()? })?;
+                    done += 1;
+                }
+            }
+            let fields = [("tokens_per_second", written as f64 / begun.elapsed().as_secs_f64())];
+            context.report(Event::Advanced { done, fields: &fields });
+            if running.is_empty() && waiting.size_hint().0 == 0 && waiting.clone().next().is_none() {
+                break;
+            }
+            context.check()?;
+            for answer in &mut running {
+                let last: Vec<u32> = answer.writer.tokens().last().copied().into_iter().collect();
+                self.engine.decode(&mut [&mut answer.sequence], &last, answer.adapter, &mut logits)?;
+                answer.writer.write(&logits, answer.request + 1)?;
+                if requests[answer.request].stream {
+                    let (request, number, text) = (answer.request, answer.number, answer.writer.piece()?);
+                    take(Answer::Piece { request, number, text })?;
+                }
+            }
+            written += running.len();
+        }
         context.report(Event::Finished);
-        finished.into_iter().map(|answer| self.sample(answer)).collect()
+        Ok(())
     }
 }
 
-/// What is to be answered, and how.
-struct Work<'a> {
-    requests: &'a [Request],
-    /// The requests' tokens.
-    prompts: &'a [Vec<u32>],
-    options: &'a SamplingOptions,
-    end_ids: &'a [u32],
-}
-
-/// An answer being written.
-struct Running<'a> {
-    index: usize,
-    sequence: Sequence,
-    sampler: Sampler<'a>,
-    tokens: Vec<u32>,
-    /// Tokens after which it ends.
-    limit: usize,
-}
-
-/// All answers that were begun.
-struct Answers<'a> {
-    end_ids: &'a [u32],
-    running: Vec<Running<'a>>,
-    /// In the order of the requests.
-    finished: Vec<Option<Finished>>,
-}
-
-/// The tokens of an answer, and why it ended.
-struct Finished {
-    tokens: Vec<u32>,
-    reason: FinishReason,
-}
-
-impl EngineGenerator<'_> {
+impl<'a> EngineGenerator<'a> {
     /// The tokens of a prompt, which fit the model.
     fn tokenise(&self, number: usize, prompt: &Prompt) -> Result<Vec<u32>> {
         let tokens = match prompt {
@@ -101,96 +113,36 @@ impl EngineGenerator<'_> {
         }
     }
 
-    /// Answers everything, the answers in the order of the requests.
-    fn decode(&mut self, work: &Work<'_>, context: &Context) -> Result<Vec<Finished>> {
-        let mut answers = Answers::new(work);
-        let (mut next, mut written, mut logits, begun) = (0, 0, Vec::new(), Instant::now());
-        loop {
-            while answers.running.len() < self.batch_size.get() && next < work.requests.len() {
-                context.check()?;
-                answers.sort(self.begin(work, next, &mut logits)?);
-                next += 1;
-                written += 1;
-            }
-            let done = next - answers.running.len();
-            let tokens_per_second = written as f64 / begun.elapsed().as_secs_f64();
-            let fields = [("tokens_per_second", tokens_per_second)];
-            context.report(Event::Advanced { done: done as u64, fields: &fields });
-            if answers.running.is_empty() {
-                return Ok(answers.finished.into_iter().flatten().collect());
-            }
-            context.check()?;
-            self.step(&mut answers.running, &mut logits)?;
-            written += answers.running.len();
-            for answer in std::mem::take(&mut answers.running) {
-                answers.sort(answer);
-            }
-        }
+    /// The adapter of that name.
+    fn adapter(&self, name: Option<&str>) -> Result<Option<&'a Lora>> {
+        let Some(name) = name else { return Ok(None) };
+        let found = self.adapters.iter().find(|(known, _)| known == name);
+        let unknown = || Error::UnknownAdapter {
+            name: name.to_owned(),
+            known: self.adapters.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        found.map(|(_, lora)| Some(lora)).ok_or_else(unknown)
     }
 
     /// Reads a prompt and chooses the first token of its answer.
-    fn begin<'a>(&mut self, work: &Work<'a>, index: usize, logits: &mut Vec<f32>) -> Result<Running<'a>> {
-        let (request, prompt) = (&work.requests[index], &work.prompts[index]);
+    fn begin<'w>(
+        &mut self,
+        rules: &'w Rules<'w>,
+        requests: &[Request],
+        (index, number): (usize, u64),
+        logits: &mut Vec<f32>,
+    ) -> Result<Running<'w>>
+    where
+        'a: 'w,
+    {
+        let request = &requests[index];
+        let prompt = self.tokenise(index + 1, &request.prompt)?;
+        let adapter = self.adapter(request.adapter.as_deref())?;
         let room = self.engine.config().max_position_embeddings - prompt.len();
-        let limit = work.options.max_new_tokens.min(room);
-        let sequence = self.engine.prefill(prompt, prompt.len() + limit, self.adapter, logits)?;
-        let sampler = Sampler::new(work.options, [request.key, request.sample], prompt);
-        let mut running = Running { index, sequence, sampler, tokens: Vec::new(), limit };
-        running.choose(logits)?;
-        Ok(running)
-    }
-
-    /// One more token for every answer.
-    fn step(&mut self, running: &mut [Running<'_>], logits: &mut Vec<f32>) -> Result<()> {
-        let last: Vec<u32> = running.iter().filter_map(|answer| answer.tokens.last().copied()).collect();
-        let mut sequences: Vec<&mut Sequence> =
-            running.iter_mut().map(|answer| &mut answer.sequence).collect();
-        self.engine.decode(&mut sequences, &last, self.adapter, logits)?;
-        let vocab_size = self.engine.config().vocab_size;
-        running
-            .iter_mut()
-            .zip(logits.chunks_exact(vocab_size))
-            .try_for_each(|(answer, row)| answer.choose(row))
-    }
-
-    fn sample(&self, Finished { tokens, reason }: Finished) -> Result<Sample> {
-        let shown = match reason {
-            FinishReason::Stop => &tokens[..tokens.len() - 1],
-            FinishReason::Length => &tokens,
-        };
-        let text = self.tokenizer.decode(shown, true)?;
-        Ok(Sample { text, tokens, finish_reason: reason })
-    }
-}
-
-impl Running<'_> {
-    fn choose(&mut self, logits: &[f32]) -> Result<()> {
-        let (number, tokens) = (self.index + 1, self.tokens.len());
-        let token = self.sampler.choose(logits).ok_or(Error::NotFinite { number, tokens })?;
-        self.tokens.push(token);
-        Ok(())
-    }
-
-    /// Why the answer ends with its last token, if it does.
-    fn end(&self, end_ids: &[u32]) -> Option<FinishReason> {
-        if self.tokens.last().is_some_and(|token| end_ids.contains(token)) {
-            return Some(FinishReason::Stop);
-        }
-        (self.tokens.len() == self.limit).then_some(FinishReason::Length)
-    }
-}
-
-impl<'a> Answers<'a> {
-    fn new(work: &Work<'a>) -> Self {
-        let finished = work.requests.iter().map(|_| None).collect();
-        Self { end_ids: work.end_ids, running: Vec::new(), finished }
-    }
-
-    /// Puts an answer where it belongs.
-    fn sort(&mut self, answer: Running<'a>) {
-        match answer.end(self.end_ids) {
-            Some(reason) => self.finished[answer.index] = Some(Finished { tokens: answer.tokens, reason }),
-            None => self.running.push(answer),
-        }
+        let limit = rules.options.max_new_tokens.min(room);
+        let sequence = self.engine.prefill(&prompt, prompt.len() + limit, adapter, logits)?;
+        let mut writer = Writer::new(rules, [request.key, number], &prompt, limit);
+        writer.write(logits, index + 1)?;
+        Ok(Running { request: index, number, adapter, sequence, writer })
     }
 }

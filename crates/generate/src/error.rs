@@ -61,6 +61,15 @@ pub enum Error {
         /// Which of the prompts, counted from 1.
         number: usize,
     },
+    /// A request names an adapter that the generator does not have.
+    #[error("no adapter of the name {name}")]
+    #[diagnostic(help("the adapters at hand: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") }))]
+    UnknownAdapter {
+        /// The name asked for.
+        name: String,
+        /// Names that are known.
+        known: Vec<String>,
+    },
     /// The model's arithmetic broke down.
     #[error(
         "the model gave a value that is not a finite number, after {tokens} tokens of the answer to prompt {number}"

@@ -4,32 +4,72 @@ use collimate_run::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Result, SamplingOptions};
+use crate::{Error, Result, SamplingOptions};
 
 /// Answers requests.
 pub trait Generator {
-    /// One sample a request, in the order of the requests. A sample depends on its own request and `options` alone.
+    /// Answers all requests and hands `take` every sample as soon as it is finished, in whatever order that happens.
+    /// A sample depends on its own request, its number and `options` alone. A request that cannot be answered is
+    /// handed over as refused, and the others go on.
     ///
     /// # Errors
-    /// A setting out of its range; a prompt that is empty, too long or cannot be written for the model, before
-    /// anything is generated; an interruption.
+    /// A setting out of its range; what stands in the way of every request; an interruption; what `take` returns.
     fn generate(
         &mut self,
         requests: &[Request],
         options: &SamplingOptions,
         context: &Context,
-    ) -> Result<Vec<Sample>>;
+        take: &mut dyn FnMut(Answer) -> Result<()>,
+    ) -> Result<()>;
+
+    /// [`Generator::generate`], with all samples at once: those of each request in the order of its numbers.
+    ///
+    /// # Errors
+    /// Those of [`Generator::generate`], and the first refusal.
+    fn generate_all(
+        &mut self,
+        requests: &[Request],
+        options: &SamplingOptions,
+        context: &Context,
+    ) -> Result<Vec<Vec<Sample>>> {
+        let mut found: Vec<Vec<Option<Sample>>> =
+            requests.iter().map(|request| vec![None; request.samples.len()]).collect();
+        self.generate(requests, options, context, &mut |answer| {
+            match answer {
+                Answer::Sample { request, number, sample } => {
+                    let numbers = requests[request].samples.iter();
+                    let places = numbers.zip(&mut found[request]).filter(|(wanted, _)| **wanted == number);
+                    places.for_each(|(_, place)| *place = Some(sample.clone()));
+                }
+                Answer::Refused { error, .. } => return Err(error),
+                Answer::Piece { .. } => {}
+            }
+            Ok(())
+        })?;
+        Ok(found.into_iter().map(|samples| samples.into_iter().flatten().collect()).collect())
+    }
 }
 
-/// A sample that is wanted.
+/// Samples that are wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// What is to be answered.
     pub prompt: Prompt,
-    /// Tells the prompt from others: with the seed and the sample number it names the stream of random draws.
+    /// Tells the prompt from others: with the seed and the number of a sample it names the stream of random draws.
     pub key: u64,
-    /// Which of the samples of this prompt.
-    pub sample: u64,
+    /// Which samples of the prompt are wanted, by their numbers.
+    pub samples: Vec<u64>,
+    /// The adapter that answers, by its name; none for the model alone.
+    pub adapter: Option<String>,
+    /// Whether the text is wanted piece by piece while it is written.
+    pub stream: bool,
+}
+
+impl Request {
+    /// One sample of a prompt from the model alone.
+    pub fn new(prompt: Prompt, key: u64) -> Self {
+        Self { prompt, key, samples: vec![0], adapter: None, stream: false }
+    }
 }
 
 /// What a model goes on from.
@@ -43,23 +83,78 @@ pub enum Prompt {
     Tokens(Vec<u32>),
 }
 
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// More of a sample's text, where it is wanted as it comes.
+    Piece {
+        /// Index of the request.
+        request: usize,
+        /// Number of the sample.
+        number: u64,
+        /// What follows the pieces before.
+        text: String,
+    },
+    /// A finished sample.
+    Sample {
+        /// Index of the request.
+        request: usize,
+        /// Number of the sample.
+        number: u64,
+        /// What was written.
+        sample: Sample,
+    },
+    /// A request that cannot be answered; it has no further samples.
+    Refused {
+        /// Index of the request.
+        request: usize,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// A finished text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Its tokens, with the one that ended it.
+    /// Its tokens, with the one that ended it; empty where a server does not name them.
     pub tokens: Vec<u32>,
-    /// Its text, without the token that ended it and without special tokens.
+    /// Its text, without the token that ended it, without special tokens and without the string that ended it.
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// The log-probs of its tokens, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprob>>,
+}
+
+/// How likely a written token was, in the form of OpenAI's interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprob {
+    /// The token's text.
+    pub token: String,
+    /// Natural log of its probability under the model, before penalties, temperature and filters.
+    pub logprob: f32,
+    /// The most likely tokens in its place, the likeliest first.
+    pub top_logprobs: Vec<TopLogprob>,
+}
+
+/// A token that was likely in a place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopLogprob {
+    /// The token's text.
+    pub token: String,
+    /// Natural log of its probability.
+    pub logprob: f32,
 }
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model ended it.
+    /// The model ended it, or it came to a stop string.
     Stop,
     /// It reached `max_new_tokens`, or the end of the model's context.
     Length,
+    /// A server held it back.
+    ContentFilter,
 }

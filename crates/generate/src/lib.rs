@@ -9,9 +9,12 @@ pub mod filter;
 mod generator;
 mod sampler;
 mod sampling;
+mod writer;
 
 pub use builtin::EngineGenerator;
 pub use error::{Error, Result};
-pub use generator::{FinishReason, Generator, Prompt, Request, Sample};
+pub use generator::{
+    Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob,
+};
 pub use sampler::Sampler;
-pub use sampling::SamplingOptions;
+pub use sampling::{Constraint, SamplingOptions};

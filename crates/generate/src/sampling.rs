@@ -7,9 +7,10 @@ use crate::{Error, Result};
 /// The lowest temperature: below it, logits divided by it may leave the range of f32.
 const LOWEST_TEMPERATURE: f64 = 1e-6;
 
-/// How tokens are chosen, in the order and by the definitions of transformers' `generate`: repetition penalty; then,
-/// if `do_sample`, temperature, top-k, top-p and a draw; else the most likely token. Defaults are those of
-/// `GenerationConfig` there, but for `max_new_tokens`.
+/// How tokens are chosen, in the order and by the definitions of transformers' `generate`: repetition penalty (then
+/// frequency and presence penalty, by vLLM's definition), minimum length, constraint; then, if `do_sample`,
+/// temperature, top-k, top-p, min-p and a draw; else the most likely token. Defaults are those of `GenerationConfig`
+/// there, but for `max_new_tokens`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingOptions {
@@ -21,14 +22,40 @@ pub struct SamplingOptions {
     pub top_k: usize,
     /// Only the most likely tokens that together have this probability are drawn from; 1 for all.
     pub top_p: f64,
+    /// Only tokens at least so likely, as a share of the likeliest one's probability, are drawn from; 0 for all.
+    pub min_p: f64,
     /// What the logits of tokens that stand in the prompt or the answer are divided by (multiplied, if negative).
     pub repetition_penalty: f64,
+    /// Taken from the logit of a token for every time that it stands in the answer.
+    pub frequency_penalty: f64,
+    /// Taken once from the logits of tokens that stand in the answer.
+    pub presence_penalty: f64,
     /// Tokens after which an answer ends in any case.
     pub max_new_tokens: usize,
+    /// Tokens before which an answer is not ended by a token.
+    pub min_new_tokens: usize,
+    /// Texts that end an answer where they first stand in it; they are not part of it.
+    pub stop_strings: Vec<String>,
     /// Tokens that end an answer; not given, the model's own.
     pub eos_token_id: Option<Vec<u32>>,
+    /// Give the log-probs of the tokens, and of so many of the likeliest in the place of each.
+    pub logprobs: Option<usize>,
+    /// The form that an answer must have.
+    pub constraint: Option<Constraint>,
     /// Seed of all draws.
     pub seed: u64,
+}
+
+/// A form of answers, named as in vLLM's structured outputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Constraint {
+    /// JSON that fits this JSON Schema.
+    Json(serde_json::Value),
+    /// A text that this regular expression matches from end to end.
+    Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
 }
 
 impl Default for SamplingOptions {
@@ -38,9 +65,16 @@ impl Default for SamplingOptions {
             temperature: 1.0,
             top_k: 50,
             top_p: 1.0,
+            min_p: 0.0,
             repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             max_new_tokens: 200,
+            min_new_tokens: 0,
+            stop_strings: Vec::new(),
             eos_token_id: None,
+            logprobs: None,
+            constraint: None,
             seed: 42,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use collimate_generate::{Error, FinishReason, Prompt, Request, SamplingOptions};
 use collimate_model::Tokenizer;
-use common::{Loaded, fixtures, request};
+use common::{ADAPTER, Loaded, fixtures};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -37,12 +37,12 @@ fn sampled() -> SamplingOptions {
 fn requests() -> Vec<Request> {
     let texts =
         ["Boil", "def mean(values):\n    return", "What is the capital of Portugal?", "a b c d e f g"];
-    let keyed = texts.iter().zip(10..);
-    keyed
-        .flat_map(|(text, key)| {
-            (0..3).map(move |sample| Request { prompt: Prompt::Text((*text).to_owned()), key, sample })
-        })
-        .collect()
+    let request = |(text, key): (&&str, u64)| Request {
+        adapter: Some(ADAPTER.to_owned()),
+        samples: vec![0, 1, 2],
+        ..Request::new(Prompt::Text((*text).to_owned()), key)
+    };
+    texts.iter().zip(10..).map(request).collect()
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn greedy_tokens_are_those_of_transformers() {
             eos_token_id: Some(Vec::new()),
             ..SamplingOptions::default()
         };
-        let requests = [request(Prompt::Tokens(expected.prompt.clone()), 0)];
+        let requests = [loaded.request(Prompt::Tokens(expected.prompt.clone()), 0)];
         let sample = loaded.generate(&requests, &options, 1).unwrap().remove(0);
         // f32 cannot tell apart what f64 finds closer than this; the tiny models have no such step.
         assert!(expected.margins.iter().all(|&margin| margin > 1e-4), "{name}");
@@ -62,7 +62,7 @@ fn greedy_tokens_are_those_of_transformers() {
         assert_eq!(sample.finish_reason, FinishReason::Length);
         assert_eq!(sample.text, loaded.tokenizer.decode(&expected.generated, true).unwrap());
 
-        loaded.lora = None;
+        let requests = [Request { adapter: None, ..requests[0].clone() }];
         let base = loaded.generate(&requests, &options, 1).unwrap().remove(0);
         assert_ne!(base.tokens, sample.tokens, "{name}: the adapter changes nothing");
     }
@@ -72,18 +72,25 @@ fn greedy_tokens_are_those_of_transformers() {
 fn company_order_and_threads_change_no_text() {
     for name in ["llama", "qwen2"] {
         let (mut loaded, options, requests) = (Loaded::tiny(name), sampled(), requests());
-        let together = loaded.generate(&requests, &options, requests.len()).unwrap();
-        for (request, expected) in requests.iter().zip(&together) {
-            let alone = loaded.generate(std::slice::from_ref(request), &options, 1).unwrap();
+        let together = loaded.generate(&requests, &options, 12).unwrap();
+        let samples = requests.iter().flat_map(|request| {
+            request.samples.iter().map(|&number| Request { samples: vec![number], ..request.clone() })
+        });
+        for (request, expected) in samples.zip(&together) {
+            let alone = loaded.generate(std::slice::from_ref(&request), &options, 1).unwrap();
             assert_eq!(&alone[0], expected, "{name}: {request:?}");
         }
-        let reversed: Vec<Request> = requests.iter().rev().cloned().collect();
+        let reversed = requests.iter().rev().map(|request| {
+            let samples = request.samples.iter().rev().copied().collect();
+            Request { samples, ..request.clone() }
+        });
+        let reversed: Vec<Request> = reversed.collect();
         loaded = Loaded::open(&fixtures().join("tiny").join(name), 1);
         let mut other = loaded.generate(&reversed, &options, 5).unwrap();
         other.reverse();
         assert_eq!(other, together, "{name}");
         let texts: std::collections::BTreeSet<_> = together.iter().map(|sample| &sample.tokens).collect();
-        assert_eq!(texts.len(), requests.len(), "{name}: each sample has draws of its own");
+        assert_eq!(texts.len(), together.len(), "{name}: each sample has draws of its own");
     }
 }
 
@@ -93,7 +100,7 @@ fn an_answer_stops_at_an_end_token_which_its_text_leaves_out() {
     let end = expected.generated[5];
     let length = expected.generated.iter().position(|&token| token == end).unwrap() + 1;
     let options = SamplingOptions { eos_token_id: Some(vec![end]), ..SamplingOptions::default() };
-    let requests = [request(Prompt::Tokens(expected.prompt), 0)];
+    let requests = [loaded.request(Prompt::Tokens(expected.prompt), 0)];
     let sample = loaded.generate(&requests, &options, 1).unwrap().remove(0);
     assert_eq!(sample.tokens, expected.generated[..length]);
     assert_eq!(sample.finish_reason, FinishReason::Stop);
@@ -105,7 +112,7 @@ fn more_prompts_than_places_that_end_at_once_are_all_answered() {
     let mut loaded = Loaded::tiny("llama");
     let options = SamplingOptions { max_new_tokens: 1, ..sampled() };
     let samples = loaded.generate(&requests(), &options, 2).unwrap();
-    assert_eq!(samples.len(), requests().len());
+    assert_eq!(samples.len(), 12);
     assert!(samples.iter().all(|sample| sample.tokens.len() == 1));
     assert!(loaded.generate(&[], &options, 2).unwrap().is_empty());
 }
@@ -114,7 +121,7 @@ fn more_prompts_than_places_that_end_at_once_are_all_answered() {
 fn the_context_ends_an_answer() {
     let mut loaded = Loaded::tiny("llama");
     let options = SamplingOptions { eos_token_id: Some(Vec::new()), ..SamplingOptions::default() };
-    let requests = [request(Prompt::Tokens(vec![5; 509]), 0)];
+    let requests = [loaded.request(Prompt::Tokens(vec![5; 509]), 0)];
     let sample = loaded.generate(&requests, &options, 1).unwrap().remove(0);
     assert_eq!((sample.tokens.len(), sample.finish_reason), (3, FinishReason::Length));
     let error = loaded.error(Prompt::Tokens(vec![5; 512]), &options);
@@ -130,7 +137,7 @@ fn a_conversation_is_written_by_the_template() {
     let messages = vec![json!({"role": "user", "content": " What is the capital of Portugal?\n"})];
     let rendered = "<|im_start|>user\nWhat is the capital of Portugal?<|im_end|>\n<|im_start|>assistant\n";
     let as_tokens = Prompt::Tokens(loaded.tokenizer.encode(rendered, false).unwrap());
-    let requests = [request(Prompt::Chat(messages.clone()), 3), request(as_tokens, 3)];
+    let requests = [loaded.request(Prompt::Chat(messages.clone()), 3), loaded.request(as_tokens, 3)];
     let samples = loaded.generate(&requests, &sampled(), 2).unwrap();
     assert_eq!(samples[0], samples[1]);
 
@@ -160,7 +167,7 @@ fn what_cannot_be_answered_is_an_error() {
 #[test]
 fn a_model_that_diverged_is_an_error() {
     let mut loaded = Loaded::tiny("llama");
-    loaded.lora.as_mut().unwrap().values.fill(f32::NAN);
+    loaded.adapters[0].1.values.fill(f32::NAN);
     let error = loaded.error(Prompt::Text("Boil".to_owned()), &sampled());
     assert!(matches!(error, Error::NotFinite { number: 1, tokens: 0 }), "{error}");
 }
@@ -188,7 +195,7 @@ fn real_models_write_transformers_text() {
         let expected: Real = serde_json::from_reader(flate2::read::GzDecoder::new(file)).unwrap();
         let mut loaded = Loaded::open(&PathBuf::from(&models).join(name), 2);
         let requests: Vec<Request> =
-            expected.greedy.iter().map(|greedy| request(Prompt::Text(greedy.prompt.clone()), 0)).collect();
+            expected.greedy.iter().map(|greedy| loaded.request(Prompt::Text(greedy.prompt.clone()), 0)).collect();
         let options = SamplingOptions {
             max_new_tokens: expected.greedy.iter().map(|greedy| greedy.generated.len()).max().unwrap(),
             eos_token_id: Some(vec![loaded.tokenizer.eos_id().unwrap()]),

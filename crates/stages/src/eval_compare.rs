@@ -24,6 +24,8 @@ use prompts::{Chooser, Question};
 
 /// Prompts and answers, as JSON.
 pub const RESULT_FILE: &str = "compare.json";
+/// What the adapter is called among the requests.
+const TUNED: &str = "tuned";
 /// Prompts and answers to read.
 pub const REPORT_FILE: &str = "compare.md";
 
@@ -154,8 +156,8 @@ impl EvalCompare {
             top_p: self.config.top_p,
             repetition_penalty: self.config.repetition_penalty,
             max_new_tokens: self.config.max_new_tokens,
-            eos_token_id: None,
             seed: self.config.seed,
+            ..SamplingOptions::default()
         }
     }
 }
@@ -246,20 +248,26 @@ impl Sides {
         context: &Context,
     ) -> Result<(Side, Option<Side>), Error> {
         let keyed = prompts.into_iter().zip(0..);
-        let requests: Vec<Request> = keyed.map(|(prompt, key)| Request { prompt, key, sample: 0 }).collect();
-        let mut answer = |adapter, task| -> Result<Side, Error> {
+        let mut requests: Vec<Request> = keyed.map(|(prompt, key)| Request::new(prompt, key)).collect();
+        let adapters: Vec<_> = self.adapter.into_iter().map(|lora| (TUNED.to_owned(), lora)).collect();
+        let mut answer = |requests: &[Request], task| -> Result<Side, Error> {
             let (engine, tokenizer) = (&mut self.engine, &self.tokenizer);
-            let mut generator = EngineGenerator { engine, tokenizer, adapter, batch_size, task };
+            let adapters = &adapters;
+            let mut generator = EngineGenerator { engine, tokenizer, adapters, batch_size, task };
             let begun = Instant::now();
-            let samples = generator.generate(&requests, &self.sampling, context)?;
+            let samples = generator.generate_all(requests, &self.sampling, context)?.concat();
             let seconds = begun.elapsed().as_secs_f64();
             let tokens = samples.iter().map(|sample| sample.tokens.len() as u64).sum();
             let tokens_per_second = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
             Ok(Side { samples, effort: Effort { tokens, seconds, tokens_per_second } })
         };
-        let base = answer(None, "base model")?;
-        let tuned = self.adapter.as_ref().map(|adapter| answer(Some(adapter), "tuned model")).transpose()?;
-        Ok((base, tuned))
+        let base = answer(&requests, "base model")?;
+        if adapters.is_empty() {
+            return Ok((base, None));
+        }
+        requests.iter_mut().for_each(|request| request.adapter = Some(TUNED.to_owned()));
+        let tuned = answer(&requests, "tuned model")?;
+        Ok((base, Some(tuned)))
     }
 }
 
@@ -274,7 +282,7 @@ fn rows(questions: &[Question], formats: Vec<PromptFormat>, base: &Side, tuned: 
 }
 
 impl Answer {
-    fn of(Sample { text, tokens, finish_reason }: &Sample) -> Self {
+    fn of(Sample { text, tokens, finish_reason, .. }: &Sample) -> Self {
         Self { text: text.clone(), tokens: tokens.len() as u64, finish_reason: *finish_reason }
     }
 }

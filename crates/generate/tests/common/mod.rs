@@ -20,8 +20,11 @@ pub fn fixtures() -> PathBuf {
 pub struct Loaded {
     pub engine: CpuEngine,
     pub tokenizer: Tokenizer,
-    pub lora: Option<Lora>,
+    pub adapters: Vec<(String, Lora)>,
 }
+
+/// The name of a tiny model's adapter.
+pub const ADAPTER: &str = "adapter";
 
 impl Loaded {
     pub fn tiny(name: &str) -> Self {
@@ -35,11 +38,15 @@ impl Loaded {
         Self {
             engine: CpuEngine::load(&model, options, |_| {}).unwrap(),
             tokenizer: model.tokenizer().unwrap(),
-            lora: adapter.exists().then(|| Lora::load(&adapter, model.config()).unwrap()),
+            adapters: adapter
+                .exists()
+                .then(|| (ADAPTER.to_owned(), Lora::load(&adapter, model.config()).unwrap()))
+                .into_iter()
+                .collect(),
         }
     }
 
-    /// With the adapter, so many at once.
+    /// All samples, request by request; so many at once.
     pub fn generate(
         &mut self,
         requests: &[Request],
@@ -59,19 +66,23 @@ impl Loaded {
         let mut generator = EngineGenerator {
             engine: &mut self.engine,
             tokenizer: &self.tokenizer,
-            adapter: self.lora.as_ref(),
+            adapters: &self.adapters,
             batch_size: NonZeroUsize::new(batch_size).unwrap(),
             task: "generating",
         };
         let run = RunOptions { force: false, reporter: &Silent, interrupted };
-        generator.generate(requests, options, &Context::new(Path::new(""), &run, false))
+        let context = Context::new(Path::new(""), &run, false);
+        Ok(generator.generate_all(requests, options, &context)?.concat())
     }
 
     pub fn error(&mut self, prompt: Prompt, options: &SamplingOptions) -> Error {
-        self.generate(&[request(prompt, 0)], options, 1).unwrap_err()
+        let request = self.request(prompt, 0);
+        self.generate(&[request], options, 1).unwrap_err()
     }
-}
 
-pub fn request(prompt: Prompt, key: u64) -> Request {
-    Request { prompt, key, sample: 0 }
+    /// One sample, with the adapter if there is one.
+    pub fn request(&self, prompt: Prompt, key: u64) -> Request {
+        let adapter = self.adapters.first().map(|(name, _)| name.clone());
+        Request { adapter, ..Request::new(prompt, key) }
+    }
 }

@@ -34,6 +34,7 @@ fn answer(name: &str, Answer { text, tokens, finish_reason }: &Answer) -> String
     let end = match finish_reason {
         FinishReason::Stop => "",
         FinishReason::Length => ", cut off",
+        FinishReason::ContentFilter => ", held back",
     };
     format!("\n### {name}: {tokens} tokens{end}\n\n{}", fenced(text))
 }
