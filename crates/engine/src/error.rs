@@ -67,12 +67,12 @@ pub enum Error {
         reason: String,
     },
 
-    /// More tokens than a sequence was made for.
-    #[error("the sequence is full: it was made for {capacity} tokens")]
-    #[diagnostic(help("ask for fewer new tokens, or shorten the prompt"))]
+    /// A sequence without room for the tokens that are to be appended.
+    #[error("no memory was reserved for what follows the {tokens} tokens of the sequence")]
+    #[diagnostic(help("this is a mistake in the program; please report it"))]
     Full {
-        /// Tokens that fit.
-        capacity: usize,
+        /// Tokens held.
+        tokens: usize,
     },
 }
 

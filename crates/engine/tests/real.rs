@@ -8,7 +8,7 @@ use collimate_model::{Lora, LoraConfig, Model, Targets};
 use serde::Deserialize;
 use std::io::Read;
 use std::path::PathBuf;
-use support::{argmax, engine, fixtures, largest_difference, log_probs};
+use support::{append, argmax, engine, fixtures, largest_difference, log_probs};
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -127,17 +127,17 @@ fn check(name: &str) {
     }
     eprintln!("{name}: {} gradients, off by {worst:.1e} at most", recorded.gradients.matrices.len());
 
+    let mut decoder = engine.decoder([], 1 << 30).unwrap();
     for greedy in &recorded.greedy {
-        let mut logits = Vec::new();
-        let capacity = greedy.ids.len() + greedy.generated.len();
-        let mut sequence = engine.prefill(&greedy.ids, capacity, None, &mut logits).unwrap();
+        let mut sequence = decoder.begin(None, &greedy.ids);
+        let mut logits = append(&mut decoder, &mut sequence, &greedy.ids);
         for (expected, margin) in greedy.generated.iter().zip(&greedy.margins) {
             let token = argmax(&logits);
             assert!(
                 token == *expected || *margin < 2e-3,
                 "{name}: {token} instead of {expected}, margin {margin}"
             );
-            engine.decode(&mut [&mut sequence], &[*expected], None, &mut logits).unwrap();
+            logits = append(&mut decoder, &mut sequence, &[*expected]);
         }
     }
 }

@@ -5,7 +5,7 @@ mod support;
 use collimate_engine::{Batch, Dropout, Dtype, Engine, Error};
 use collimate_model::Model;
 use safetensors::SafeTensors;
-use support::{TINY, Tiny, argmax, engine, largest_difference, log_probs};
+use support::{TINY, Tiny, engine, largest_difference, log_probs};
 
 #[test]
 fn log_probs_equal_pytorchs() {
@@ -122,37 +122,6 @@ fn layers_below_the_lowest_trained_one_are_not_needed() {
 }
 
 #[test]
-fn decoding_gives_pytorchs_tokens() {
-    for name in TINY {
-        let mut tiny = Tiny::open(name);
-        let greedy = &tiny.expected.greedy;
-        let mut logits = Vec::new();
-        let mut sequence = tiny.engine.prefill(&greedy.prompt, 40, Some(&tiny.lora), &mut logits).unwrap();
-        for (expected, margin) in greedy.generated.iter().zip(&greedy.margins) {
-            let token = argmax(&logits);
-            assert!(token == *expected || *margin < 1e-4, "{name}: {token} instead of {expected}");
-            tiny.engine.decode(&mut [&mut sequence], &[*expected], Some(&tiny.lora), &mut logits).unwrap();
-        }
-    }
-}
-
-#[test]
-fn decoding_gives_the_bits_of_a_whole_pass() {
-    for (name, dtype) in TINY.into_iter().flat_map(|name| Dtype::ALL.map(|dtype| (name, dtype))) {
-        let mut tiny = Tiny::open_as(name, dtype);
-        let (ids, lora) = (&tiny.expected.sequences[1].ids, Some(&tiny.lora));
-        let (mut logits, mut whole) = (Vec::new(), Vec::new());
-        let mut sequence = tiny.engine.prefill(&ids[..3], 40, lora, &mut logits).unwrap();
-        let mut other = tiny.engine.prefill(&ids[..1], 40, lora, &mut whole).unwrap();
-        for &token in &ids[3..] {
-            tiny.engine.decode(&mut [&mut other, &mut sequence], &[7, token], lora, &mut logits).unwrap();
-        }
-        tiny.engine.prefill(ids, 40, lora, &mut whole).unwrap();
-        assert_eq!(logits[whole.len()..], whole, "{name} in {dtype}");
-    }
-}
-
-#[test]
 fn what_does_not_fit_is_an_error() {
     let mut tiny = Tiny::open("llama");
     let mut batch = Batch::new();
@@ -163,9 +132,4 @@ fn what_does_not_fit_is_an_error() {
     assert!(matches!(tiny.engine.score(&batch, Some(&other)), Err(Error::Adapter { .. })));
     let mut into = vec![0.0; tiny.lora.values.len()];
     assert!(matches!(tiny.engine.backward(&tiny.lora, &[], &mut into), Err(Error::NothingKept)));
-    assert!(matches!(
-        tiny.engine.prefill(&[1, 2, 3], 2, None, &mut Vec::new()),
-        Err(Error::Full { capacity: 2 })
-    ));
-    assert!(matches!(tiny.engine.prefill(&[], 2, None, &mut Vec::new()), Err(Error::Length { got: 0, .. })));
 }

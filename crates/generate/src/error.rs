@@ -52,6 +52,19 @@ pub enum Error {
         /// Tokens that the model was made for.
         context: usize,
     },
+    /// The longest answer would not fit into memory, even alone.
+    #[error(
+        "prompt {number} and its answer may take {tokens} tokens, and the memory for keys and values has room for {capacity}"
+    )]
+    #[diagnostic(help("give more with --memory, or ask for fewer with --max_new_tokens"))]
+    MemoryTooSmall {
+        /// Which of the prompts, counted from 1.
+        number: usize,
+        /// Tokens of prompt and answer, each in whole pages.
+        tokens: usize,
+        /// Tokens that fit.
+        capacity: usize,
+    },
     /// A conversation for a model that does not say how it is written.
     #[error("prompt {number} is a conversation, and the model has no chat template")]
     #[diagnostic(help(

@@ -9,12 +9,11 @@ pub mod filter;
 mod generator;
 mod sampler;
 mod sampling;
+mod scheduler;
 mod writer;
 
 pub use builtin::EngineGenerator;
 pub use error::{Error, Result};
-pub use generator::{
-    Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob,
-};
+pub use generator::{Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob};
 pub use sampler::Sampler;
 pub use sampling::{Constraint, SamplingOptions};

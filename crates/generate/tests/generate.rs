@@ -194,8 +194,11 @@ fn real_models_write_transformers_text() {
         let file = std::fs::File::open(fixtures().join(format!("real/{name}.json.gz"))).unwrap();
         let expected: Real = serde_json::from_reader(flate2::read::GzDecoder::new(file)).unwrap();
         let mut loaded = Loaded::open(&PathBuf::from(&models).join(name), 2);
-        let requests: Vec<Request> =
-            expected.greedy.iter().map(|greedy| loaded.request(Prompt::Text(greedy.prompt.clone()), 0)).collect();
+        let requests: Vec<Request> = expected
+            .greedy
+            .iter()
+            .map(|greedy| loaded.request(Prompt::Text(greedy.prompt.clone()), 0))
+            .collect();
         let options = SamplingOptions {
             max_new_tokens: expected.greedy.iter().map(|greedy| greedy.generated.len()).max().unwrap(),
             eos_token_id: Some(vec![loaded.tokenizer.eos_id().unwrap()]),

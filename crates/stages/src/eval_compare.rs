@@ -253,7 +253,8 @@ impl Sides {
         let mut answer = |requests: &[Request], task| -> Result<Side, Error> {
             let (engine, tokenizer) = (&mut self.engine, &self.tokenizer);
             let adapters = &adapters;
-            let mut generator = EngineGenerator { engine, tokenizer, adapters, batch_size, task };
+            let memory = 1 << 30;
+            let mut generator = EngineGenerator { engine, tokenizer, adapters, batch_size, memory, task };
             let begun = Instant::now();
             let samples = generator.generate_all(requests, &self.sampling, context)?.concat();
             let seconds = begun.elapsed().as_secs_f64();

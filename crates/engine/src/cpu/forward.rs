@@ -28,25 +28,20 @@ pub(super) const QKV: [Module; 3] = [Module::Q, Module::K, Module::V];
 pub(super) const GATE_UP: [Module; 2] = [Module::Gate, Module::Up];
 
 impl Pass<'_> {
-    /// Runs all layers over the batch in the workspace; the output of the last is the input of the state after it.
-    pub fn layers(&self, space: &mut Workspace) {
-        self.layers_seen(space, |_, _| {});
-    }
-
-    /// [`Pass::layers`], showing each layer's queries, keys and values, [tokens, qkv], to `see`.
-    pub fn layers_seen(&self, space: &mut Workspace, mut see: impl FnMut(usize, &[f32])) {
+    /// Runs all layers over the rows in the workspace; the output of the last is the input of the state after it.
+    /// `attend` fills a layer's `attended` from its queries, keys and values.
+    pub fn layers(&self, space: &mut Workspace, mut attend: impl FnMut(&mut Workspace, usize)) {
         let top = self.weights.layers.len();
         for layer in 0..=top {
             self.rows(space, layer);
             if layer < top {
-                let state = &space.states[space.state_index(layer)];
-                see(layer, &state.qkv[..space.tokens.len() * self.shape.heads.row()]);
-                self.attend(space, layer);
+                attend(space, layer);
             }
         }
     }
 
-    fn attend(&self, space: &mut Workspace, layer: usize) {
+    /// Attention over the batch's trees.
+    pub fn attend(&self, space: &mut Workspace, layer: usize) {
         let index = space.state_index(layer);
         let (state, tokens, heads) = (&mut space.states[index], space.tokens.len(), self.shape.heads);
         let qkv = &state.qkv[..tokens * heads.row()];

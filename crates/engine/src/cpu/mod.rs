@@ -6,7 +6,7 @@
 
 mod adapter;
 mod backward;
-mod decode;
+mod decoder;
 mod forward;
 mod full;
 mod plan;
@@ -15,7 +15,7 @@ mod trained;
 mod weights;
 mod workspace;
 
-pub use decode::Sequence;
+pub use decoder::{Decoder, Sequence, Span};
 pub use plan::MemoryPlan;
 
 use crate::{Batch, Dropout, Engine, Error, Result, Scores};
@@ -125,18 +125,21 @@ impl CpuEngine {
         space.target_tokens.clear();
         space.target_rows.extend(batch.targets.iter().map(|target| target.row));
         space.target_tokens.extend(batch.targets.iter().map(|target| target.token));
-        let positions = space.positions.iter().max().map_or(0, |&last| last as usize + 1);
-        self.reach(positions);
+        self.make_room(beside, keep);
+        Ok(())
+    }
 
-        let (tokens, targets) = (batch.tokens.len(), batch.targets.len());
-        let mut room = self.room(tokens, targets, beside);
+    /// Makes room for the tokens and targets in the workspace.
+    fn make_room(&mut self, beside: Option<Parameters<'_>>, keep: bool) {
+        let positions = self.space.positions.iter().max().map_or(0, |&last| last as usize + 1);
+        self.reach(positions);
+        let mut room = self.room(self.space.tokens.len(), self.space.target_rows.len(), beside);
         if let Some(trained) = beside.filter(|_| keep) {
             // Once shared, always shared: smaller batches do not take the memory back.
             self.sharing = self.sharing.max(self.plan_within_budget(&room, trained).0);
             room = Room { keep, sharing: self.sharing, ..room };
         }
         self.space.ensure(&room);
-        Ok(())
     }
 
     /// Extends the rotary table to `positions`, by doubling.
@@ -172,7 +175,7 @@ impl CpuEngine {
         let adapter = adapter.map(|(lora, dropout)| self.prepared.prepare(lora, dropout, shape));
         let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter };
         self.pool.install(|| {
-            pass.layers(space);
+            pass.layers(space, |space, layer| pass.attend(space, layer));
             pass.head(space, keep);
         });
         self.scores.fill(&space.scores[..space.target_rows.len() * OUTPUTS]);

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 #![allow(dead_code, reason = "each test uses its part")]
 
-use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Dtype, Engine};
+use collimate_engine::{
+    Batch, CpuEngine, CpuOptions, Decoder, Dropout, Dtype, Engine, Sequence as Written, Span,
+};
 use collimate_model::{Lora, Model};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,14 @@ pub fn log_probs(engine: &mut CpuEngine, ids: &[u32], lora: Option<&Lora>) -> Ve
     let mut batch = Batch::new();
     batch.push_sequence(ids, &vec![true; ids.len()]);
     engine.score(&batch, lora).unwrap().log_probs.clone()
+}
+
+/// Appends tokens to a sequence; the logits of the token that follows.
+pub fn append(decoder: &mut Decoder<'_>, sequence: &mut Written, tokens: &[u32]) -> Vec<f32> {
+    let mut logits = Vec::new();
+    assert!(decoder.reserve(sequence, tokens.len()), "no memory left");
+    decoder.step(&mut [Span { sequence, tokens }], &mut logits).unwrap();
+    logits
 }
 
 /// The largest absolute difference; both must be of one length.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_engine::{CpuEngine, CpuOptions, Dtype};
 use collimate_generate::{
     EngineGenerator, Error, Generator, Prompt, Request, Result, Sample, SamplingOptions,
 };
@@ -21,6 +21,8 @@ pub struct Loaded {
     pub engine: CpuEngine,
     pub tokenizer: Tokenizer,
     pub adapters: Vec<(String, Lora)>,
+    /// Bytes for keys and values.
+    pub memory: u64,
 }
 
 /// The name of a tiny model's adapter.
@@ -32,8 +34,12 @@ impl Loaded {
     }
 
     pub fn open(folder: &Path, threads: usize) -> Self {
+        Self::open_as(folder, threads, Dtype::Float32)
+    }
+
+    pub fn open_as(folder: &Path, threads: usize, dtype: Dtype) -> Self {
         let model = Model::open(folder).unwrap();
-        let options = CpuOptions { threads: Some(threads), training: false, ..CpuOptions::default() };
+        let options = CpuOptions { threads: Some(threads), dtype, ..CpuOptions::default() };
         let adapter = folder.join("adapter");
         Self {
             engine: CpuEngine::load(&model, options, |_| {}).unwrap(),
@@ -43,6 +49,7 @@ impl Loaded {
                 .then(|| (ADAPTER.to_owned(), Lora::load(&adapter, model.config()).unwrap()))
                 .into_iter()
                 .collect(),
+            memory: 1 << 24,
         }
     }
 
@@ -68,6 +75,7 @@ impl Loaded {
             tokenizer: &self.tokenizer,
             adapters: &self.adapters,
             batch_size: NonZeroUsize::new(batch_size).unwrap(),
+            memory: self.memory,
             task: "generating",
         };
         let run = RunOptions { force: false, reporter: &Silent, interrupted };

@@ -8,15 +8,15 @@
 //! sharing changes no bit of the output.
 
 mod backward;
-mod decode;
 mod forward;
+mod paged;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 pub use backward::{Saved, backward};
-pub use decode::Cache;
 pub use forward::forward;
+pub use paged::{Blocks, Page, Paged, Piece, attend_pages};
 pub use plan::{Plan, Segment};
 
 use crate::simd::vectorised;

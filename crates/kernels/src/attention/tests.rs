@@ -99,19 +99,76 @@ fn sharing_a_prefix_changes_no_bit_of_the_output() {
     assert_eq!(tree[..prompt * width], alone[..prompt * width]);
 }
 
+/// Pages of one sequence, some of which others may have too.
+#[derive(Default)]
+struct Pages(Vec<std::sync::Arc<Page>>);
+
+impl Paged for Pages {
+    fn page(&self, index: usize) -> Option<&Page> {
+        self.0.get(index).map(AsRef::as_ref)
+    }
+}
+
+/// Pages of so many tokens each, with the keys and values of rows; layer 1 of 2.
+fn pages(heads: Heads, lengths: &[usize], rows: &[f32]) -> Pages {
+    let mut row = 0;
+    let page = |&len: &usize| {
+        let mut page = Page::new(heads, 2);
+        assert_eq!(page.extend(len), len);
+        // In two goes, as a prompt and what follows it.
+        for tokens in [0..len / 2, len / 2..len] {
+            let rows = &rows[(row + tokens.start) * heads.row()..(row + tokens.end) * heads.row()];
+            page.write(heads, 1, tokens.start, rows);
+        }
+        row += len;
+        std::sync::Arc::new(page)
+    };
+    Pages(lengths.iter().map(page).collect())
+}
+
 #[test]
-fn decoding_gives_the_bits_of_a_whole_pass() {
+fn pages_give_the_bits_of_a_whole_pass() {
     let heads = Heads { query: 6, key_value: 2, dim: 32 };
-    let tokens = 75;
+    let tokens = 150;
     let rows = values(tokens * heads.row(), 4);
     let (whole, _) = run(&segments(&[(tokens, None)]), heads, &rows);
-    let mut cache = Cache::new(heads, 80);
-    cache.push(heads, &rows[..70 * heads.row()]);
-    for t in 70..tokens {
-        let row = &rows[t * heads.row()..(t + 1) * heads.row()];
-        let mut out = vec![0.0; heads.query_row()];
-        cache.push(heads, row);
-        cache.attend(heads, row, &mut out);
-        assert_eq!(out, whole[t * heads.query_row()..(t + 1) * heads.query_row()], "token {t}");
+    let width = heads.query_row();
+    for lengths in [&[64, 64, 22][..], &[64, 5, 64, 17], &[1, 1, 64, 64, 20]] {
+        let sequences = [pages(heads, lengths, &rows)];
+        for (position, count) in [(0, tokens), (149, 1), (60, 3), (63, 87)] {
+            let piece = Piece { sequence: 0, row: 0, tokens: count, position };
+            let mut out = vec![f32::NAN; count * width];
+            let queries = &rows[position * heads.row()..(position + count) * heads.row()];
+            // A long sequence may hold more than the rows see.
+            attend_pages(&Blocks::new(heads, &[piece]), (heads, 1), &sequences, queries, &mut out);
+            assert_eq!(out, whole[position * width..(position + count) * width], "{lengths:?} {position}");
+        }
+    }
+}
+
+#[test]
+fn sequences_that_share_pages_are_as_if_alone() {
+    let heads = Heads { query: 4, key_value: 2, dim: 16 };
+    let rows = values(400 * heads.row(), 5);
+    let row = |t: usize| &rows[t * heads.row()..(t + 1) * heads.row()];
+    let shared = pages(heads, &[64, 40], &rows);
+    let mut sequences = Vec::new();
+    for i in 0..9 {
+        let own = pages(heads, &[i + 1], &rows[(150 + 10 * i) * heads.row()..]);
+        let prefix = if i % 4 == 3 { &shared.0[..1] } else { &shared.0[..] };
+        sequences.push(Pages([prefix, &own.0].concat()));
+    }
+    let position = |i: usize| if i % 4 == 3 { 64 + i } else { 104 + i };
+    let piece = |i: usize| Piece { sequence: i, row: i, tokens: 1, position: position(i) };
+    let queries: Vec<f32> = (0..9).flat_map(|i| row(300 + i).to_vec()).collect();
+    let attend = |pieces: &[Piece]| {
+        let mut out = vec![0.0; 9 * heads.query_row()];
+        attend_pages(&Blocks::new(heads, pieces), (heads, 1), &sequences, &queries, &mut out);
+        out
+    };
+    let together = attend(&(0..9).map(piece).collect::<Vec<_>>());
+    for i in 0..9 {
+        let columns = i * heads.query_row()..(i + 1) * heads.query_row();
+        assert_eq!(attend(&[piece(i)])[columns.clone()], together[columns], "sequence {i}");
     }
 }

@@ -1,0 +1,215 @@
+//! Generation: the rows of many sequences at once, with keys and values of what stands before them in pages.
+//!
+//! A prompt and one more token of a sequence are the same thing here: tokens at its end. Whichever way they come,
+//! alone or beside others, they get the bits of one pass over the whole text.
+
+mod cache;
+mod few;
+mod sequence;
+
+pub use sequence::Sequence;
+
+use super::CpuEngine;
+use super::adapter::Prepared;
+use super::forward::Pass;
+use crate::{Engine, Error, Result};
+use cache::Cache;
+use collimate_kernels::attention::{Blocks, Heads, Page, Paged, Piece, attend_pages};
+use collimate_kernels::gemm::Into;
+use collimate_kernels::norm::rms_norm;
+use collimate_model::{DecoderConfig, Lora, Parameters};
+use few::FewRows;
+
+/// Rows up to which a step shares out the columns of every product; with more, it shares out the rows.
+const FEW: usize = 64;
+
+/// An engine that writes, with adapters that do not change meanwhile.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    engine: &'a mut CpuEngine,
+    adapters: Vec<(&'a Lora, Prepared)>,
+    cache: Cache,
+    few: FewRows,
+    /// Final hidden states of the spans' last tokens, normed.
+    last: Vec<f32>,
+}
+
+/// Tokens that are appended to a sequence.
+#[derive(Debug)]
+pub struct Span<'a> {
+    /// The sequence; [`Decoder::reserve`] has made room.
+    pub sequence: &'a mut Sequence,
+    /// At least one token.
+    pub tokens: &'a [u32],
+}
+
+impl CpuEngine {
+    /// Begins to write, within so many bytes for keys and values; sequences name an adapter by its number in the
+    /// list.
+    ///
+    /// # Errors
+    /// An adapter that does not fit the model.
+    pub fn decoder<'a>(
+        &'a mut self,
+        adapters: impl IntoIterator<Item = &'a Lora>,
+        memory: u64,
+    ) -> Result<Decoder<'a>> {
+        let prepare = |lora: &'a Lora| {
+            self.check(lora)?;
+            let mut prepared = Prepared::default();
+            prepared.prepare(lora, None, self.shape);
+            Ok((lora, prepared))
+        };
+        let adapters = adapters.into_iter().map(prepare).collect::<Result<_>>()?;
+        let cache = Cache::new(self.shape.heads, self.config.num_hidden_layers, memory);
+        Ok(Decoder { engine: self, adapters, cache, few: FewRows::default(), last: Vec::new() })
+    }
+}
+
+impl Decoder<'_> {
+    /// The shape of the model.
+    pub fn config(&self) -> &DecoderConfig {
+        self.engine.config()
+    }
+
+    /// Tokens that the budget has room for, in whole pages.
+    pub fn capacity(&self) -> usize {
+        self.cache.tokens()
+    }
+
+    /// Tokens of a page: what sequences share, and what memory is given out by.
+    pub const PAGE: usize = Page::TOKENS;
+
+    /// Runs `work` on the engine's threads.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.engine.pool.install(work)
+    }
+
+    /// A sequence with as much of the beginning of `tokens` as is at hand from others, whole pages of it; at least the
+    /// last token is left to be appended.
+    pub fn begin(&mut self, adapter: Option<usize>, tokens: &[u32]) -> Sequence {
+        self.cache.begin(adapter, tokens)
+    }
+
+    /// Makes room in a sequence for so many more tokens; false where the budget does not allow it.
+    #[must_use]
+    pub fn reserve(&mut self, sequence: &mut Sequence, tokens: usize) -> bool {
+        self.cache.reserve(sequence, tokens)
+    }
+
+    /// Keeps what a sequence holds of `tokens`, its beginning, for others that begin so too.
+    pub fn keep(&mut self, sequence: &mut Sequence, tokens: &[u32]) {
+        self.cache.keep(sequence, tokens);
+    }
+
+    /// Appends the tokens of every span; `logits` gets those of the tokens that follow, [spans, vocabulary].
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, a span without tokens, or without room for them; nothing is done then.
+    pub fn step(&mut self, spans: &mut [Span<'_>], logits: &mut Vec<f32>) -> Result<()> {
+        self.check(spans)?;
+        self.engine.kept = None;
+        let (rows, hidden) =
+            (spans.iter().map(|span| span.tokens.len()).sum::<usize>(), self.engine.shape.hidden);
+        self.last.resize(spans.len() * hidden, 0.0);
+        let mut last = std::mem::take(&mut self.last);
+        if rows <= FEW {
+            self.few_rows(spans, &mut last);
+        } else {
+            let mut done = 0;
+            for spans in spans.chunk_by_mut(|a, b| a.sequence.adapter == b.sequence.adapter) {
+                let last = &mut last[done * hidden..(done + spans.len()) * hidden];
+                self.many_rows(spans, last);
+                done += spans.len();
+            }
+        }
+        let head = &self.engine.weights.head.forward;
+        logits.resize(spans.len() * head.columns(), 0.0);
+        self.engine.pool.install(|| head.apply_columns(spans.len(), &last, logits, Into::Replace));
+        self.last = last;
+        Ok(())
+    }
+
+    fn check(&self, spans: &[Span<'_>]) -> Result<()> {
+        let vocab_size = self.engine.config.vocab_size;
+        for Span { sequence, tokens } in spans {
+            if tokens.is_empty() {
+                return Err(Error::Length { what: "tokens of a span", expected: 1, got: 0 });
+            }
+            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+                return Err(Error::Token { token, vocab_size });
+            }
+            if sequence.pages_missing(tokens.len()) > 0 {
+                return Err(Error::Full { tokens: sequence.len() });
+            }
+        }
+        Ok(())
+    }
+
+    /// A step whose rows are shared out, for spans with the same adapter.
+    fn many_rows(&mut self, spans: &mut [Span<'_>], last: &mut [f32]) {
+        let pieces = extend(spans);
+        let engine = &mut *self.engine;
+        let space = &mut engine.space;
+        space.tokens.clear();
+        space.positions.clear();
+        space.target_rows.clear();
+        space.target_tokens.clear();
+        for (piece, span) in pieces.iter().zip(&*spans) {
+            space.tokens.extend_from_slice(span.tokens);
+            space.positions.extend((piece.position as u32..).take(piece.tokens));
+        }
+        let adapter = spans.first().and_then(|span| span.sequence.adapter);
+        let adapter = adapter.and_then(|number| self.adapters.get(number));
+        engine.make_room(adapter.map(|(lora, _)| Parameters::Adapter(lora)), false);
+        let (shape, heads, space) = (engine.shape, engine.shape.heads, &mut engine.space);
+        let adapter = adapter.map(|(lora, prepared)| prepared.again(lora, None, shape));
+        let pass = Pass { shape, weights: &engine.weights, rotary: &engine.rotary, adapter };
+        let blocks = Blocks::new(heads, &pieces);
+        engine.pool.install(|| {
+            pass.layers(space, |space, layer| {
+                let (rows, index) = (space.tokens.len(), space.state_index(layer));
+                let state = &mut space.states[index];
+                let qkv = &state.qkv[..rows * heads.row()];
+                write(spans, &pieces, (heads, layer), qkv);
+                attend_pages(&blocks, (heads, layer), spans, qkv, &mut state.attended);
+            });
+        });
+        let output = &space.inputs[space.input_index(engine.weights.layers.len())];
+        for (piece, last) in pieces.iter().zip(last.chunks_exact_mut(shape.hidden)) {
+            let row = piece.row + piece.tokens - 1;
+            rms_norm(
+                &output[row * shape.hidden..][..shape.hidden],
+                &engine.weights.norm,
+                shape.epsilon,
+                last,
+            );
+        }
+    }
+}
+
+impl Paged for Span<'_> {
+    fn page(&self, index: usize) -> Option<&Page> {
+        self.sequence.page(index)
+    }
+}
+
+/// Appends the spans' tokens to their sequences, and says which rows are whose.
+fn extend(spans: &mut [Span<'_>]) -> Vec<Piece> {
+    let mut row = 0;
+    let extend = |(sequence, span): (usize, &mut Span<'_>)| {
+        let piece = Piece { sequence, row, tokens: span.tokens.len(), position: span.sequence.len() };
+        span.sequence.extend(piece.tokens);
+        row += piece.tokens;
+        piece
+    };
+    spans.iter_mut().enumerate().map(extend).collect()
+}
+
+/// Writes a layer's keys and values into the sequences' pages.
+fn write(spans: &mut [Span<'_>], pieces: &[Piece], (heads, layer): (Heads, usize), qkv: &[f32]) {
+    for (span, piece) in spans.iter_mut().zip(pieces) {
+        let rows = &qkv[piece.row * heads.row()..(piece.row + piece.tokens) * heads.row()];
+        span.sequence.write(heads, layer, rows);
+    }
+}
