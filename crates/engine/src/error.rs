@@ -1,6 +1,8 @@
 //! What can go wrong in an engine.
 
+use collimate_kernels::Dtype;
 use miette::Diagnostic;
+use std::path::PathBuf;
 use thiserror::Error;
 
 /// A failure of an engine.
@@ -55,6 +57,22 @@ pub enum Error {
         expected: usize,
         /// Values given.
         got: usize,
+    },
+
+    /// Training with weights in a type that has no gradients.
+    #[error("the weights cannot be held in {dtype} for training")]
+    #[diagnostic(help("train in {}", Dtype::TRAINABLE.map(Dtype::name).join(" or ")))]
+    NotTrainable {
+        /// The type.
+        dtype: Dtype,
+    },
+
+    /// The blocks of a GGUF file asked of a model that is none.
+    #[error("{} is no GGUF file, so it has no quantised blocks", path.display())]
+    #[diagnostic(help("give a .gguf file, or take another type: {}", Dtype::ALL.map(Dtype::name).join(", ")))]
+    NoBlocks {
+        /// Where the model was opened from.
+        path: PathBuf,
     },
 
     /// The threads could not be started.

@@ -12,26 +12,48 @@ pub enum Dtype {
     Float32,
     /// The upper half of single precision: half the memory, and on machines that multiply it twice the speed.
     Bfloat16,
+    /// Integers of 8 bits with one scale an output channel; a quarter of the memory. The other factor is rounded to
+    /// 8 bits as it comes, in groups. Not for training.
+    Int8,
+    /// The blocks of a GGUF file as they are; the other factor as with [`Dtype::Int8`]. Not for training.
+    Gguf,
 }
 
 impl Dtype {
     /// All types.
-    pub const ALL: [Self; 2] = [Self::Float32, Self::Bfloat16];
+    pub const ALL: [Self; 4] = [Self::Float32, Self::Bfloat16, Self::Int8, Self::Gguf];
+
+    /// The types in which gradients can be formed too.
+    pub const TRAINABLE: [Self; 2] = [Self::Float32, Self::Bfloat16];
 
     /// The name that settings use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
             Self::Bfloat16 => "bfloat16",
+            Self::Int8 => "int8",
+            Self::Gguf => "gguf",
         }
     }
 
-    /// The type itself where this machine can multiply it, else [`Dtype::Float32`].
+    /// The type of this name, if it is one of [`Dtype::TRAINABLE`].
+    pub fn trainable(name: &str) -> Result<Self, String> {
+        Self::named(name, &Self::TRAINABLE)
+    }
+
+    /// The type itself where this machine can multiply it, else [`Dtype::Float32`]; integers it always can.
     pub fn supported(self) -> Self {
         match self {
             Self::Bfloat16 if !crate::gemm::multiplies_bfloat16() => Self::Float32,
             other => other,
         }
+    }
+
+    fn named(name: &str, among: &[Self]) -> Result<Self, String> {
+        among.iter().copied().find(|dtype| dtype.name() == name).ok_or_else(|| {
+            let names: Vec<_> = among.iter().map(|dtype| dtype.name()).collect();
+            format!("no type of this name; there are {}", names.join(", "))
+        })
     }
 }
 
@@ -45,10 +67,7 @@ impl FromStr for Dtype {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|dtype| dtype.name() == text);
-        found.ok_or_else(|| {
-            format!("no type of this name; there are {}", Self::ALL.map(Self::name).join(" and "))
-        })
+        Self::named(text, &Self::ALL)
     }
 }
 
@@ -62,6 +81,8 @@ mod tests {
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
         }
         let error = "bf16".parse::<Dtype>().unwrap_err();
-        assert_eq!(error, "no type of this name; there are float32 and bfloat16");
+        assert_eq!(error, "no type of this name; there are float32, bfloat16, int8, gguf");
+        assert_eq!(Dtype::trainable("bfloat16"), Ok(Dtype::Bfloat16));
+        assert!(Dtype::trainable("int8").is_err());
     }
 }

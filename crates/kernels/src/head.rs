@@ -25,8 +25,8 @@ const LOG_SUM: usize = 4;
 pub struct Head {
     /// Wᵀ, for the logits.
     pub forward: Packed,
-    /// W, for the gradient and for looking up rows.
-    pub backward: Packed,
+    /// W, for the gradients; none where there are to be none.
+    pub backward: Option<Packed>,
 }
 
 /// What one pass over the vocabulary says of each row.
@@ -43,10 +43,11 @@ impl Head {
     /// Scores `targets`, one for each row of `hidden` [rows, hidden size].
     ///
     /// # Panics
-    /// When a buffer is too short or a target outside the vocabulary.
+    /// When a buffer is too short, a target outside the vocabulary, or W not packed for the gradients that are wanted.
     pub fn score(&self, hidden: &[f32], targets: &[u32], outputs: Outputs<'_>) {
         let width = self.forward.rows();
         let wanted = outputs.gradients.is_some();
+        assert!(!wanted || self.backward.is_some(), "not packed for gradients");
         let gradients = Rows::new(outputs.gradients.unwrap_or_default(), if wanted { width } else { 0 });
         let buffers = [Rows::new(outputs.scores, OUTPUTS), gradients];
         RowBlocks::new(targets.len()).run(buffers, |_, rows, [scores, gradients]| {
@@ -74,12 +75,12 @@ impl Head {
                 for (i, (logits, running)) in logits.chunks_mut(tile).zip(&mut *running).enumerate() {
                     rescale[i] = Running::step(running, logits, targets[i] as usize, start);
                 }
-                if let Some(sums) = &mut sums {
+                if let (Some(sums), Some(backward)) = (&mut sums, &self.backward) {
                     // A tile is summed by itself: carried on over the whole vocabulary, the many tokens of tiny
                     // probability would be rounded away one by one.
                     let part = Part { rows: columns, columns: 0..width };
                     let target = Target { data: &mut *product, row: width };
-                    self.backward.multiply(m, Left::rows(logits, tile), part, target, Into::Replace);
+                    backward.multiply(m, Left::rows(logits, tile), part, target, Into::Replace);
                     take_in(sums, rescale, product);
                 }
             }
@@ -96,7 +97,7 @@ impl Head {
     /// Turns Σ e^(s-m)·wᵥ into w_target - E[w].
     fn gradient(&self, target: usize, total: f32, row: &mut [f32]) {
         with_scratch([row.len()], |[weight]| {
-            self.backward.read_row(target, weight);
+            self.forward.read_column(target, weight);
             for (x, w) in row.iter_mut().zip(weight) {
                 *x = *w - *x / total;
             }
@@ -223,7 +224,7 @@ mod tests {
 
             let head = Head {
                 forward: Packed::transposed(&weight, width, vocabulary, Dtype::Float32),
-                backward: Packed::new(&weight, vocabulary, width, Dtype::Float32),
+                backward: Some(Packed::new(&weight, vocabulary, width, Dtype::Float32)),
             };
             let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
             let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };
@@ -259,10 +260,10 @@ mod tests {
         let hidden = round(&values(rows * width, 1).iter().map(|x| x * 3.0).collect::<Vec<_>>());
         let weight = round(&values(vocabulary * width, 2));
         let targets = [5, 700, vocabulary as u32 - 1];
-        let [single, half] = Dtype::ALL.map(|dtype| {
+        let [single, half] = Dtype::TRAINABLE.map(|dtype| {
             let head = Head {
                 forward: Packed::transposed(&weight, width, vocabulary, dtype),
-                backward: Packed::new(&weight, vocabulary, width, dtype),
+                backward: Some(Packed::new(&weight, vocabulary, width, dtype)),
             };
             let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
             let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };

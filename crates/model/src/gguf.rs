@@ -8,11 +8,13 @@ mod names;
 mod permutation;
 mod types;
 
+use collimate_kernels::quant::{BlockKind, Blocks};
 use std::collections::HashMap;
 use std::io::BufReader;
 use std::path::Path;
 
 use crate::config::DecoderConfig;
+use crate::elements::Elements;
 use crate::error::{Error, Result, nearest};
 use crate::family::{self, Description};
 use crate::file::{self, DataFile};
@@ -25,6 +27,21 @@ pub use metadata::Metadata;
 
 /// Divisors of the rotary frequencies; not a weight of the model, but part of its configuration.
 const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// A matrix as a file stores it: rows of whole blocks, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlocks {
+    /// The kind of the blocks.
+    pub kind: BlockKind,
+    /// The blocks.
+    pub bytes: Vec<u8>,
+}
+
+impl<'a> From<&'a StoredBlocks> for Blocks<'a> {
+    fn from(stored: &'a StoredBlocks) -> Self {
+        Self { kind: stored.kind, bytes: &stored.bytes }
+    }
+}
 
 /// An opened GGUF file: its header is known, its tensors are read on demand.
 #[derive(Debug)]
@@ -86,19 +103,35 @@ impl Gguf {
 
     /// Appends the numbers of the tensor of this canonical name to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
-        let tensor = self.tensor(name).ok_or_else(|| Error::MissingTensor {
-            path: self.file.path().to_owned(),
-            name: name.to_owned(),
-            nearest: nearest(name, self.names()),
-        })?;
-        let start = out.len();
+        let (tensor, start) = (self.expect(name)?, out.len());
         self.read_tensor(tensor, out)?;
-        if self.family.gguf_permutes_rotary
-            && let Some(heads) = self.rotary_heads(name, tensor)?
-        {
+        if let Some(heads) = self.rotary_heads(name, tensor)? {
             heads.restore(&mut out[start..]);
         }
         Ok(())
+    }
+
+    /// The blocks of the tensor of this canonical name, row after row, if it is stored in blocks.
+    pub(crate) fn blocks(&self, name: &str) -> Result<Option<StoredBlocks>> {
+        let tensor = self.expect(name)?;
+        let Elements::Blocks(kind) = tensor.elements else { return Ok(None) };
+        let mut bytes = Vec::new();
+        self.file.visit(tensor.range.clone(), 1, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        if let Some(heads) = self.rotary_heads(name, tensor)? {
+            heads.restore(&mut bytes);
+        }
+        Ok(Some(StoredBlocks { kind, bytes }))
+    }
+
+    fn expect(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensor(name).ok_or_else(|| Error::MissingTensor {
+            path: self.file.path().to_owned(),
+            name: name.to_owned(),
+            nearest: nearest(name, self.names()),
+        })
     }
 
     fn tensor(&self, name: &str) -> Option<&TensorInfo> {
@@ -111,9 +144,11 @@ impl Gguf {
         self.file.visit(tensor.range.clone(), elements.unit_bytes(), |bytes| elements.decode(bytes, out))
     }
 
-    /// How the rows of a q or k projection fall into heads; none for other tensors.
+    /// How the rows of a q or k projection fall into heads, if their order is another than Hugging Face's.
     fn rotary_heads(&self, name: &str, tensor: &TensorInfo) -> Result<Option<RotaryHeads>> {
-        let heads = if name.contains(".q_proj.") {
+        let heads = if !self.family.gguf_permutes_rotary {
+            return Ok(None);
+        } else if name.contains(".q_proj.") {
             config::query_heads(self)?
         } else if name.contains(".k_proj.") {
             config::key_value_heads(self)?
@@ -121,8 +156,7 @@ impl Gguf {
             return Ok(None);
         };
         let rows = tensor.shape[0];
-        let elements: usize = tensor.shape.iter().product();
-        RotaryHeads::new(rows, elements / rows, heads).map(Some).ok_or_else(|| Error::Field {
+        RotaryHeads::new(rows, heads).map(Some).ok_or_else(|| Error::Field {
             path: self.file.path().to_owned(),
             field: tensor.name.clone(),
             expected: format!("rows for {heads} heads of even width"),

@@ -46,6 +46,11 @@ pub(crate) fn merge(adapter: &Lora, name: &str, weight: &mut [f32]) {
     }
 }
 
+/// Whether the adapter stands beside the weight of this name.
+pub(crate) fn changes(adapter: &Lora, name: &str) -> bool {
+    adapter.slots.iter().any(|slot| weight_name(slot) == name)
+}
+
 fn weight_name(slot: &LoraSlot) -> String {
     format!("{}.weight", slot.module.path(slot.layer))
 }

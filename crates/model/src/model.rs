@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, Metadata};
+use crate::gguf::{Gguf, Metadata, StoredBlocks};
 use crate::lora::Lora;
-use crate::merge::merge;
+use crate::merge::{changes, merge};
 use crate::safetensors::Safetensors;
 use crate::weights::Weights;
 
@@ -70,6 +70,19 @@ impl Model {
         self.weights.read(name, out)?;
         self.adapters.iter().for_each(|adapter| merge(adapter, name, out));
         Ok(shape.to_vec())
+    }
+
+    /// The tensor of this canonical name as the blocks in which a GGUF file stores it; none where it is stored in another
+    /// way, or an adapter is merged into it.
+    ///
+    /// Errors: no such tensor, a failed read.
+    pub fn blocks(&self, name: &str) -> Result<Option<StoredBlocks>> {
+        match &self.weights {
+            Weights::Gguf(gguf) if !self.adapters.iter().any(|adapter| changes(adapter, name)) => {
+                gguf.blocks(name)
+            }
+            _ => Ok(None),
+        }
     }
 }
 

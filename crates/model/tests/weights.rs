@@ -9,8 +9,10 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::path::Path;
 
+use collimate_kernels::quant::dequantise;
 use collimate_model::{Family, Model};
 
 /// Compares all weights to the bit.
@@ -35,6 +37,26 @@ fn many_types_and_permuted_rows_read_as_transformers_reads_them() {
 #[test]
 fn biases_tied_head_and_bf16_read_as_transformers_reads_them() {
     assert_same(&common::fixture("tiny-qwen2.gguf"), &common::fixture("tiny-qwen2"));
+}
+
+#[test]
+fn stored_blocks_are_the_weights_that_are_read() {
+    let mut kinds = HashSet::new();
+    for name in ["tiny-llama.gguf", "tiny-qwen2.gguf"] {
+        let model = Model::open(&common::fixture(name)).unwrap();
+        let mut read = Vec::new();
+        for (name, _) in model.config().weights() {
+            let Some(blocks) = model.blocks(&name).unwrap() else { continue };
+            model.read(&name, &mut read).unwrap();
+            let mut weights = vec![0.0; read.len()];
+            dequantise(blocks.kind, &blocks.bytes, &mut weights).unwrap();
+            assert_eq!(weights, read, "{name}");
+            kinds.insert(blocks.kind);
+        }
+    }
+    assert!(kinds.len() > 3, "{kinds:?}");
+    let folder = Model::open(&common::fixture("tiny-llama")).unwrap();
+    assert_eq!(folder.blocks("model.embed_tokens.weight").unwrap(), None);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The engine on the CPU: plain slices and SIMD, in f32 or with the products of frozen weights in bf16.
+//! The engine on the CPU: plain slices and SIMD, in f32 or with the products of frozen weights in bf16 or integers.
 //!
 //! Two parallel regions a layer: attention; and blocks of rows that finish one layer and start the next. Sums
 //! over blocks run in the order of blocks, and a block's size depends on the batch alone, so that results do not
@@ -55,6 +55,7 @@ pub struct CpuEngine {
     rotary: RotaryTable,
     pool: rayon::ThreadPool,
     training: bool,
+    dtype: Dtype,
     memory: Option<u64>,
     /// How many layers share states for the sake of memory, in the backward pass of the largest batch so far.
     sharing: usize,
@@ -75,6 +76,7 @@ enum Kept {
 impl CpuEngine {
     /// Reads the model's weights and packs them; `progress` hears of each finished layer.
     pub fn load(model: &Model, options: CpuOptions, progress: impl FnMut(usize) + Send) -> Result<Self> {
+        check_dtype(model, options)?;
         let threads = options.threads.unwrap_or(0);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
@@ -88,6 +90,7 @@ impl CpuEngine {
             weights,
             pool,
             training: options.training,
+            dtype: options.dtype.supported(),
             memory: options.memory,
             sharing: 0,
             prepared: Prepared::default(),
@@ -99,7 +102,7 @@ impl CpuEngine {
 
     /// What the frozen weights are multiplied in: what was asked for where this machine can, else f32.
     pub fn arithmetic(&self) -> Dtype {
-        self.weights.head.forward.dtype()
+        self.dtype
     }
 
     /// Copies the batch into the workspace and makes room.
@@ -276,6 +279,18 @@ impl Scores {
             self.correct.push(row[3] != 0.0);
         }
     }
+}
+
+/// Checks that the weights can be had in the type that is asked for.
+fn check_dtype(model: &Model, options: CpuOptions) -> Result<()> {
+    let CpuOptions { dtype, training, .. } = options;
+    if training && !Dtype::TRAINABLE.contains(&dtype) {
+        return Err(Error::NotTrainable { dtype });
+    }
+    if dtype == Dtype::Gguf && model.gguf_metadata().is_none() {
+        return Err(Error::NoBlocks { path: model.path().to_owned() });
+    }
+    Ok(())
 }
 
 fn rotary_table(config: &DecoderConfig, positions: usize) -> RotaryTable {

@@ -5,6 +5,8 @@ use crate::Result;
 use collimate_kernels::Dtype;
 use collimate_kernels::gemm::{Into, Packed};
 use collimate_kernels::head::Head;
+use collimate_kernels::quant::Blocks;
+use collimate_model::gguf::StoredBlocks;
 use collimate_model::{FullWeights, LinearPlace, Model, Module};
 
 /// A linear layer y = x·Wᵀ + b, or several with the same input side by side.
@@ -78,7 +80,7 @@ pub(super) struct Weights {
     pub layers: Vec<Layer>,
     pub norm: Vec<f32>,
     pub head: Head,
-    /// The embedding [vocabulary, hidden]; none when it is the head's matrix.
+    /// The transposed embedding, [hidden, vocabulary]; none when it is the head's matrix.
     embedding: Option<Packed>,
 }
 
@@ -88,19 +90,15 @@ impl Weights {
         let config = model.config();
         let CpuOptions { dtype, training, .. } = options;
         let mut loader = Loader { model, dtype, training, buffer: Vec::new(), part: Vec::new() };
-        let embedding = loader.matrix(&["model.embed_tokens.weight".into()])?;
-        let (vocabulary, hidden) = (config.vocab_size, config.hidden_size);
-        let pack = |weight: &[f32]| Packed::new(weight, vocabulary, hidden, dtype);
-        let rows = pack(embedding);
+        let size = [config.hidden_size, config.vocab_size];
+        let name = "model.embed_tokens.weight".to_owned();
         let (head, embedding) = if config.tie_word_embeddings {
-            let forward = Packed::transposed(embedding, hidden, vocabulary, dtype);
-            (Head { forward, backward: rows }, None)
+            (name, None)
         } else {
-            let weight = loader.matrix(&["lm_head.weight".into()])?;
-            let forward = Packed::transposed(weight, hidden, vocabulary, dtype);
-            let head = Head { forward, backward: pack(weight) };
-            (head, Some(rows))
+            ("lm_head.weight".to_owned(), Some(loader.pack(&[name], size, false)?.0))
         };
+        let (forward, backward) = loader.pack(&[head], size, training)?;
+        let head = Head { forward, backward };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
             layers.push(loader.layer(index)?);
@@ -112,7 +110,8 @@ impl Weights {
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
         let embedding = self.embedding.as_ref().map_or(0, Packed::bytes);
-        let outer = self.head.forward.bytes() + self.head.backward.bytes() + embedding;
+        let backward = self.head.backward.as_ref().map_or(0, Packed::bytes);
+        let outer = self.head.forward.bytes() + backward + embedding;
         let layer = |layer: &Layer| {
             let norms = size_of_val(&*layer.attention_norm) + size_of_val(&*layer.mlp_norm);
             let linear = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
@@ -135,15 +134,17 @@ impl Weights {
         self.norm.copy_from_slice(&values[layout.norm.clone()]);
         let head = &values[layout.head.clone()];
         self.head.forward.refill_transposed(head);
-        self.head.backward.refill(head);
+        if let Some(backward) = &mut self.head.backward {
+            backward.refill(head);
+        }
         if let Some(embedding) = &mut self.embedding {
-            embedding.refill(&values[layout.embedding.clone()]);
+            embedding.refill_transposed(&values[layout.embedding.clone()]);
         }
     }
 
     /// Copies the embedding of `token` into `out`.
     pub fn embed(&self, token: u32, out: &mut [f32]) {
-        self.embedding.as_ref().unwrap_or(&self.head.backward).read_row(token as usize, out);
+        self.embedding.as_ref().unwrap_or(&self.head.forward).read_column(token as usize, out);
     }
 }
 
@@ -178,14 +179,35 @@ impl Loader<'_> {
         for module in modules.iter().filter(|module| module.has_bias(config)) {
             bias.extend(self.vector(&format!("{}.bias", module.path(layer)))?);
         }
-        let (dtype, training) = (self.dtype, self.training);
         let names: Vec<_> = modules.iter().map(|module| format!("{}.weight", module.path(layer))).collect();
-        let weight = self.matrix(&names)?;
-        Ok(Linear {
-            forward: Packed::transposed(weight, inputs, outputs, dtype),
-            backward: training.then(|| Packed::new(weight, outputs, inputs, dtype)),
-            bias,
-        })
+        let (forward, backward) = self.pack(&names, [inputs, outputs], self.training)?;
+        Ok(Linear { forward, backward, bias })
+    }
+
+    /// Matrices one below the other: the transpose packed for the forward pass, and for a `backward` pass what they are.
+    fn pack(
+        &mut self,
+        names: &[String],
+        [inputs, outputs]: [usize; 2],
+        backward: bool,
+    ) -> Result<(Packed, Option<Packed>)> {
+        let dtype = self.dtype;
+        if let Some(stored) = self.blocks(names)? {
+            let blocks: Vec<Blocks<'_>> = stored.iter().map(Blocks::from).collect();
+            let packed = Packed::from_blocks(&blocks, inputs).map_err(collimate_model::Error::from)?;
+            return Ok((packed, None));
+        }
+        let weight = self.matrix(names)?;
+        let packed = Packed::transposed(weight, inputs, outputs, dtype);
+        Ok((packed, backward.then(|| Packed::new(weight, outputs, inputs, dtype))))
+    }
+
+    /// The blocks of matrices, if they are to be multiplied as they are and all of them are stored so.
+    fn blocks(&self, names: &[String]) -> Result<Option<Vec<StoredBlocks>>> {
+        if self.dtype != Dtype::Gguf {
+            return Ok(None);
+        }
+        Ok(names.iter().map(|name| self.model.blocks(name)).collect::<Result<_, _>>()?)
     }
 
     /// Matrices one below the other, in the buffer.

@@ -38,7 +38,8 @@ pub fn fixtures() -> PathBuf {
 }
 
 pub fn engine(model: &Model, threads: usize, dtype: Dtype) -> CpuEngine {
-    let options = CpuOptions { threads: Some(threads), training: true, dtype, memory: None };
+    let training = Dtype::TRAINABLE.contains(&dtype);
+    let options = CpuOptions { threads: Some(threads), training, dtype, memory: None };
     CpuEngine::load(model, options, |_| {}).unwrap()
 }
 

@@ -1,10 +1,12 @@
-//! Matrix products: C = A·B, or C += A·B, in f32, or with both factors rounded to bf16 and sums in f32.
+//! Matrix products: C = A·B, or C += A·B, in f32, with both factors rounded to bf16 and sums in f32, or with both as
+//! integers in groups that share a scale.
 //!
 //! In f32 every element of C is one chain of fused multiply-adds over the inner dimension, in order, from the value
 //! that stood in C (or zero). So a row's result depends on that row of A and on B alone: never on how many
 //! rows there are, how the work is cut, or how wide the machine's vectors are.
 
 mod dots;
+mod integers;
 mod pack;
 #[cfg_attr(not(target_arch = "x86_64"), path = "no_pairs.rs")]
 mod pairs;

@@ -1,11 +1,13 @@
 //! A fixed right factor, repacked once into the order in which the tiles read it.
 
 use super::Into;
+use super::integers::{GROUP_WORDS, Integers, Quantised};
 use super::pairs::{Pairs, Unit, row_words};
 use super::tile::{Destination, Left, Target, multiply_into};
 use crate::Dtype;
 use crate::aligned::{Aligned, Word};
 use crate::parallel::with_scratch;
+use crate::quant::{Blocks, WrongLength};
 use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -31,10 +33,13 @@ enum Panels {
     Float32(Aligned),
     /// A line is two rows: the lower halves of its words hold an even row, the upper halves the row after it.
     Bfloat16(Unit, Aligned<u32>),
+    /// Panels of their own.
+    Integers(Integers),
 }
 
 impl Packed {
-    /// Packs B[k, n] = W as it stands: `weight` is row-major [k, n]. It is packed as [`Dtype::supported`] says.
+    /// Packs B[k, n] = W as it stands: `weight` is row-major [k, n]. It is packed as [`Dtype::supported`] says, and in
+    /// f32 where the type is that of a file's blocks, which only [`Packed::from_blocks`] takes.
     pub fn new(weight: &[f32], rows: usize, columns: usize, dtype: Dtype) -> Self {
         let mut packed = Self::zeros(rows, columns, dtype);
         packed.refill(weight);
@@ -48,11 +53,21 @@ impl Packed {
         packed
     }
 
+    /// Takes B[k, n] = Wᵀ without loss, with the matrices of `parts`, of k columns each, one below the other as W [n, k].
+    /// Where they differ in kind, all take the narrowest form that holds them.
+    ///
+    /// Errors: blocks that do not make whole rows.
+    pub fn from_blocks(parts: &[Blocks<'_>], rows: usize) -> Result<Self, WrongLength> {
+        let (integers, columns) = Integers::from_blocks(parts, rows)?;
+        Ok(Self { rows, columns, panels: Panels::Integers(integers) })
+    }
+
     fn zeros(rows: usize, columns: usize, dtype: Dtype) -> Self {
         let words = |lines: usize| columns.div_ceil(PANEL) * lines * PANEL;
-        let panels = match (dtype == Dtype::Bfloat16).then(Unit::detect).flatten() {
-            Some(unit) => Panels::Bfloat16(unit, Aligned::zeros(words(rows.div_ceil(2)))),
-            None => Panels::Float32(Aligned::zeros(words(rows))),
+        let panels = match (dtype, Unit::detect()) {
+            (Dtype::Bfloat16, Some(unit)) => Panels::Bfloat16(unit, Aligned::zeros(words(rows.div_ceil(2)))),
+            (Dtype::Int8, _) => Panels::Integers(Integers::by_channel([rows, columns])),
+            _ => Panels::Float32(Aligned::zeros(words(rows))),
         };
         Self { rows, columns, panels }
     }
@@ -96,6 +111,7 @@ impl Packed {
             Panels::Float32(words) => fill_words(words, rows, |panel, row, words| {
                 read(row, panel * PANEL, &mut words[..width(panel)]);
             }),
+            Panels::Integers(integers) => integers.round([rows, columns], read),
         }
     }
 
@@ -114,39 +130,33 @@ impl Packed {
         match &self.panels {
             Panels::Float32(words) => size_of_val(&**words),
             Panels::Bfloat16(_, words) => size_of_val(&**words),
+            Panels::Integers(integers) => integers.bytes(),
         }
     }
 
-    /// How it is packed.
-    pub fn dtype(&self) -> Dtype {
+    /// Copies a column of B, which is a row of the W that was packed transposed, into `out`, of length k.
+    pub fn read_column(&self, column: usize, out: &mut [f32]) {
+        let (panel, lane) = (column / PANEL, column % PANEL);
         match &self.panels {
-            Panels::Float32(_) => Dtype::Float32,
-            Panels::Bfloat16(..) => Dtype::Bfloat16,
-        }
-    }
-
-    /// Copies row `row` of B into `out`, of length n.
-    pub fn read_row(&self, row: usize, out: &mut [f32]) {
-        for (panel, out) in out.chunks_mut(PANEL).enumerate() {
-            match &self.panels {
-                Panels::Float32(words) => {
-                    let line = (panel * self.rows + row) * PANEL;
-                    out.copy_from_slice(&words[line..line + out.len()]);
-                }
-                Panels::Bfloat16(_, words) => {
-                    let line = (panel * self.rows.div_ceil(2) + row / 2) * PANEL;
-                    for (out, word) in out.iter_mut().zip(&words[line..]) {
-                        *out = bf16::from_bits((word >> (row % 2 * 16)) as u16).to_f32();
-                    }
+            Panels::Float32(words) => {
+                let lines = words[panel * self.rows * PANEL..].chunks_exact(PANEL);
+                out.iter_mut().zip(lines).for_each(|(out, line)| *out = line[lane]);
+            }
+            Panels::Bfloat16(_, words) => {
+                let lines = words[panel * self.rows.div_ceil(2) * PANEL..].chunks_exact(PANEL);
+                for (out, line) in out.chunks_mut(2).zip(lines) {
+                    let halves = [line[lane] as u16, (line[lane] >> 16) as u16];
+                    out.iter_mut().zip(halves).for_each(|(out, half)| *out = bf16::from_bits(half).to_f32());
                 }
             }
+            Panels::Integers(integers) => integers.read_column(column, out),
         }
     }
 
     /// C[m, columns] (+)= A[m, rows] · B[rows, columns], where `rows` and `columns` cut B.
     ///
-    /// `columns` starts at a multiple of [`Packed::STEP`], `rows` at an even one. A has `rows.len()` columns, its
-    /// rows are contiguous, and C's first column is the first of `columns`.
+    /// `columns` starts at a multiple of [`Packed::STEP`], `rows` at an even one; of integers all rows are used. A has
+    /// `rows.len()` columns, its rows are contiguous, and C's first column is the first of `columns`.
     pub fn multiply(&self, m: usize, a: Left<'_>, part: Part, c: Target<'_>, into: Into) {
         assert!(m == 0 || (m - 1) * c.row + part.columns.len() <= c.data.len(), "product outside its target");
         let c = Destination { data: c.data.as_mut_ptr(), row: c.row };
@@ -163,6 +173,13 @@ impl Packed {
             Panels::Bfloat16(unit, words) => with_scratch([m * row_words(k)], |[space]| {
                 work(Factors::Bfloat16(*unit, unit.convert([m, k], a, space), words));
             }),
+            Panels::Integers(integers) => {
+                let form = integers.form();
+                let groups = m * k.div_ceil(form.group);
+                with_scratch([groups * form.group / 4, groups * GROUP_WORDS], |space| {
+                    work(Factors::Integers(Quantised::new(form, [m, k], a, space), integers));
+                });
+            }
         }
     }
 
@@ -178,6 +195,11 @@ impl Packed {
         let (total, lines) = match factors {
             Factors::Float32(..) => (self.rows, rows.clone()),
             Factors::Bfloat16(..) => (self.rows.div_ceil(2), rows.start / 2..rows.end.div_ceil(2)),
+            Factors::Integers(a, integers) => {
+                assert_eq!(*rows, 0..self.rows, "integers are multiplied over whole columns");
+                // SAFETY: the caller's promise.
+                return unsafe { integers.multiply(m, a, part.columns.clone(), c, into) };
+            }
         };
         for column in part.columns.clone().step_by(PANEL) {
             let width = (part.columns.end - column).min(PANEL);
@@ -197,6 +219,7 @@ impl Packed {
                         Factors::Bfloat16(unit, a, panels) => {
                             unit.multiply([m, width], (a, first), &panels[words], c, into);
                         }
+                        Factors::Integers(..) => {}
                     }
                 }
                 into = Into::Add;
@@ -255,6 +278,7 @@ fn fill_words<T: Word + Send>(words: &mut [T], lines: usize, write: impl Fn(usiz
 enum Factors<'a> {
     Float32(Left<'a>, &'a [f32]),
     Bfloat16(Unit, Pairs<'a>, &'a [u32]),
+    Integers(Quantised<'a>, &'a Integers),
 }
 
 /// A target whose columns are written by several threads.

@@ -105,7 +105,7 @@ mod tests {
             let targets: Vec<u32> = (0..rows).map(|i| (i * 7919 % vocabulary) as u32).collect();
             let head = Head {
                 forward: Packed::transposed(&weight, width, vocabulary, Dtype::Float32),
-                backward: Packed::new(&weight, vocabulary, width, Dtype::Float32),
+                backward: Some(Packed::new(&weight, vocabulary, width, Dtype::Float32)),
             };
             let mut scores = vec![0.0; rows * OUTPUTS];
             head.score(&hidden, &targets, Outputs { scores: &mut scores, gradients: None });

@@ -1,10 +1,16 @@
-//! Quantised blocks, as GGUF files hold them: what each block's bytes mean in f32.
+//! Quantised blocks, as GGUF files hold them: what each block's bytes mean, as integers with scales and in f32.
 //!
 //! A block is a run of weights that share a scale. The layouts are ggml's; the results equal those of the Python
 //! package `gguf` to the bit.
 
+mod form;
 mod legacy;
 mod super_block;
+
+pub use form::{Form, Groups};
+
+/// Most groups that a block has.
+const MOST_GROUPS: usize = 16;
 
 /// How a block's weights are packed; named as in ggml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +60,19 @@ impl BlockKind {
         }
     }
 
+    /// The form of the kind's integers.
+    pub fn form(self) -> Form {
+        let form = |bits, zero| Form { bits, group: legacy::LEN, zero, minima: zero == 0 };
+        match self {
+            Self::Q4_0 => form(4, 8),
+            Self::Q4_1 | Self::Q4K => form(4, 0),
+            Self::Q5_0 => form(8, 16),
+            Self::Q5_1 | Self::Q5K => form(8, 0),
+            Self::Q8_0 => form(8, 128),
+            Self::Q6K => Form { group: super_block::LEN / MOST_GROUPS, ..form(8, 32) },
+        }
+    }
+
     /// Number of bytes that a block takes.
     pub fn block_bytes(self) -> usize {
         match self {
@@ -82,35 +101,70 @@ pub struct WrongLength {
     pub weights: usize,
 }
 
-/// Turns whole blocks into f32: `out` has as many numbers as the blocks have weights.
-pub fn dequantise(kind: BlockKind, bytes: &[u8], out: &mut [f32]) -> Result<(), WrongLength> {
-    match kind {
-        BlockKind::Q4_0 => each_block(kind, bytes, out, legacy::q4_0),
-        BlockKind::Q4_1 => each_block(kind, bytes, out, legacy::q4_1),
-        BlockKind::Q5_0 => each_block(kind, bytes, out, legacy::q5_0),
-        BlockKind::Q5_1 => each_block(kind, bytes, out, legacy::q5_1),
-        BlockKind::Q8_0 => each_block(kind, bytes, out, legacy::q8_0),
-        BlockKind::Q4K => each_block(kind, bytes, out, super_block::q4),
-        BlockKind::Q5K => each_block(kind, bytes, out, super_block::q5),
-        BlockKind::Q6K => each_block(kind, bytes, out, super_block::q6),
+/// A matrix in blocks, row after row.
+#[derive(Debug, Clone, Copy)]
+pub struct Blocks<'a> {
+    /// The kind of all of them.
+    pub kind: BlockKind,
+    /// The blocks.
+    pub bytes: &'a [u8],
+}
+
+/// Turns whole blocks into integers and scales: `groups` has as many integers as the blocks have weights, and as many
+/// scales as they have groups.
+pub fn unpack(blocks: Blocks<'_>, groups: Groups<'_>) -> Result<(), WrongLength> {
+    match blocks.kind {
+        BlockKind::Q4_0 => each_block(blocks, groups, legacy::q4_0),
+        BlockKind::Q4_1 => each_block(blocks, groups, legacy::q4_1),
+        BlockKind::Q5_0 => each_block(blocks, groups, legacy::q5_0),
+        BlockKind::Q5_1 => each_block(blocks, groups, legacy::q5_1),
+        BlockKind::Q8_0 => each_block(blocks, groups, legacy::q8_0),
+        BlockKind::Q4K => each_block(blocks, groups, super_block::q4),
+        BlockKind::Q5K => each_block(blocks, groups, super_block::q5),
+        BlockKind::Q6K => each_block(blocks, groups, super_block::q6),
     }
 }
 
-/// Runs `decode` over blocks of `BYTES` bytes and `LEN` weights.
-fn each_block<const BYTES: usize, const LEN: usize>(
-    kind: BlockKind,
-    bytes: &[u8],
-    out: &mut [f32],
-    decode: impl Fn(&[u8; BYTES], &mut [f32; LEN]),
-) -> Result<(), WrongLength> {
-    let wrong = WrongLength { kind, bytes: bytes.len(), weights: out.len() };
-    let (blocks, torn) = bytes.as_chunks::<BYTES>();
-    let (weights, left) = out.as_chunks_mut::<LEN>();
-    if !torn.is_empty() || !left.is_empty() || blocks.len() != weights.len() {
-        return Err(wrong);
+/// Turns whole blocks into f32: `out` has as many numbers as the blocks have weights.
+pub fn dequantise(kind: BlockKind, bytes: &[u8], out: &mut [f32]) -> Result<(), WrongLength> {
+    let (len, size, form) = (kind.block_len(), kind.block_bytes(), kind.form());
+    check(Blocks { kind, bytes }, out.len())?;
+    let (mut integers, mut scales) = ([0; super_block::LEN], [[0.0; 2]; MOST_GROUPS]);
+    let (integers, scales) = (&mut integers[..len], &mut scales[..len / form.group]);
+    for (bytes, out) in bytes.chunks_exact(size).zip(out.chunks_exact_mut(len)) {
+        unpack(Blocks { kind, bytes }, Groups { integers, scales })?;
+        let groups = out.chunks_exact_mut(form.group).zip(integers.chunks_exact(form.group));
+        for ((out, integers), scales) in groups.zip(&*scales) {
+            for (out, integer) in out.iter_mut().zip(integers) {
+                *out = form.weight(*integer, *scales);
+            }
+        }
     }
-    blocks.iter().zip(weights).for_each(|(block, weights)| decode(block, weights));
     Ok(())
+}
+
+/// Runs `decode` over blocks of `BYTES` bytes.
+fn each_block<const BYTES: usize>(
+    blocks: Blocks<'_>,
+    groups: Groups<'_>,
+    decode: impl Fn(&[u8; BYTES], Groups<'_>),
+) -> Result<(), WrongLength> {
+    let Blocks { kind, bytes } = blocks;
+    let (len, group) = (kind.block_len(), kind.form().group);
+    check(blocks, groups.integers.len())?;
+    check(blocks, groups.scales.len() * group)?;
+    let parts = groups.integers.chunks_exact_mut(len).zip(groups.scales.chunks_exact_mut(len / group));
+    for (block, (integers, scales)) in bytes.as_chunks::<BYTES>().0.iter().zip(parts) {
+        decode(block, Groups { integers, scales });
+    }
+    Ok(())
+}
+
+/// Checks that the blocks are whole and make so many weights.
+fn check(Blocks { kind, bytes }: Blocks<'_>, weights: usize) -> Result<(), WrongLength> {
+    let (len, size) = (kind.block_len(), kind.block_bytes());
+    let fits = bytes.len().is_multiple_of(size) && bytes.len() / size * len == weights;
+    fits.then_some(()).ok_or(WrongLength { kind, bytes: bytes.len(), weights })
 }
 
 /// A half-precision number at `at` of a block.

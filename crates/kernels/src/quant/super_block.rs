@@ -1,6 +1,6 @@
 //! The "K" kinds: blocks of 256 weights, cut into groups whose small scales share one scale.
 
-use super::half_at;
+use super::{Groups, half_at};
 
 /// Weights in a block.
 pub(super) const LEN: usize = 256;
@@ -9,29 +9,24 @@ pub(super) const LEN: usize = 256;
 const GROUP: usize = 32;
 
 /// `[scale: f16][minimum: f16][8 scales and minima of 6 bits: 12][weights: 128]`
-pub(super) fn q4(block: &[u8; 144], weights: &mut [f32; LEN]) {
-    let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
+pub(super) fn q4(block: &[u8; 144], groups: Groups<'_>) {
+    scales_and_minima(block, groups.scales);
     let nibbles = &block[16..];
-    for (group, weights) in weights.chunks_exact_mut(GROUP).enumerate() {
-        let (group_scale, group_minimum) = scale_and_minimum(&block[4..16], group);
-        let (scale, minimum) = (scale * group_scale, minimum * group_minimum);
-        for (weight, byte) in weights.iter_mut().zip(&nibbles[group / 2 * GROUP..]) {
-            *weight = scale * f32::from(nibble(*byte, group)) - minimum;
+    for (group, integers) in groups.integers.chunks_exact_mut(GROUP).enumerate() {
+        for (integer, byte) in integers.iter_mut().zip(&nibbles[group / 2 * GROUP..]) {
+            *integer = nibble(*byte, group);
         }
     }
 }
 
 /// `[scale: f16][minimum: f16][8 scales and minima of 6 bits: 12][fifth bits: 32][weights: 128]`
-pub(super) fn q5(block: &[u8; 176], weights: &mut [f32; LEN]) {
-    let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
+pub(super) fn q5(block: &[u8; 176], groups: Groups<'_>) {
+    scales_and_minima(block, groups.scales);
     let (fifth_bits, nibbles) = block[16..].split_at(GROUP);
-    for (group, weights) in weights.chunks_exact_mut(GROUP).enumerate() {
-        let (group_scale, group_minimum) = scale_and_minimum(&block[4..16], group);
-        let (scale, minimum) = (scale * group_scale, minimum * group_minimum);
+    for (group, integers) in groups.integers.chunks_exact_mut(GROUP).enumerate() {
         let bytes = nibbles[group / 2 * GROUP..].iter().zip(fifth_bits);
-        for (weight, (byte, fifth)) in weights.iter_mut().zip(bytes) {
-            let quant = nibble(*byte, group) | (fifth >> group & 1) << 4;
-            *weight = scale * f32::from(quant) - minimum;
+        for (integer, (byte, fifth)) in integers.iter_mut().zip(bytes) {
+            *integer = nibble(*byte, group) | (fifth >> group & 1) << 4;
         }
     }
 }
@@ -40,18 +35,19 @@ pub(super) fn q5(block: &[u8; 176], weights: &mut [f32; LEN]) {
 ///
 /// Each half of the block is four rows of 32 weights: rows 0 and 1 in the low nibbles of 64 bytes, rows 2 and 3
 /// in the high ones; the four rows share 32 bytes of high bits.
-pub(super) fn q6(block: &[u8; 210], weights: &mut [f32; LEN]) {
+pub(super) fn q6(block: &[u8; 210], groups: Groups<'_>) {
     let scale = half_at(block, 208);
     let (low, rest) = block.split_at(128);
     let (high, scales) = rest.split_at(64);
-    for (row, weights) in weights.chunks_exact_mut(32).enumerate() {
+    for (group, small) in groups.scales.iter_mut().zip(scales) {
+        group[0] = scale * f32::from(small.cast_signed());
+    }
+    for (row, integers) in groups.integers.chunks_exact_mut(32).enumerate() {
         let (half, row_of_half) = (row / 4, row % 4);
         let low = &low[half * 64 + row_of_half % 2 * 32..];
         let high = &high[half * 32..];
-        for (i, weight) in weights.iter_mut().enumerate() {
-            let bits = nibble(low[i], row_of_half / 2) | (high[i] >> (2 * row_of_half) & 3) << 4;
-            let group_scale = scale * f32::from(scales[row * 2 + i / 16].cast_signed());
-            *weight = group_scale * (f32::from(bits) - 32.0);
+        for (i, integer) in integers.iter_mut().enumerate() {
+            *integer = nibble(low[i], row_of_half / 2) | (high[i] >> (2 * row_of_half) & 3) << 4;
         }
     }
 }
@@ -59,6 +55,15 @@ pub(super) fn q6(block: &[u8; 210], weights: &mut [f32; LEN]) {
 /// Groups of even number have the low half of their bytes, those of odd number the high half.
 fn nibble(byte: u8, group: usize) -> u8 {
     if group.is_multiple_of(2) { byte & 0xf } else { byte >> 4 }
+}
+
+/// The scales and minima of a block's 8 groups; the file's minima are to be taken away.
+fn scales_and_minima(block: &[u8], groups: &mut [[f32; 2]]) {
+    let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
+    for (index, group) in groups.iter_mut().enumerate() {
+        let (small_scale, small_minimum) = scale_and_minimum(&block[4..16], index);
+        *group = [scale * small_scale, -(minimum * small_minimum)];
+    }
 }
 
 /// The 6-bit scale and minimum of a group. Those of groups 0 to 3 lie in the low bits of bytes 0 to 3 and 4 to 7;

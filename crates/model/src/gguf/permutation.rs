@@ -5,23 +5,22 @@
 
 /// A matrix's rows as heads of even width.
 pub(super) struct RotaryHeads {
-    /// Numbers in a row.
-    columns: usize,
+    rows: usize,
     /// Rows in half a head.
     half: usize,
 }
 
 impl RotaryHeads {
     /// None where the rows do not fall into heads of even width.
-    pub(super) fn new(rows: usize, columns: usize, heads: usize) -> Option<Self> {
+    pub(super) fn new(rows: usize, heads: usize) -> Option<Self> {
         let sound = heads > 0 && rows.is_multiple_of(2 * heads);
-        sound.then(|| Self { columns, half: rows / heads / 2 })
+        sound.then(|| Self { rows, half: rows / heads / 2 })
     }
 
-    /// Puts the rows back into Hugging Face's order.
-    pub(super) fn restore(&self, matrix: &mut [f32]) {
-        let (half, columns) = (self.half, self.columns);
-        let mut stored = vec![0.0; 2 * half * columns];
+    /// Puts the rows, numbers or bytes of whole blocks, back into Hugging Face's order.
+    pub(super) fn restore<T: Copy + Default>(&self, matrix: &mut [T]) {
+        let (half, columns) = (self.half, matrix.len() / self.rows);
+        let mut stored = vec![T::default(); 2 * half * columns];
         for head in matrix.chunks_exact_mut(2 * half * columns) {
             stored.copy_from_slice(head);
             for (row, values) in head.chunks_exact_mut(columns).enumerate() {
@@ -42,13 +41,13 @@ mod tests {
         let stored: Vec<f32> = [0, 2, 1, 3, 4, 6, 5, 7].iter().flat_map(|row| [*row as f32, -1.0]).collect();
         let expected: Vec<f32> = (0..8).flat_map(|row| [row as f32, -1.0]).collect();
         let mut matrix = stored.clone();
-        RotaryHeads::new(8, 2, 2).unwrap().restore(&mut matrix);
+        RotaryHeads::new(8, 2).unwrap().restore(&mut matrix);
         assert_eq!(matrix, expected);
     }
 
     #[test]
     fn rows_that_make_no_heads_are_refused() {
-        assert!(RotaryHeads::new(6, 2, 2).is_none());
-        assert!(RotaryHeads::new(6, 2, 0).is_none());
+        assert!(RotaryHeads::new(6, 2).is_none());
+        assert!(RotaryHeads::new(6, 0).is_none());
     }
 }

@@ -87,7 +87,7 @@ pub struct Common {
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     pub max_tokens_per_micro_batch: usize,
     /// Arithmetic: float32, or bfloat16 for the products with the frozen weights.
-    #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
+    #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32, value_parser = Dtype::trainable)]
     pub dtype: Dtype,
     /// Memory to keep to, such as 8GB; most of what is free, if not given. Where the layers' states do not fit, some are
     /// computed again in the backward pass; the result stays the same.
