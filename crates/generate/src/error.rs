@@ -3,6 +3,8 @@
 use miette::Diagnostic;
 use thiserror::Error as ThisError;
 
+use crate::ServerError;
+
 /// The result of writing text.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -13,6 +15,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Engine(Box<collimate_engine::Error>),
+    /// A server, or what was asked of it; boxed for the same reason.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Server(Box<ServerError>),
     /// The run, as when it is stopped.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -105,5 +111,11 @@ impl From<collimate_engine::Error> for Error {
 impl From<collimate_model::Error> for Error {
     fn from(error: collimate_model::Error) -> Self {
         collimate_engine::Error::from(error).into()
+    }
+}
+
+impl From<ServerError> for Error {
+    fn from(error: ServerError) -> Self {
+        Self::Server(Box::new(error))
     }
 }

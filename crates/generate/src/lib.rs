@@ -1,7 +1,7 @@
 //! Text from a model: sampling, batches of prompts, stop conditions.
 //!
-//! Uses the engine; touches neither disk nor network. What a sample says depends on its request and the sampling
-//! options alone, never on the requests beside it.
+//! Uses the engine; may touch the network, and that only to reach the server of a [`ServerGenerator`]. What a sample
+//! says depends on its request and the sampling options alone, never on the requests beside it.
 
 mod builtin;
 mod error;
@@ -10,6 +10,7 @@ mod generator;
 mod sampler;
 mod sampling;
 mod scheduler;
+mod server;
 mod writer;
 
 pub use builtin::EngineGenerator;
@@ -17,3 +18,4 @@ pub use error::{Error, Result};
 pub use generator::{Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob};
 pub use sampler::Sampler;
 pub use sampling::{Constraint, SamplingOptions};
+pub use server::{Dialect, ServerError, ServerGenerator, ServerOptions};

@@ -1,0 +1,80 @@
+//! The generator on a server with OpenAI's interface: calls side by side, retried where a failure may pass.
+
+mod body;
+mod client;
+mod error;
+mod failure;
+mod limits;
+mod options;
+mod queue;
+mod response;
+mod retry;
+mod schedule;
+mod stream;
+mod tally;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use collimate_run::Context;
+
+use crate::{Answer, Generator, Request, Result, SamplingOptions};
+use client::Client;
+use limits::Limits;
+use schedule::Schedule;
+use tally::Tally;
+
+pub use error::ServerError;
+pub use options::{Dialect, ServerOptions};
+
+/// A model behind a server as a generator: vLLM, SGLang, llama.cpp's server, OpenAI, or any that speaks as
+/// they do.
+///
+/// A sample is as repeatable as the server makes it: its seed depends on the options' seed, the request's key
+/// and the first of the numbers that are asked for together. End tokens are added to the model's own, unless
+/// none are to be heeded. Where the model's own context ends an answer, and where the prompt does not fit,
+/// the server decides.
+///
+/// Limits and the spending cap count over all calls of [`Generator::generate`].
+#[derive(Debug)]
+pub struct ServerGenerator<'a> {
+    options: ServerOptions,
+    client: Arc<Client>,
+    limits: Limits,
+    task: &'a str,
+}
+
+impl<'a> ServerGenerator<'a> {
+    /// A generator that asks nothing yet; progress calls its work `task`.
+    ///
+    /// # Errors
+    /// A base URL, key or proxy that cannot be.
+    pub fn new(options: ServerOptions, task: &'a str) -> Result<Self> {
+        let client = Arc::new(Client::new(&options)?);
+        let limits = Limits::new(&options, Instant::now());
+        Ok(Self { options, client, limits, task })
+    }
+
+    /// Tokens spent so far, of prompts and answers; where the server did not count, the most it may be.
+    pub fn spent(&self) -> u64 {
+        self.limits.spent()
+    }
+}
+
+impl Generator for ServerGenerator<'_> {
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        options: &SamplingOptions,
+        context: &Context,
+        take: &mut dyn FnMut(Answer) -> Result<()>,
+    ) -> Result<()> {
+        options.check()?;
+        let total = requests.iter().map(|request| request.samples.len() as u64).sum();
+        let tally = Tally::begin(context, self.task, total);
+        let schedule = Schedule::new(&self.client, &self.options, requests, options);
+        let result = schedule.run(&mut self.limits, tally, take);
+        self.limits.abandon();
+        result
+    }
+}
