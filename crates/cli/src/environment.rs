@@ -1,12 +1,17 @@
 //! The one place that reads the environment.
 #![allow(clippy::disallowed_methods, reason = "only the command line reads the environment, and only here")]
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, IsTerminal};
+use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use secrecy::SecretString;
 
 use crate::error::{Error, Result};
+
+/// The variable of a server's key.
+const API_KEY: &str = "OPENAI_API_KEY";
 
 /// What progress and errors are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,4 +49,62 @@ pub fn cache() -> Result<PathBuf> {
     }
     let platform = etcetera::choose_base_strategy().map_err(|source| Error::NoCache { source })?;
     Ok(platform.cache_dir().join("collimate"))
+}
+
+/// The key of a server: `OPENAI_API_KEY` of the environment, else of the file `.env` in the working folder.
+///
+/// # Errors
+/// A `.env` that cannot be read.
+#[expect(dead_code, reason = "the commands that ask a server are still to come")]
+pub fn api_key() -> Result<Option<SecretString>> {
+    match std::env::var(API_KEY).ok().filter(|key| !key.is_empty()) {
+        Some(key) => Ok(Some(key.into())),
+        None => api_key_in(Path::new(".env")),
+    }
+}
+
+/// The key in a file of lines `NAME=value`; none where there is no such file, or no key in it.
+fn api_key_in(path: &Path) -> Result<Option<SecretString>> {
+    let unreadable = |source| collimate_run::Error::read(path, source);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(unreadable)?,
+    };
+    for line in dotenvy::from_read_iter(file) {
+        match line {
+            Ok((name, key)) if name == API_KEY && !key.is_empty() => return Ok(Some(key.into())),
+            Ok(_) => {}
+            Err(dotenvy::Error::Io(source)) => return Err(unreadable(source).into()),
+            Err(_) => return Err(Error::DotEnv { path: path.to_owned() }),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn in_file(text: &str) -> Result<Option<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        collimate_run::atomic::write(&path, text.as_bytes()).unwrap();
+        Ok(api_key_in(&path)?.map(|key| key.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn the_key_is_found_among_other_lines() {
+        let text = "# keys\n\nOTHER=1\nexport OPENAI_API_KEY='sk-secret$1' # mine\nOPENAI_API_KEY=second\n";
+        assert_eq!(in_file(text).unwrap().as_deref(), Some("sk-secret$1"));
+        assert_eq!(in_file("OPENAI_API_KEY=\nOTHER=1\n").unwrap(), None);
+        assert!(api_key_in(Path::new("no/such/.env")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_not_shown() {
+        let error = in_file("OPENAI_API_KEY sk-secret\n").unwrap_err();
+        assert!(matches!(error, Error::DotEnv { .. }) && !format!("{error:?}").contains("sk-secret"));
+    }
 }

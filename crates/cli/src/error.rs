@@ -101,6 +101,13 @@ pub enum Error {
         /// Why there is no home folder.
         source: etcetera::HomeDirError,
     },
+    /// A `.env` that cannot be read; its lines may hold keys, and none of them is shown.
+    #[error("{path} has a line that is not of the form NAME=value", path = path.display())]
+    #[diagnostic(help("write the key as OPENAI_API_KEY=..., in single quotes if it holds blanks, # or $"))]
+    DotEnv {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something of the runner, such as a config file that cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
