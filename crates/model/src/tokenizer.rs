@@ -5,6 +5,7 @@ mod gguf;
 mod merges;
 mod save;
 mod settings;
+mod spelling;
 mod split;
 
 use std::path::{Path, PathBuf};
@@ -91,6 +92,23 @@ impl Tokenizer {
     /// The token with this id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// What the token adds to a text, as bytes: perhaps a part of a character, for a special token its name.
+    ///
+    /// `None` where no token has this id, or where decoding does not write token after token (as with WordPiece).
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        spelling::bytes(&self.inner, id)
+    }
+
+    /// Whether decoding leaves the token out when special tokens are to be skipped: a special or unknown one.
+    pub fn is_skipped(&self, id: u32) -> bool {
+        self.token(id).is_none_or(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
+    /// Whether the token is one of SentencePiece's bytes, such as `<0x0A>`. A run of them becomes text as a whole.
+    pub fn is_byte(&self, id: u32) -> bool {
+        self.token(id).is_some_and(|token| spelling::fallback_byte(&token).is_some())
     }
 
     /// The id of a token, spelled as in the vocabulary.

@@ -130,6 +130,34 @@ fn real_models_give_the_ids_and_texts_of_transformers() {
 }
 
 #[test]
+fn the_bytes_of_tokens_make_up_their_text() {
+    let recorded = read_json("tokens.json");
+    for name in ["bytes", "words", "pieces", "bytes.gguf", "words.gguf", "pieces.gguf"] {
+        let tokenizer = open(&fixtures().join(name));
+        for (label, text) in object(&recorded, "texts") {
+            let ids = tokenizer.encode(text.as_str().expect("a text"), false).expect("encodes");
+            let bytes = |&id: &u32| tokenizer.token_bytes(id).expect("known");
+            let spelled = String::from_utf8(ids.iter().flat_map(bytes).collect()).expect("whole characters");
+            let decoded = tokenizer.decode(&ids, false).expect("decodes");
+            // SentencePiece puts a space in front of a text, which decoding takes away again.
+            let text = if name.starts_with("pieces") { spelled.strip_prefix(' ') } else { None };
+            assert_eq!(text.unwrap_or(&spelled), decoded, "{name}: {label}");
+        }
+        assert_eq!(tokenizer.token_bytes(tokenizer.vocab_size() as u32), None);
+    }
+}
+
+#[test]
+fn tokens_without_text_and_byte_tokens_are_told_apart() {
+    let (bytes, pieces) = (open(&fixtures().join("bytes")), open(&fixtures().join("pieces")));
+    let id = |tokenizer: &Tokenizer, token: &str| tokenizer.id(token).expect("known");
+    assert!(bytes.is_skipped(id(&bytes, "<|im_end|>")) && bytes.is_skipped(9_999));
+    assert!(!bytes.is_skipped(id(&bytes, "<tool_call>")) && !bytes.is_skipped(id(&bytes, "a")));
+    assert!(pieces.is_byte(id(&pieces, "<0xE4>")) && !pieces.is_byte(id(&pieces, "a")));
+    assert_eq!(pieces.token_bytes(id(&pieces, "<0xE4>")), Some(vec![0xe4]));
+}
+
+#[test]
 fn texts_are_encoded_alike_one_by_one_in_batches_and_in_threads() {
     let recorded = read_json("tokens.json");
     let tokenizer = open(&fixtures().join("words"));
