@@ -36,6 +36,15 @@ pub enum Error {
         /// The range.
         expected: &'static str,
     },
+    /// A setting that holds nothing where it must hold something.
+    #[error("the setting {setting} {lack}")]
+    #[diagnostic(help("write what is missing, or leave the setting out"))]
+    Empty {
+        /// The setting's name.
+        setting: &'static str,
+        /// What it lacks.
+        lack: &'static str,
+    },
     /// A prompt without a token.
     #[error("prompt {number} is empty")]
     #[diagnostic(help(

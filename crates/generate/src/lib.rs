@@ -3,6 +3,7 @@
 //! Uses the engine; may touch the network, and that only to reach the server of a [`ServerGenerator`]. What a sample
 //! says depends on its request and the sampling options alone, never on the requests beside it.
 
+mod blocks;
 mod builtin;
 mod error;
 pub mod filter;

@@ -1,10 +1,11 @@
 //! The choice of one sample's tokens, one after the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use collimate_run::random::{Stream, stream};
 
 use crate::SamplingOptions;
+use crate::blocks::Blocks;
 use crate::filter::{self, Candidate};
 
 /// Chooses the tokens of one sample.
@@ -14,48 +15,140 @@ use crate::filter::{self, Candidate};
 #[derive(Debug)]
 pub struct Sampler<'a> {
     options: &'a SamplingOptions,
+    /// What ends an answer.
+    end_ids: &'a [u32],
     draws: Stream,
     /// The tokens of prompt and answer, where a penalty asks for them.
     seen: Option<BTreeSet<u32>>,
+    /// How often each token stands in the answer, where a penalty asks for it.
+    counts: Option<BTreeMap<u32, u32>>,
+    /// Tokens of the answer so far.
+    written: usize,
+    /// The logits, where something changes them.
+    scores: Vec<f32>,
+    buffers: Buffers,
+}
+
+/// What is used again for every token.
+#[derive(Debug, Default)]
+struct Buffers {
+    blocks: Blocks,
     candidates: Vec<Candidate>,
+    /// What filters reorder.
+    halves: Vec<Candidate>,
+    scores: Vec<f32>,
 }
 
 impl<'a> Sampler<'a> {
-    /// A sampler at the beginning of the answer number `sample` to `prompt`; `key` tells the prompt from others.
-    pub fn new(options: &'a SamplingOptions, [key, sample]: [u64; 2], prompt: &[u32]) -> Self {
-        let penalised = options.repetition_penalty != 1.0;
+    /// A sampler at the beginning of the answer number `sample` to `prompt`, which `end_ids` end; `key` tells the
+    /// prompt from others.
+    pub fn new(
+        options: &'a SamplingOptions,
+        end_ids: &'a [u32],
+        [key, sample]: [u64; 2],
+        prompt: &[u32],
+    ) -> Self {
+        let counted = options.frequency_penalty != 0.0 || options.presence_penalty != 0.0;
         Self {
             options,
+            end_ids,
             draws: stream(options.seed, &[key, sample]),
-            seen: penalised.then(|| prompt.iter().copied().collect()),
-            candidates: Vec::new(),
+            seen: (options.repetition_penalty != 1.0).then(|| prompt.iter().copied().collect()),
+            counts: counted.then(BTreeMap::new),
+            written: 0,
+            scores: Vec::new(),
+            buffers: Buffers::default(),
         }
     }
 
-    /// The next token, from the logits `[vocabulary]`; `None` where one of them is not finite, or there are none.
-    pub fn choose(&mut self, logits: &[f32]) -> Option<u32> {
-        if !logits.iter().all(|logit| logit.is_finite()) {
+    /// The next token, from the logits `[vocabulary]`; of those whose bit is set in `allowed`, if given.
+    ///
+    /// `None` where a logit is not finite, or no token is possible.
+    pub fn choose(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> Option<u32> {
+        if !self.buffers.blocks.read(logits) {
             return None;
         }
-        let candidates = &mut self.candidates;
-        filter::candidates(logits, candidates);
-        if let Some(seen) = &self.seen {
-            let penalty = self.options.repetition_penalty as f32;
-            filter::repetition_penalty(candidates, seen.iter().copied(), penalty);
-        }
-        let token = if self.options.do_sample {
-            filter::temperature(candidates, self.options.temperature as f32);
-            filter::top_k(candidates, self.options.top_k);
-            if self.options.top_p < 1.0 {
-                filter::top_p(candidates, self.options.top_p);
-            }
-            filter::draw(candidates, self.draws.random())
+        let row = if self.change(logits, allowed) {
+            self.buffers.blocks.read(&self.scores);
+            &self.scores
         } else {
-            filter::most_likely(candidates)
+            logits
         };
-        if let (Some(seen), Some(token)) = (&mut self.seen, token) {
+        let token = if self.options.do_sample {
+            self.buffers.draw(row, self.options, self.draws.random())
+        } else {
+            self.buffers.blocks.most_likely(row)
+        }?;
+        self.written += 1;
+        if let Some(seen) = &mut self.seen {
             seen.insert(token);
         }
-        token
+        if let Some(counts) = &mut self.counts {
+            *counts.entry(token).or_default() += 1;
+        }
+        Some(token)
+    }
+
+    /// Writes the logits as penalties, minimum length and constraint leave them; whether any of these is at work.
+    fn change(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> bool {
+        let too_short = self.written < self.options.min_new_tokens;
+        if self.seen.is_none() && self.counts.is_none() && !too_short && allowed.is_none() {
+            return false;
+        }
+        let scores = &mut self.scores;
+        scores.clear();
+        scores.extend_from_slice(logits);
+        if let Some(seen) = &self.seen {
+            filter::repetition_penalty(scores, seen.iter().copied(), self.options.repetition_penalty as f32);
+        }
+        if let Some(counts) = &self.counts {
+            let SamplingOptions { frequency_penalty, presence_penalty, .. } = *self.options;
+            let counts = counts.iter().map(|(&token, &count)| (token, count));
+            filter::count_penalties(scores, counts, frequency_penalty as f32, presence_penalty as f32);
+        }
+        if too_short {
+            filter::forbid(scores, self.end_ids);
+        }
+        if let Some(allowed) = allowed {
+            filter::allow(scores, allowed);
+        }
+        true
+    }
+}
+
+impl Buffers {
+    /// The token at `position` of what temperature, top-k, top-p and min-p leave of a row that was read.
+    fn draw(&mut self, row: &[f32], options: &SamplingOptions, position: f64) -> Option<u32> {
+        let Self { blocks, candidates, halves, scores } = self;
+        let SamplingOptions { top_k, top_p, min_p, .. } = *options;
+        let temperature = options.temperature as f32;
+        if 0 < top_k && top_k < row.len() {
+            let bound = blocks.bound(top_k) / temperature;
+            blocks.collect(row, temperature, bound, candidates);
+            filter::top_k(candidates, top_k, scores);
+            if top_p < 1.0 {
+                let wanted = top_p * filter::mass(candidates);
+                filter::top_p(candidates, wanted, halves);
+            }
+        } else if top_p < 1.0 {
+            let wanted = top_p * blocks.mass(row, temperature);
+            let bound = blocks.bound(filter::FEW) / temperature;
+            blocks.collect(row, temperature, bound, candidates);
+            if !filter::top_p(candidates, wanted, halves) {
+                blocks.collect(row, temperature, f32::NEG_INFINITY, candidates);
+                filter::top_p(candidates, wanted, halves);
+            }
+        } else if min_p > 0.0 {
+            let highest = blocks.highest() / temperature;
+            // A little lower: the filter decides, in f64.
+            let bound = highest + (min_p.ln() - 1e-3) as f32 - highest.abs() * f32::EPSILON;
+            blocks.collect(row, temperature, bound, candidates);
+        } else {
+            return blocks.draw(row, temperature, position);
+        }
+        if min_p > 0.0 {
+            filter::min_p(candidates, min_p);
+        }
+        filter::draw(candidates, position)
     }
 }

@@ -7,6 +7,9 @@ use crate::{Error, Result};
 /// The lowest temperature: below it, logits divided by it may leave the range of f32.
 const LOWEST_TEMPERATURE: f64 = 1e-6;
 
+/// The most log-probs for one place, as in OpenAI's interface.
+const MOST_LOGPROBS: usize = 20;
+
 /// How tokens are chosen, in the order and by the definitions of transformers' `generate`: repetition penalty (then
 /// frequency and presence penalty, by vLLM's definition), minimum length, constraint; then, if `do_sample`,
 /// temperature, top-k, top-p, min-p and a draw; else the most likely token. Defaults are those of `GenerationConfig`
@@ -84,20 +87,39 @@ impl SamplingOptions {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] names the first that cannot be.
+    /// [`Error::OutOfRange`] or [`Error::Empty`] names the first that cannot be.
     pub fn check(&self) -> Result<()> {
-        let Self { temperature, top_p, repetition_penalty, max_new_tokens, .. } = *self;
+        let Self { temperature, top_p, min_p, repetition_penalty, .. } = *self;
+        let Self { frequency_penalty, presence_penalty, max_new_tokens, min_new_tokens, .. } = *self;
         let above_0 = |value: f64| value > 0.0 && value.is_finite();
         let hot = temperature >= LOWEST_TEMPERATURE && temperature.is_finite();
+        let (share, penalty) = ("between 0 and 1", "between -2 and 2");
+        let is_share = |value: f64| (0.0..=1.0).contains(&value);
+        let is_penalty = |value: f64| (-2.0..=2.0).contains(&value);
+        let (logprobs, minimum) = (self.logprobs.unwrap_or(0), min_new_tokens as f64);
+        let free = min_new_tokens == 0 || self.constraint.is_none();
         let checks = [
             ("temperature", temperature, hot, "0.000001 or more"),
-            ("top_p", top_p, (0.0..=1.0).contains(&top_p), "between 0 and 1"),
+            ("top_p", top_p, is_share(top_p), share),
+            ("min_p", min_p, is_share(min_p), share),
             ("repetition_penalty", repetition_penalty, above_0(repetition_penalty), "above 0"),
+            ("frequency_penalty", frequency_penalty, is_penalty(frequency_penalty), penalty),
+            ("presence_penalty", presence_penalty, is_penalty(presence_penalty), penalty),
             ("max_new_tokens", max_new_tokens as f64, max_new_tokens > 0, "1 or more"),
+            ("min_new_tokens", minimum, min_new_tokens <= max_new_tokens, "at most max_new_tokens"),
+            ("min_new_tokens", minimum, free, "0 where a constraint says when an answer may end"),
+            ("logprobs", logprobs as f64, logprobs <= MOST_LOGPROBS, "at most 20"),
         ];
-        match checks.into_iter().find(|(_, _, right, _)| !right) {
-            Some((setting, got, _, expected)) => Err(Error::OutOfRange { setting, got, expected }),
-            None => Ok(()),
+        if let Some((setting, got, _, expected)) = checks.into_iter().find(|(_, _, right, _)| !right) {
+            return Err(Error::OutOfRange { setting, got, expected });
+        }
+        let empty = |texts: &[String]| texts.iter().any(String::is_empty);
+        let lack = |setting: &'static str, lack: &'static str| Err(Error::Empty { setting, lack });
+        match &self.constraint {
+            _ if empty(&self.stop_strings) => lack("stop_strings", "holds an empty text"),
+            Some(Constraint::Choice(texts)) if texts.is_empty() => lack("choice", "names no text"),
+            Some(Constraint::Choice(texts)) if empty(texts) => lack("choice", "holds an empty text"),
+            _ => Ok(()),
         }
     }
 }
@@ -116,13 +138,31 @@ mod tests {
         for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(named(SamplingOptions { temperature, ..Default::default() }), "temperature");
         }
-        assert_eq!(named(SamplingOptions { top_p: 1.5, ..Default::default() }), "top_p");
-        assert_eq!(named(SamplingOptions { top_p: f64::NAN, ..Default::default() }), "top_p");
-        assert_eq!(
-            named(SamplingOptions { repetition_penalty: 0.0, ..Default::default() }),
-            "repetition_penalty"
-        );
-        assert_eq!(named(SamplingOptions { max_new_tokens: 0, ..Default::default() }), "max_new_tokens");
+        let options = SamplingOptions::default;
+        assert_eq!(named(SamplingOptions { top_p: 1.5, ..options() }), "top_p");
+        assert_eq!(named(SamplingOptions { top_p: f64::NAN, ..options() }), "top_p");
+        assert_eq!(named(SamplingOptions { min_p: -0.1, ..options() }), "min_p");
+        assert_eq!(named(SamplingOptions { repetition_penalty: 0.0, ..options() }), "repetition_penalty");
+        assert_eq!(named(SamplingOptions { frequency_penalty: 2.1, ..options() }), "frequency_penalty");
+        assert_eq!(named(SamplingOptions { presence_penalty: -2.1, ..options() }), "presence_penalty");
+        assert_eq!(named(SamplingOptions { max_new_tokens: 0, ..options() }), "max_new_tokens");
+        assert_eq!(named(SamplingOptions { min_new_tokens: 201, ..options() }), "min_new_tokens");
+        let constraint = Some(Constraint::Regex("a+".to_owned()));
+        assert_eq!(named(SamplingOptions { min_new_tokens: 1, constraint, ..options() }), "min_new_tokens");
+        assert_eq!(named(SamplingOptions { logprobs: Some(21), ..options() }), "logprobs");
+    }
+
+    #[test]
+    fn a_setting_that_holds_nothing_is_named() {
+        let message = |options: SamplingOptions| options.check().unwrap_err().to_string();
+        let stop_strings = vec!["a".to_owned(), String::new()];
+        let options = SamplingOptions { stop_strings, ..Default::default() };
+        assert_eq!(message(options), "the setting stop_strings holds an empty text");
+        for (texts, expected) in [(vec![], "names no text"), (vec![String::new()], "holds an empty text")] {
+            let options =
+                SamplingOptions { constraint: Some(Constraint::Choice(texts)), ..Default::default() };
+            assert_eq!(message(options), format!("the setting choice {expected}"));
+        }
     }
 
     #[test]

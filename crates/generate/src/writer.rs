@@ -35,14 +35,14 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// The sample `number` of the prompt with that key, at its beginning; it ends after `limit` tokens.
     pub fn new(rules: &'a Rules<'a>, stream: [u64; 2], prompt: &[u32], limit: usize) -> Self {
-        let sampler = Sampler::new(rules.options, stream, prompt);
+        let sampler = Sampler::new(rules.options, rules.end_ids, stream, prompt);
         Self { rules, sampler, tokens: Vec::new(), limit, ended: None }
     }
 
     /// Chooses the next token from its logits, `[vocabulary]`; `number` names the prompt in an error.
     pub fn write(&mut self, logits: &[f32], number: usize) -> Result<()> {
         let tokens = self.tokens.len();
-        let token = self.sampler.choose(logits).ok_or(Error::NotFinite { number, tokens })?;
+        let token = self.sampler.choose(logits, None).ok_or(Error::NotFinite { number, tokens })?;
         self.tokens.push(token);
         if self.rules.end_ids.contains(&token) {
             self.ended = Some(FinishReason::Stop);

@@ -1,16 +1,22 @@
-//! The filters against transformers' logits processors (`fixtures/filters.py` records them), and the draws against
-//! the distribution that the filters leave.
+//! The filters against transformers' logits processors (`fixtures/filters.py` records them), and the sampler against
+//! the filters and the distribution that they leave.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-use std::collections::BTreeMap;
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use collimate_generate::filter::{self, Candidate};
 use collimate_generate::{Sampler, SamplingOptions};
+use collimate_run::random::stream;
+use common::chi_square_p;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Recorded {
-    seen: Vec<u32>,
+    prompt: Vec<u32>,
+    answer: Vec<u32>,
+    ends: Vec<u32>,
     cases: Vec<Case>,
 }
 
@@ -22,10 +28,7 @@ struct Case {
 
 #[derive(Deserialize)]
 struct Outcome {
-    temperature: f64,
-    top_k: usize,
-    top_p: f64,
-    repetition_penalty: f64,
+    options: SamplingOptions,
     tokens: Vec<u32>,
     scores: Vec<f32>,
 }
@@ -34,97 +37,113 @@ fn recorded() -> Recorded {
     serde_json::from_str(include_str!("fixtures/filters.json")).unwrap()
 }
 
-/// What is left to draw from, in the order of ids.
-fn filtered(logits: &[f32], seen: &[u32], outcome: &Outcome) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    filter::candidates(logits, &mut found);
-    let seen: std::collections::BTreeSet<u32> = seen.iter().copied().collect();
-    filter::repetition_penalty(&mut found, seen, outcome.repetition_penalty as f32);
-    filter::temperature(&mut found, outcome.temperature as f32);
-    filter::top_k(&mut found, outcome.top_k);
-    filter::top_p(&mut found, outcome.top_p);
-    found.sort_by_key(|candidate| candidate.token);
+/// Each filter on all tokens, one after the other, as documented at [`SamplingOptions`].
+fn filtered(logits: &[f32], options: &SamplingOptions, context: &Recorded) -> Vec<Candidate> {
+    let Recorded { prompt, answer, ends, .. } = context;
+    let mut scores = logits.to_vec();
+    let seen: BTreeSet<u32> = prompt.iter().chain(answer).copied().collect();
+    let count = |token: u32| answer.iter().filter(|&&other| other == token).count() as u32;
+    let counts: BTreeMap<u32, u32> = answer.iter().map(|&token| (token, count(token))).collect();
+    filter::repetition_penalty(&mut scores, seen, options.repetition_penalty as f32);
+    let (frequency, presence) = (options.frequency_penalty as f32, options.presence_penalty as f32);
+    filter::count_penalties(&mut scores, counts, frequency, presence);
+    if answer.len() < options.min_new_tokens {
+        filter::forbid(&mut scores, ends);
+    }
+    let divided = (0..).zip(&scores).map(|(token, score)| (token, score / options.temperature as f32));
+    let possible = divided.filter(|(_, score)| *score > f32::NEG_INFINITY);
+    let mut found = possible.map(|(token, score)| Candidate { token, score }).collect();
+    filter::top_k(&mut found, options.top_k, &mut Vec::new());
+    if options.top_p < 1.0 {
+        let wanted = options.top_p * filter::mass(&found);
+        filter::top_p(&mut found, wanted, &mut Vec::new());
+    }
+    filter::min_p(&mut found, options.min_p);
     found
 }
 
 #[test]
 fn filters_keep_and_change_what_transformers_does() {
-    let Recorded { seen, cases } = recorded();
-    for (number, case) in cases.iter().enumerate() {
+    let recorded = recorded();
+    for (number, case) in recorded.cases.iter().enumerate() {
         for outcome in &case.results {
-            let Outcome { temperature, top_k, top_p, repetition_penalty, .. } = outcome;
-            let name = format!("case {number}: {temperature} {top_k} {top_p} {repetition_penalty}");
-            let found = filtered(&case.logits, &seen, outcome);
+            let name = format!("case {number}: {:?}", outcome.options);
+            let found = filtered(&case.logits, &outcome.options, &recorded);
             let tokens: Vec<u32> = found.iter().map(|candidate| candidate.token).collect();
             assert_eq!(tokens, outcome.tokens, "{name}");
             for (candidate, expected) in found.iter().zip(&outcome.scores) {
-                // A product with the reciprocal instead of a division may differ in the last bit.
+                // A product with the reciprocal instead of a division may differ in the last bit; the count
+                // penalties are taken at once there, one after the other here.
                 let gap = (candidate.score - expected).abs();
-                assert!(gap <= expected.abs() * f32::EPSILON, "{name}, token {}: {gap:e}", candidate.token);
+                let allowed = expected.abs().max(1.0) * f32::EPSILON;
+                assert!(gap <= allowed, "{name}, token {}: {gap:e}", candidate.token);
             }
+        }
+    }
+}
+
+/// A sampler that has written the answer: a token that is the only one allowed is taken.
+fn after<'a>(
+    context: &'a Recorded,
+    options: &'a SamplingOptions,
+    key: [u64; 2],
+    logits: &[f32],
+) -> Sampler<'a> {
+    let mut sampler = Sampler::new(options, &context.ends, key, &context.prompt);
+    for &token in &context.answer {
+        let mut only = vec![0; logits.len().div_ceil(32)];
+        only[token as usize / 32] = 1 << (token % 32);
+        assert_eq!(sampler.choose(logits, Some(&only)), Some(token));
+    }
+    sampler
+}
+
+#[test]
+fn draws_follow_the_distribution_that_is_left() {
+    const DRAWS: u32 = 2_000;
+    let recorded = recorded();
+    for (number, case) in recorded.cases.iter().enumerate() {
+        for outcome in &case.results {
+            let left = filtered(&case.logits, &outcome.options, &recorded);
+            let options = SamplingOptions { do_sample: true, ..outcome.options.clone() };
+            let mut counts = BTreeMap::<u32, u32>::new();
+            for sample in 0..u64::from(DRAWS) {
+                let mut sampler = after(&recorded, &options, [7, sample], &case.logits);
+                *counts.entry(sampler.choose(&case.logits, None).unwrap()).or_default() += 1;
+            }
+            let total = filter::mass(&left);
+            let highest = left.iter().map(|candidate| candidate.score).fold(f32::NEG_INFINITY, f32::max);
+            let share = |candidate: &Candidate| f64::from(candidate.score - highest).exp() / total;
+            let shares = left.iter().map(|candidate| (candidate.token, share(candidate))).collect();
+            let p = chi_square_p(&counts, &shares);
+            // Of some 60 settings: one in 1,600 other seeds would have so rare a result among them.
+            assert!(p > 1e-5, "case {number}: {:?}: p {p:e}", outcome.options);
         }
     }
 }
 
 #[test]
-fn draws_follow_the_distribution_that_is_left() {
-    let Recorded { seen, cases } = recorded();
-    for (number, case) in cases.iter().enumerate() {
-        for outcome in &case.results {
-            let left = filtered(&case.logits, &seen, outcome);
-            let options = SamplingOptions {
-                do_sample: true,
-                temperature: outcome.temperature,
-                top_k: outcome.top_k,
-                top_p: outcome.top_p,
-                repetition_penalty: outcome.repetition_penalty,
-                ..SamplingOptions::default()
-            };
-            let mut counts = BTreeMap::<u32, u32>::new();
-            const DRAWS: u32 = 5_000;
-            for sample in 0..u64::from(DRAWS) {
-                let token = Sampler::new(&options, [7, sample], &seen).choose(&case.logits).unwrap();
-                *counts.entry(token).or_default() += 1;
-            }
-            let shares: Vec<f64> = left.iter().map(|candidate| f64::from(candidate.score).exp()).collect();
-            let total: f64 = shares.iter().sum();
-            let expected = left.iter().zip(&shares);
-            let expected: BTreeMap<u32, f64> = expected
-                .map(|(candidate, share)| (candidate.token, share / total * f64::from(DRAWS)))
-                .collect();
-            assert!(counts.keys().all(|token| expected.contains_key(token)));
-            let deviation = chi_square_deviation(&counts, &expected);
-            // 33 settings: one in 2,000 other seeds would have a deviation of more than 4.2 among them.
-            assert!(deviation < 4.2, "case {number}, {} left: {deviation} standard deviations", left.len());
+fn the_sampler_that_skips_blocks_chooses_as_the_filters_on_all_tokens() {
+    let logits: Vec<f32> =
+        (0..20_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 * 6e-7).collect();
+    let nothing = Recorded { prompt: Vec::new(), answer: Vec::new(), ends: Vec::new(), cases: Vec::new() };
+    let base = SamplingOptions { do_sample: true, top_k: 0, ..SamplingOptions::default() };
+    let settings = [
+        SamplingOptions { top_k: 50, top_p: 0.95, temperature: 1.2, ..base.clone() },
+        SamplingOptions { top_k: 5_000, ..base.clone() },
+        SamplingOptions { top_p: 0.002, temperature: 0.8, ..base.clone() },
+        SamplingOptions { top_p: 0.9, ..base.clone() },
+        SamplingOptions { min_p: 0.7, temperature: 1.7, ..base.clone() },
+        SamplingOptions { temperature: 0.3, ..base.clone() },
+    ];
+    for options in settings {
+        let left = filtered(&logits, &options, &nothing);
+        let mut sampler = Sampler::new(&options, &[], [3, 4], &[]);
+        let mut draws = stream(options.seed, &[3, 4]);
+        for _ in 0..300 {
+            assert_eq!(sampler.choose(&logits, None), filter::draw(&left, draws.random()), "{options:?}");
         }
     }
-}
-
-/// Pearson's statistic in standard deviations, by Wilson and Hilferty's cube root; tokens that are expected fewer
-/// than five times make up one cell.
-fn chi_square_deviation(counts: &BTreeMap<u32, u32>, expected: &BTreeMap<u32, f64>) -> f64 {
-    let (mut statistic, mut cells, mut rare) = (0.0, 0u32, (0.0, 0.0));
-    let mut add = |observed: f64, expected: f64| {
-        statistic += (observed - expected).powi(2) / expected;
-        cells += 1;
-    };
-    for (token, &expected) in expected {
-        let observed = f64::from(counts.get(token).copied().unwrap_or(0));
-        if expected < 5.0 {
-            rare = (rare.0 + observed, rare.1 + expected);
-        } else {
-            add(observed, expected);
-        }
-    }
-    if rare.1 >= 5.0 {
-        add(rare.0, rare.1);
-    }
-    let freedom = f64::from(cells) - 1.0;
-    if freedom == 0.0 {
-        return 0.0;
-    }
-    let spread = 2.0 / (9.0 * freedom);
-    ((statistic / freedom).cbrt() - (1.0 - spread)) / spread.sqrt()
 }
 
 #[test]
@@ -133,31 +152,38 @@ fn each_key_and_sample_has_draws_of_its_own() {
     let options = SamplingOptions { do_sample: true, top_k: 0, ..SamplingOptions::default() };
     let draw = |key: [u64; 2], seed: u64| {
         let options = SamplingOptions { seed, ..options.clone() };
-        let mut sampler = Sampler::new(&options, key, &[]);
-        let tokens: Vec<u32> = (0..4).map(|_| sampler.choose(&logits).unwrap()).collect();
+        let mut sampler = Sampler::new(&options, &[], key, &[]);
+        let tokens: Vec<u32> = (0..4).map(|_| sampler.choose(&logits, None).unwrap()).collect();
         tokens
     };
     assert_eq!(draw([1, 2], 42), draw([1, 2], 42));
     let different = [draw([1, 2], 42), draw([2, 1], 42), draw([1, 3], 42), draw([1, 2], 43)];
-    assert_eq!(different.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    assert_eq!(different.iter().collect::<BTreeSet<_>>().len(), 4);
 }
 
 #[test]
 fn logits_that_are_no_numbers_give_no_token() {
     let options = SamplingOptions::default();
-    let mut sampler = Sampler::new(&options, [0, 0], &[]);
-    assert_eq!(sampler.choose(&[1.0, 2.0]), Some(1));
+    let mut sampler = Sampler::new(&options, &[], [0, 0], &[]);
+    assert_eq!(sampler.choose(&[1.0, 2.0], None), Some(1));
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        assert_eq!(sampler.choose(&[1.0, bad]), None);
+        assert_eq!(sampler.choose(&[1.0, bad], None), None);
     }
-    assert_eq!(sampler.choose(&[]), None);
+    assert_eq!(sampler.choose(&[], None), None);
+    assert_eq!(sampler.choose(&[1.0, 2.0], Some(&[0])), None);
 }
 
 #[test]
-fn a_penalty_counts_the_answer_too() {
-    let options = SamplingOptions { repetition_penalty: 2.0, ..SamplingOptions::default() };
-    let mut sampler = Sampler::new(&options, [0, 0], &[0]);
-    let tokens: Vec<_> = (0..3).map(|_| sampler.choose(&[5.0, 3.0, 2.6]).unwrap()).collect();
+fn penalties_count_the_answer() {
+    let logits = [5.0, 3.0, 2.6];
+    let three = |options: SamplingOptions| {
+        let mut sampler = Sampler::new(&options, &[], [0, 0], &[0]);
+        [(); 3].map(|()| sampler.choose(&logits, None).unwrap())
+    };
     // 2.5, 3, 2.6; then 2.5, 1.5, 2.6; then 2.5, 1.5, 1.3.
-    assert_eq!(tokens, [1, 2, 0]);
+    assert_eq!(three(SamplingOptions { repetition_penalty: 2.0, ..SamplingOptions::default() }), [1, 2, 0]);
+    // 5, 3, 2.6; then 3.5, 3, 2.6; then 2, 3, 2.6: the prompt does not count.
+    assert_eq!(three(SamplingOptions { frequency_penalty: 1.5, ..SamplingOptions::default() }), [0, 0, 1]);
+    // 5, 3, 2.6; then 3, 3, 2.6, of which the first; then the same.
+    assert_eq!(three(SamplingOptions { presence_penalty: 2.0, ..SamplingOptions::default() }), [0, 0, 0]);
 }

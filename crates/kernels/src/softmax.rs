@@ -35,18 +35,27 @@ pub fn block_exponentials(row: &[f32], temperature: f32, highest: f32, sums: &mu
     sums.clear();
     vectorised(
         #[inline(always)]
-        || {
-            for block in row.chunks(BLOCK) {
-                let mut lanes = [0.0; LANES];
-                for part in block.chunks(LANES) {
-                    for (lane, x) in lanes.iter_mut().zip(part) {
-                        *lane += exp(x / temperature - highest);
-                    }
-                }
-                sums.push(sum(lanes));
-            }
-        },
+        || sums.extend(row.chunks(BLOCK).map(|block| sum_of(block, temperature, highest))),
     );
+}
+
+/// Σ e^(x - highest) of one block, as [`block_exponentials`] forms it.
+pub fn exponentials(block: &[f32], highest: f32) -> f32 {
+    vectorised(
+        #[inline(always)]
+        || sum_of(block, 1.0, highest),
+    )
+}
+
+#[inline(always)]
+fn sum_of(block: &[f32], temperature: f32, highest: f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for part in block.chunks(LANES) {
+        for (lane, x) in lanes.iter_mut().zip(part) {
+            *lane += exp(x / temperature - highest);
+        }
+    }
+    sum(lanes)
 }
 
 #[cfg(test)]
@@ -92,5 +101,6 @@ mod tests {
         let mut sums = Vec::new();
         block_exponentials(&[f32::NEG_INFINITY, 2.0], 1.0, 2.0, &mut sums);
         assert_eq!(sums, [1.0]);
+        assert_eq!(exponentials(&[f32::NEG_INFINITY, 2.0], 2.0), 1.0);
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests of generators share: tiny models, calm contexts.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -11,6 +12,7 @@ use collimate_generate::{
 };
 use collimate_model::{Lora, Model, Tokenizer};
 use collimate_run::{Context, RunOptions, Silent};
+use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -92,5 +94,28 @@ impl Loaded {
     pub fn request(&self, prompt: Prompt, key: u64) -> Request {
         let adapter = self.adapters.first().map(|(name, _)| name.clone());
         Request { adapter, ..Request::new(prompt, key) }
+    }
+}
+
+/// How likely counts at least so far from the `shares` are, by Pearson's test; tokens that are expected fewer than
+/// five times make up one cell. 0 if a token has no share at all.
+pub fn chi_square_p(counts: &BTreeMap<u32, u32>, shares: &BTreeMap<u32, f64>) -> f64 {
+    if !counts.keys().all(|token| shares.contains_key(token)) {
+        return 0.0;
+    }
+    let total = f64::from(counts.values().sum::<u32>());
+    let cell =
+        |(token, share): (&u32, &f64)| (f64::from(counts.get(token).copied().unwrap_or(0)), share * total);
+    let (mut cells, rare): (Vec<_>, Vec<_>) =
+        shares.iter().map(cell).partition(|(_, expected)| *expected >= 5.0);
+    let rare = rare.iter().fold((0.0, 0.0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
+    if rare.1 >= 5.0 {
+        cells.push(rare);
+    }
+    let statistic: f64 =
+        cells.iter().map(|(observed, expected)| (observed - expected).powi(2) / expected).sum();
+    match cells.len() {
+        0 | 1 => 1.0,
+        cells => ChiSquared::new(cells as f64 - 1.0).unwrap().sf(statistic),
     }
 }
