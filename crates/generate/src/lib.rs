@@ -5,13 +5,17 @@
 
 mod blocks;
 mod builtin;
+mod detokeniser;
 mod error;
 pub mod filter;
 mod generator;
+mod log_probs;
 mod sampler;
 mod sampling;
 mod scheduler;
 mod server;
+mod stops;
+mod text;
 mod writer;
 
 pub use builtin::EngineGenerator;

@@ -2,7 +2,9 @@
 
 use collimate_model::Tokenizer;
 
-use crate::{Error, FinishReason, Result, Sample, Sampler, SamplingOptions};
+use crate::log_probs::Measure;
+use crate::text::Text;
+use crate::{Error, FinishReason, Result, Sample, Sampler, SamplingOptions, TokenLogprob};
 
 /// What all samples of one call have in common.
 #[derive(Debug)]
@@ -26,7 +28,10 @@ impl<'a> Rules<'a> {
 pub(crate) struct Writer<'a> {
     rules: &'a Rules<'a>,
     sampler: Sampler<'a>,
+    measure: Measure,
     tokens: Vec<u32>,
+    log_probs: Vec<TokenLogprob>,
+    text: Text<'a>,
     /// Tokens after which it ends.
     limit: usize,
     ended: Option<FinishReason>,
@@ -35,18 +40,40 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// The sample `number` of the prompt with that key, at its beginning; it ends after `limit` tokens.
     pub fn new(rules: &'a Rules<'a>, stream: [u64; 2], prompt: &[u32], limit: usize) -> Self {
-        let sampler = Sampler::new(rules.options, rules.end_ids, stream, prompt);
-        Self { rules, sampler, tokens: Vec::new(), limit, ended: None }
+        Self {
+            rules,
+            sampler: Sampler::new(rules.options, rules.end_ids, stream, prompt),
+            measure: Measure::default(),
+            tokens: Vec::new(),
+            log_probs: Vec::new(),
+            text: Text::new(rules.tokenizer, &rules.options.stop_strings),
+            limit,
+            ended: None,
+        }
     }
 
     /// Chooses the next token from its logits, `[vocabulary]`; `number` names the prompt in an error.
+    ///
+    /// A stop string ends the sample even below `min_new_tokens`, which forbids end tokens only, as in transformers.
     pub fn write(&mut self, logits: &[f32], number: usize) -> Result<()> {
         let tokens = self.tokens.len();
         let token = self.sampler.choose(logits, None).ok_or(Error::NotFinite { number, tokens })?;
+        if let Some(top) = self.rules.options.logprobs {
+            self.log_probs.push(self.measure.take(logits, token, top, self.rules.tokenizer)?);
+        }
         self.tokens.push(token);
-        if self.rules.end_ids.contains(&token) {
+        let closed = self.rules.end_ids.contains(&token);
+        let full = self.tokens.len() == self.limit;
+        let shown = &self.tokens[..self.tokens.len() - usize::from(closed)];
+        let stopped = if closed || full {
+            self.text.end(shown)?
+        } else {
+            // Without stop strings, the text can wait until somebody asks for it.
+            !self.rules.options.stop_strings.is_empty() && self.text.read(shown)?
+        };
+        if closed || stopped {
             self.ended = Some(FinishReason::Stop);
-        } else if self.tokens.len() == self.limit {
+        } else if full {
             self.ended = Some(FinishReason::Length);
         }
         Ok(())
@@ -64,17 +91,25 @@ impl<'a> Writer<'a> {
 
     /// The text that was added since this was asked last, as far as the tokens to come cannot change it.
     pub fn piece(&mut self) -> Result<String> {
-        Ok(String::new())
+        if !self.ended() {
+            self.text.read(&self.tokens)?;
+        }
+        Ok(self.text.piece(self.ended()))
     }
 
     /// What was written.
-    pub fn finish(self) -> Result<Sample> {
-        let finish_reason = self.ended.unwrap_or(FinishReason::Length);
-        let shown = match finish_reason {
-            FinishReason::Stop => &self.tokens[..self.tokens.len() - 1],
-            _ => &self.tokens,
+    pub fn finish(mut self) -> Result<Sample> {
+        let finish_reason = match self.ended {
+            Some(reason) => reason,
+            None => {
+                self.text.end(&self.tokens)?;
+                FinishReason::Length
+            }
         };
-        let text = self.rules.tokenizer.decode(shown, true)?;
-        Ok(Sample { text, tokens: self.tokens, finish_reason, logprobs: None })
+        let logprobs = self.rules.options.logprobs.is_some().then_some(self.log_probs);
+        Ok(Sample { text: self.text.into_string(), tokens: self.tokens, finish_reason, logprobs })
     }
 }
+
+#[cfg(test)]
+mod tests;
