@@ -45,6 +45,30 @@ pub enum Error {
         /// What it lacks.
         lack: &'static str,
     },
+    /// A constraint that is not understood.
+    #[error("the constraint cannot be used: {reason}")]
+    #[diagnostic(help(
+        "write it in what llguidance knows of JSON Schema and of regular expressions (none that look around)"
+    ))]
+    InvalidConstraint {
+        /// What stands in the way.
+        reason: String,
+    },
+    /// A constraint that no answer meets.
+    #[error("no answer can meet the constraint: {reason}")]
+    #[diagnostic(help(
+        "look for bounds that contradict each other, an empty enum, or required properties that are false"
+    ))]
+    UnmetConstraint {
+        /// What stands in the way.
+        reason: String,
+    },
+    /// A constraint on a model whose tokens stand for no text of their own.
+    #[error("the model's tokenizer does not say which bytes a token stands for, as a constraint needs it")]
+    #[diagnostic(help(
+        "take a model with a byte-level or SentencePiece vocabulary, or leave the constraint out"
+    ))]
+    NoTokenBytes,
     /// A prompt without a token.
     #[error("prompt {number} is empty")]
     #[diagnostic(help(

@@ -9,6 +9,7 @@ mod detokeniser;
 mod error;
 pub mod filter;
 mod generator;
+mod grammar;
 mod log_probs;
 mod sampler;
 mod sampling;
@@ -16,6 +17,7 @@ mod scheduler;
 mod server;
 mod stops;
 mod text;
+mod vocabulary;
 mod writer;
 
 pub use builtin::EngineGenerator;

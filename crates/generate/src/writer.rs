@@ -2,6 +2,7 @@
 
 use collimate_model::Tokenizer;
 
+use crate::grammar::Grammar;
 use crate::log_probs::Measure;
 use crate::text::Text;
 use crate::{Error, FinishReason, Result, Sample, Sampler, SamplingOptions, TokenLogprob};
@@ -12,14 +13,22 @@ pub(crate) struct Rules<'a> {
     pub options: &'a SamplingOptions,
     pub tokenizer: &'a Tokenizer,
     end_ids: &'a [u32],
+    /// At the beginning of an answer.
+    grammar: Option<Grammar>,
 }
 
 impl<'a> Rules<'a> {
-    /// Checks the options.
+    /// Checks the options, and compiles the constraint.
+    ///
+    /// # Errors
+    /// Those of [`SamplingOptions::check`], and of a constraint that is not understood or cannot be met.
     pub fn new(options: &'a SamplingOptions, tokenizer: &'a Tokenizer) -> Result<Self> {
         options.check()?;
         let end_ids = options.eos_token_id.as_deref().unwrap_or(tokenizer.eos_ids());
-        Ok(Self { options, tokenizer, end_ids })
+        let constraint = options.constraint.as_ref();
+        let grammar =
+            constraint.map(|constraint| Grammar::compile(constraint, tokenizer, end_ids)).transpose()?;
+        Ok(Self { options, tokenizer, end_ids, grammar })
     }
 }
 
@@ -28,6 +37,7 @@ impl<'a> Rules<'a> {
 pub(crate) struct Writer<'a> {
     rules: &'a Rules<'a>,
     sampler: Sampler<'a>,
+    grammar: Option<Grammar>,
     measure: Measure,
     tokens: Vec<u32>,
     log_probs: Vec<TokenLogprob>,
@@ -43,6 +53,7 @@ impl<'a> Writer<'a> {
         Self {
             rules,
             sampler: Sampler::new(rules.options, rules.end_ids, stream, prompt),
+            grammar: rules.grammar.clone(),
             measure: Measure::default(),
             tokens: Vec::new(),
             log_probs: Vec::new(),
@@ -56,22 +67,25 @@ impl<'a> Writer<'a> {
     ///
     /// A stop string ends the sample even below `min_new_tokens`, which forbids end tokens only, as in transformers.
     pub fn write(&mut self, logits: &[f32], number: usize) -> Result<()> {
-        let tokens = self.tokens.len();
-        let token = self.sampler.choose(logits, None).ok_or(Error::NotFinite { number, tokens })?;
+        let token = self.choose(logits, number)?;
         if let Some(top) = self.rules.options.logprobs {
             self.log_probs.push(self.measure.take(logits, token, top, self.rules.tokenizer)?);
         }
         self.tokens.push(token);
         let closed = self.rules.end_ids.contains(&token);
+        let complete = match &mut self.grammar {
+            Some(grammar) if !closed => grammar.accept(token)?,
+            _ => closed,
+        };
         let full = self.tokens.len() == self.limit;
         let shown = &self.tokens[..self.tokens.len() - usize::from(closed)];
-        let stopped = if closed || full {
+        let stopped = if complete || full {
             self.text.end(shown)?
         } else {
             // Without stop strings, the text can wait until somebody asks for it.
             !self.rules.options.stop_strings.is_empty() && self.text.read(shown)?
         };
-        if closed || stopped {
+        if complete || stopped {
             self.ended = Some(FinishReason::Stop);
         } else if full {
             self.ended = Some(FinishReason::Length);
@@ -108,6 +122,19 @@ impl<'a> Writer<'a> {
         };
         let logprobs = self.rules.options.logprobs.is_some().then_some(self.log_probs);
         Ok(Sample { text: self.text.into_string(), tokens: self.tokens, finish_reason, logprobs })
+    }
+
+    fn choose(&mut self, logits: &[f32], number: usize) -> Result<u32> {
+        let allowed = self.grammar.as_mut().map(Grammar::allowed).transpose()?;
+        let token = self.sampler.choose(logits, allowed.as_ref().map(|allowed| allowed.as_slice()));
+        token.ok_or_else(|| {
+            let tokens = self.tokens.len();
+            if allowed.is_some() && logits.iter().all(|logit| logit.is_finite()) {
+                let reason = format!("after {tokens} tokens, the model has no token that could follow");
+                return Error::UnmetConstraint { reason };
+            }
+            Error::NotFinite { number, tokens }
+        })
     }
 }
 

@@ -1,11 +1,14 @@
-//! Samples written from made-up logits: how they end, their text, their log-probs.
+//! Samples written from made-up logits: how they end, their text, their log-probs, their form.
 
 use std::path::Path;
 
 use collimate_model::Model;
+use collimate_run::random::stream;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::Constraint;
 
 /// A small tokenizer: `bytes` is byte-level, `pieces` SentencePiece.
 fn tokenizer(name: &str) -> Tokenizer {
@@ -152,5 +155,119 @@ fn log_probs_are_those_of_the_unchanged_logits() {
             assert!((f64::from(top.logprob) - expected(token)).abs() < 1e-6);
             assert_eq!(top.token, tokenizer.decode(&[token], false).unwrap());
         }
+    }
+}
+
+/// Samples from random logits, which know nothing of any form.
+fn babbled(options: &SamplingOptions, tokenizer: &Tokenizer, count: u64) -> Vec<Sample> {
+    let rules = Rules::new(options, tokenizer).unwrap();
+    let sample = |number: u64| {
+        let (mut writer, mut random) =
+            (Writer::new(&rules, [0, number], &[1], options.max_new_tokens), stream(1, &[number]));
+        while !writer.ended() {
+            let logits: Vec<f32> = (0..700).map(|_| 4.0 * random.random() as f32).collect();
+            writer.write(&logits, 1).unwrap();
+        }
+        writer.finish().unwrap()
+    };
+    (0..count).map(sample).collect()
+}
+
+fn constrained(constraint: Constraint) -> SamplingOptions {
+    SamplingOptions {
+        do_sample: true,
+        max_new_tokens: 1_000,
+        constraint: Some(constraint),
+        ..SamplingOptions::default()
+    }
+}
+
+#[test]
+fn whatever_the_vocabulary_a_constrained_answer_fits() {
+    let schema = json!({
+        "type": "object",
+        "properties": {"grund": {"type": "string", "maxLength": 20}, "wahl": {"enum": [1, 2]}},
+        "required": ["grund", "wahl"],
+        "additionalProperties": false,
+    });
+    let choices = ["Yes", "Yes, sure", "No <|im_end|> \"no\"", "你好"].map(str::to_owned);
+    for name in ["bytes", "words", "pieces", "bytes.gguf", "words.gguf", "pieces.gguf"] {
+        let tokenizer = tokenizer(name);
+        for sample in babbled(&constrained(Constraint::Json(schema.clone())), &tokenizer, 20) {
+            assert_eq!(sample.finish_reason, FinishReason::Stop, "{name}: {}", sample.text);
+            let value: Value = serde_json::from_str(&sample.text).expect(&sample.text);
+            assert!(value["grund"].as_str().unwrap().chars().count() <= 20, "{name}: {}", sample.text);
+            assert!(value["wahl"] == 1 || value["wahl"] == 2, "{name}: {}", sample.text);
+            assert_eq!(value.as_object().unwrap().len(), 2);
+        }
+        for sample in babbled(&constrained(Constraint::Choice(choices.to_vec())), &tokenizer, 20) {
+            assert!(choices.contains(&sample.text), "{name}: {:?}", sample.text);
+        }
+        for sample in babbled(&constrained(Constraint::Regex("[a-c]{3}/x(é|你)?".to_owned())), &tokenizer, 20)
+        {
+            let rest = sample.text.trim_start_matches(['a', 'b', 'c']);
+            assert!(["/x", "/xé", "/x你"].contains(&rest), "{name}: {:?}", sample.text);
+            assert_eq!(sample.text.len() - rest.len(), 3, "{name}: {:?}", sample.text);
+        }
+    }
+}
+
+#[test]
+fn a_complete_answer_ends_by_itself_and_a_cut_one_by_its_length() {
+    let tokenizer = tokenizer("words");
+    let options = constrained(Constraint::Choice(vec!["abc".to_owned()]));
+    let sample = babbled(&options, &tokenizer, 1).remove(0);
+    assert_eq!((sample.text.as_str(), sample.finish_reason), ("abc", FinishReason::Stop));
+    assert_eq!(tokenizer.decode(&sample.tokens, false).unwrap(), "abc", "without an end token");
+    let options =
+        SamplingOptions { max_new_tokens: 1, ..constrained(Constraint::Regex("[0-9]{9}".to_owned())) };
+    let sample = babbled(&options, &tokenizer, 1).remove(0);
+    assert_eq!(sample.finish_reason, FinishReason::Length);
+    assert!(sample.text.bytes().all(|byte| byte.is_ascii_digit()));
+}
+
+#[test]
+fn an_end_token_is_allowed_just_where_the_answer_may_end() {
+    let tokenizer = tokenizer("bytes");
+    let end = tokenizer.eos_ids()[0];
+    let options = SamplingOptions {
+        constraint: Some(Constraint::Regex("(ab)+".to_owned())),
+        ..SamplingOptions::default()
+    };
+    // The end token is the likeliest throughout.
+    let (_, sample) = written(&options, &tokenizer, &[end; 20]);
+    assert_eq!((sample.text.as_str(), sample.finish_reason), ("ab", FinishReason::Stop));
+    assert_eq!(sample.tokens.last(), Some(&end));
+}
+
+#[test]
+fn a_constraint_that_cannot_be_met_or_read_is_an_error_before_anything_is_written() {
+    let tokenizer = tokenizer("bytes");
+    let error = |constraint: Constraint| {
+        let options = constrained(constraint);
+        Rules::new(&options, &tokenizer).err().unwrap()
+    };
+    for schema in [
+        json!({"type": "integer", "minimum": 3, "maximum": 2}),
+        json!({"type": "object", "properties": {"a": false}, "required": ["a"]}),
+        json!({"enum": []}),
+        json!(false),
+    ] {
+        let error = error(Constraint::Json(schema.clone()));
+        assert!(matches!(error, Error::UnmetConstraint { .. }), "{schema}: {error:?}");
+    }
+    for schema in [json!({"type": "nonsense"}), json!({"$ref": "#/nowhere"}), json!(3), json!({"not": {}})] {
+        let error = error(Constraint::Json(schema.clone()));
+        assert!(matches!(error, Error::InvalidConstraint { .. }), "{schema}: {error:?}");
+        assert!(!error.to_string().contains("panic"), "{schema}: {error}");
+    }
+    let unmet = error(Constraint::Json(json!({"type": "integer", "minimum": 3, "maximum": 2})));
+    assert_eq!(
+        unmet.to_string(),
+        "no answer can meet the constraint: Unsatisfiable schema: minimum (3) is greater than maximum (2)"
+    );
+    for regex in ["(", "a(?=b)", "[z-a]"] {
+        let error = error(Constraint::Regex(regex.to_owned()));
+        assert!(matches!(error, Error::InvalidConstraint { .. }), "{regex}: {error:?}");
     }
 }
