@@ -35,7 +35,12 @@ pub fn block_exponentials(row: &[f32], temperature: f32, highest: f32, sums: &mu
     sums.clear();
     vectorised(
         #[inline(always)]
-        || sums.extend(row.chunks(BLOCK).map(|block| sum_of(block, temperature, highest))),
+        || {
+            // Within an adapter of iterators, the sum would be compiled for any machine.
+            for block in row.chunks(BLOCK) {
+                sums.push(sum_of(block, temperature, highest));
+            }
+        },
     );
 }
 
