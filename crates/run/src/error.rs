@@ -89,6 +89,15 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A journal holds a record of another kind than the run's.
+    #[error("{path} holds a record that this version cannot read", path = path.display())]
+    #[diagnostic(help("remove it to do its items again, or run with --force: the old folder is kept"))]
+    Journal {
+        /// The journal file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// Settings or a summary have no JSON form.
     #[error("the {what} of {stage} cannot be written as JSON")]
     #[diagnostic(help("this is a mistake in the program; please report it"))]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::JOURNAL_FILE;
 use crate::manifest::{DONE_FILE, LOCK_FILE, MANIFEST_FILE, Manifest};
 use crate::{Error, Result};
 
@@ -39,7 +40,7 @@ fn hash_file(path: &Path) -> Result<Fingerprint> {
 
 fn hash_folder(root: &Path) -> Result<Fingerprint> {
     let own: &[&str] = if matches!(Manifest::load(root), Ok(Some(_))) {
-        &[MANIFEST_FILE, DONE_FILE, LOCK_FILE]
+        &[MANIFEST_FILE, DONE_FILE, LOCK_FILE, JOURNAL_FILE]
     } else {
         &[]
     };

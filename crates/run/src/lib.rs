@@ -1,4 +1,4 @@
-//! Run folders: stages, manifests, atomic files, progress events and seeded draws.
+//! Run folders: stages, manifests, journals, atomic files, progress events and seeded draws.
 //!
 //! May touch: the disk. Everything else that reaches the outside goes through [`event::Reporter`].
 
@@ -6,6 +6,7 @@ pub mod atomic;
 mod error;
 pub mod event;
 pub mod fingerprint;
+mod journal;
 pub mod manifest;
 mod memory;
 pub mod random;
@@ -14,6 +15,7 @@ pub mod stage;
 
 pub use error::{Error, INTERRUPTED, Result};
 pub use event::{Event, Reporter, Silent};
+pub use journal::{JOURNAL_FILE, Journal};
 pub use manifest::Manifest;
 pub use memory::{available_memory, peak_memory};
 pub use runner::run_stage;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::fingerprint::fingerprint;
+use crate::journal::JOURNAL_FILE;
 use crate::manifest::{DONE_FILE, Input, LOCK_FILE, MANIFEST_FILE, Manifest, now};
 use crate::stage::{Context, Outcome, RunOptions, Stage};
 use crate::{Error, Event, Result, atomic, peak_memory};
@@ -125,6 +126,7 @@ fn refuse_foreign(folder: &Path, entries: fs::ReadDir) -> Result<()> {
 }
 
 fn reuse<S: Stage>(folder: &Path, manifest: Manifest) -> Result<Outcome<S::Summary>> {
+    remove_journal(folder)?;
     let saved = manifest.summary.clone().unwrap_or(Value::Null);
     let summary = serde_json::from_value(saved)
         .map_err(|source| Error::Manifest { path: folder.join(MANIFEST_FILE), source })?;
@@ -182,7 +184,17 @@ fn finish<S: Stage>(
     manifest.seconds = Some(begun.elapsed().as_secs_f64());
     manifest.peak_memory_bytes = peak_memory();
     manifest.save(folder)?;
-    atomic::write(folder.join(DONE_FILE), format!("{}\n", manifest.key).as_bytes())
+    atomic::write(folder.join(DONE_FILE), format!("{}\n", manifest.key).as_bytes())?;
+    remove_journal(folder)
+}
+
+/// Removes the journal of a finished run, and not a moment earlier: without `DONE` it holds all that was done.
+fn remove_journal(folder: &Path) -> Result<()> {
+    let path = folder.join(JOURNAL_FILE);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::write(path, source)),
+        _ => Ok(()),
+    }
 }
 
 /// Keeps a second process out of a folder; freed by the system when the process ends, however it ends.
