@@ -1,7 +1,7 @@
 //! The commands: one entry each.
 
 use clap::{Args, Command};
-use collimate_stages::{data_clean, data_sft, demo, eval_accuracy, eval_compare, eval_loss, train};
+use collimate_stages::{data_clean, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate, train};
 use miette::Report;
 
 use crate::session::Session;
@@ -119,6 +119,19 @@ pub const COMMANDS: &[Entry] = &[
         arguments: train::kto::Config::augment_args,
         examples: "  collimate train kto --model_name_or_path models/base --dataset labelled.jsonl --undesirable_weight 1.5",
         run: train_by::<train::kto::Config>,
+    },
+    Entry {
+        path: "generate",
+        arguments: generate::Config::augment_args,
+        examples: "  collimate generate --model_name_or_path models/base --prompt 'Name three birds.'
+  collimate generate --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
+      --prompts questions.jsonl --n 8 --do_sample --temperature 1.2 --top_p 0.95
+  cat questions.txt | collimate generate --model_name_or_path model.gguf --prompts - --schema verdict.json",
+        run: |session| {
+            let config: generate::Config = session.settings()?;
+            let input = config.wants_standard_input().then(|| session.standard_input()).transpose()?;
+            session.run_and_print(&generate::Generate::new(config, input, session.threads()), render::generate)
+        },
     },
     Entry {
         path: "eval accuracy",

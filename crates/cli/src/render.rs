@@ -2,7 +2,9 @@
 
 use collimate_run::Outcome;
 use collimate_stages::statistics::{Estimate, McNemar};
-use collimate_stages::{data_clean, data_sft, demo, eval_accuracy, eval_compare, eval_loss, train};
+use collimate_stages::{
+    Effort, data_clean, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate, train,
+};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 
@@ -133,14 +135,6 @@ pub fn eval_compare(outcome: &Outcome<eval_compare::Summary>) -> String {
         answers.add_row(columns.iter().map(|(_, answer)| answer.text.trim()));
         text += &format!("{}\n{answers}\n\n", row.prompt.trim());
     }
-    let speed = |effort: &eval_compare::Effort| {
-        format!(
-            "{} in {}, {} a second",
-            count(effort.tokens),
-            time(effort.seconds),
-            figure(effort.tokens_per_second)
-        )
-    };
     let facts = [
         ("tokens, base", Some(speed(&summary.base))),
         ("tokens, tuned", summary.tuned.as_ref().map(speed)),
@@ -148,6 +142,27 @@ pub fn eval_compare(outcome: &Outcome<eval_compare::Summary>) -> String {
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     text + &table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// Some samples to read, and what writing them took.
+pub fn generate(outcome: &Outcome<generate::Summary>) -> String {
+    let summary = &outcome.summary;
+    let example = |generate::Example { prompt, r#gen }: &generate::Example| {
+        let mut box_of_text = Table::new();
+        box_of_text.load_style(presets::UTF8_FULL).set_content_arrangement(ContentArrangement::Dynamic);
+        box_of_text.add_row([r#gen.trim()]);
+        format!("{}\n{box_of_text}\n\n", prompt.trim())
+    };
+    let facts = [
+        ("prompts answered", Some(count(summary.prompts))),
+        ("samples", Some(count(summary.samples))),
+        ("samples that reached max_new_tokens", some_of(summary.cut_off)),
+        ("tokens", Some(speed(&summary.effort))),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    summary.examples.iter().map(example).collect::<String>() + &facts
 }
 
 /// What the demo's training changed on the validation split, what it cost, and where everything stands.
@@ -228,6 +243,11 @@ fn share(share: &Estimate) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
+}
+
+/// Tokens, and the time that they took.
+fn speed(Effort { tokens, seconds, tokens_per_second }: &Effort) -> String {
+    format!("{} in {}, {} a second", count(*tokens), time(*seconds), figure(*tokens_per_second))
 }
 
 fn bytes(number: u64) -> String {

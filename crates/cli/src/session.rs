@@ -1,7 +1,7 @@
 //! What a command may use: its settings, the runner, the reporter, stdout.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -78,8 +78,20 @@ impl<'a> Session<'a> {
         S: Stage,
         S::Error: From<collimate_run::Error> + Diagnostic + Send + Sync + 'static,
     {
-        let stage = build(self.settings()?);
-        let outcome = self.run(&stage)?;
+        self.run_and_print(&build(self.settings()?), render)
+    }
+
+    /// Runs a stage and prints what it gave.
+    pub fn run_and_print<S>(
+        &self,
+        stage: &S,
+        render: impl FnOnce(&Outcome<S::Summary>) -> String,
+    ) -> Result<(), Report>
+    where
+        S: Stage,
+        S::Error: From<collimate_run::Error> + Diagnostic + Send + Sync + 'static,
+    {
+        let outcome = self.run(stage)?;
         let result = json!({
             "stage": S::NAME,
             "output": stage.output(),
@@ -88,6 +100,14 @@ impl<'a> Session<'a> {
         });
         let text = format!("{}\n\nThe output stands in {}", render(&outcome), stage.output().display());
         Ok(self.print(&result, text)?)
+    }
+
+    /// All that stands on standard input.
+    pub fn standard_input(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = io::stdin().lock().read_to_end(&mut bytes);
+        read.map_err(|source| collimate_run::Error::read("standard input", source))?;
+        Ok(bytes)
     }
 
     /// Runs a stage and says so when there was nothing to do.

@@ -1,65 +1,38 @@
-//! A training that is killed with SIGKILL, again and again, ends with the bytes of one that never was.
+//! What is killed with SIGKILL, again and again, ends with the bytes of what never was.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 mod support;
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use collimate_run::random::stream;
-use support::Room;
+use support::{Room, tiny};
 
 /// Moments at which it is killed.
 const KILLS: u64 = 20;
 
-fn start(room: &Room, output: &str) -> Child {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama");
-    let words = [
-        "train",
-        "dpo",
-        "--dataset",
-        "rows.jsonl",
-        "--eval_dataset",
-        "rows.jsonl",
-        "--output_dir",
-        output,
-        "--max_steps",
-        "24",
-        "--save_steps",
-        "2",
-        "--logging_steps",
-        "3",
-        "--eval_steps",
-        "7",
-        "--quiet",
-        "--sync_ref_model",
-        "--ref_model_sync_steps",
-        "10",
-    ];
+/// A command into the folder `output`.
+fn start(room: &Room, words: &[&str], output: &str) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_collimate"));
-    command.current_dir(room.path("")).args(words).arg("--model_name_or_path").arg(model);
+    command.current_dir(room.path("")).args(words).args(["--quiet", "--output_dir", output]);
+    command.arg("--model_name_or_path").arg(tiny());
     // Each run has a cache of its own, so that the reference's log-probs are computed, and torn, too.
     command.env("COLLIMATE_CACHE", room.path(&format!("{output}-cache")));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-#[test]
-fn the_adapter_is_the_same_to_the_bit() {
-    let room = Room::new();
-    let row = |n: usize| {
-        format!(r#"{{"prompt": "Say {n}.", "chosen": "It is {n}.", "rejected": "No, {} it is."}}"#, n * 7)
-    };
-    room.write("rows.jsonl", &(0..60).map(row).collect::<Vec<_>>().join("\n"));
+/// Kills a command at many moments; in the end the file `result` is that of a run which was left alone.
+fn ends_alike(room: &Room, words: &[&str], result: &str) {
     let begun = Instant::now();
-    assert!(start(&room, "whole").wait().unwrap().success());
+    assert!(start(room, words, "whole").wait().unwrap().success());
     let whole = begun.elapsed();
-    let adapter = |run: &str| std::fs::read(room.path(run).join("adapter_model.safetensors")).unwrap();
+    let read = |run: &str| std::fs::read(room.path(run).join(result)).unwrap();
     let (mut moments, mut longest) = (stream(7, &[]), whole);
     let (mut interrupted, mut finished) = (0, 0);
     while interrupted < KILLS {
-        let mut child = start(&room, "killed");
+        let mut child = start(room, words, "killed");
         std::thread::sleep(longest.mul_f64(moments.random()));
         if child.try_wait().unwrap().is_none() {
             child.kill().unwrap();
@@ -69,14 +42,44 @@ fn the_adapter_is_the_same_to_the_bit() {
             continue;
         }
         // It came to its end before the kill: it is begun anew, and the next kill comes sooner.
-        assert!(adapter("killed") == adapter("whole"));
+        assert!(read("killed") == read("whole"));
         for folder in ["killed", "killed-cache"] {
-            std::fs::remove_dir_all(room.path(folder)).unwrap();
+            let removed = std::fs::remove_dir_all(room.path(folder));
+            assert!(removed.is_ok() || !room.path(folder).exists());
         }
         finished += 1;
         assert!(finished < 20 * KILLS, "it cannot be caught");
         longest = longest.mul_f64(0.8);
     }
-    assert!(start(&room, "killed").wait().unwrap().success());
-    assert!(adapter("killed") == adapter("whole"));
+    assert!(start(room, words, "killed").wait().unwrap().success());
+    assert!(read("killed") == read("whole"));
+}
+
+#[test]
+fn an_adapter_is_the_same_to_the_bit() {
+    let room = Room::new();
+    let row = |n: usize| {
+        format!(r#"{{"prompt": "Say {n}.", "chosen": "It is {n}.", "rejected": "No, {} it is."}}"#, n * 7)
+    };
+    room.write("rows.jsonl", &(0..60).map(row).collect::<Vec<_>>().join("\n"));
+    let words = "train dpo --dataset rows.jsonl --eval_dataset rows.jsonl --max_steps 24 --save_steps 2 \
+                 --logging_steps 3 --eval_steps 7 --sync_ref_model --ref_model_sync_steps 10";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    ends_alike(&room, &words, "adapter_model.safetensors");
+}
+
+#[test]
+fn samples_are_the_same_to_the_letter() {
+    let room = Room::new();
+    let row = |n: usize| match n % 9 {
+        0 => format!(r#"{{"prompt": "{}", "id": {n}}}"#, "too long ".repeat(400)),
+        1 => format!(r#"{{"question": "Whose is row {n}?"}}"#),
+        _ => format!(r#"{{"prompt": "Say {n}.", "id": {n}}}"#),
+    };
+    room.write("rows.jsonl", &(0..40).map(row).collect::<Vec<_>>().join("\n"));
+    let words = "generate --prompts rows.jsonl --n 3 --do_sample --max_new_tokens 40 --seed 5";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    ends_alike(&room, &words, "output.jsonl");
+    let rejects = |run: &str| room.read(&format!("{run}/rejects.jsonl"));
+    assert_eq!((rejects("killed").lines().count(), rejects("killed")), (10, rejects("whole")));
 }

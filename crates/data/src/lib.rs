@@ -15,7 +15,7 @@ mod spool;
 pub use error::{Error, Result};
 pub use examples::{
     Branch, Dropped, Example, Examples, PreferenceExample, PreferenceExamples, PreferenceFormat,
-    PreferenceOptions, SftFormat, SftOptions, preference_examples, sft_examples, unpaired_examples,
+    PreferenceOptions, SftFormat, SftOptions, messages, preference_examples, sft_examples, unpaired_examples,
 };
 pub use instruction::{Instruction, InstructionRow, read_instructions};
 pub use rows::{

@@ -1,5 +1,7 @@
 //! What can go wrong in the stages that work with a model.
 
+use std::path::PathBuf;
+
 use bytesize::ByteSize;
 use miette::Diagnostic;
 use thiserror::Error as ThisError;
@@ -44,6 +46,26 @@ pub enum Error {
         /// What it may take.
         allowed: ByteSize,
     },
+    /// A file that should hold a JSON Schema.
+    #[error("{path} is not JSON", path = path.display())]
+    #[diagnostic(help("give a JSON Schema, such as {{\"type\": \"object\", \"properties\": …}}"))]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// Two adapters under one name.
+    #[error("two adapters are called {name}")]
+    #[diagnostic(help("name them apart: --adapter_name_or_path NAME=FOLDER"))]
+    SameAdapterName {
+        /// The name.
+        name: String,
+    },
+    /// Nothing to answer.
+    #[error("no prompt is given")]
+    #[diagnostic(help("give --prompts FILE, --prompts - for standard input, or --prompt TEXT"))]
+    NoPrompts,
     /// The fetching of the demo's files.
     #[error(transparent)]
     #[diagnostic(transparent)]

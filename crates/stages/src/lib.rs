@@ -1,5 +1,6 @@
 //! The stages of a pipeline, one file each.
 
+mod answers;
 pub mod data_clean;
 pub mod data_sft;
 pub mod demo;
@@ -7,10 +8,15 @@ mod error;
 pub mod eval_accuracy;
 pub mod eval_compare;
 pub mod eval_loss;
+pub mod generate;
+pub mod generator;
 mod loading;
 mod log_probs;
+pub mod prompts;
+pub mod sampling;
 pub mod statistics;
 pub mod train;
 
+pub use answers::Effort;
 pub use collimate_data::panics_become_errors;
 pub use error::Error;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use tempfile::TempDir;
@@ -44,15 +44,33 @@ impl Room {
 
     /// The same, with variables of the environment set.
     pub fn run_with(&self, words: &str, variables: &[(&str, &str)]) -> Said {
+        Self::said(self.command(words).envs(variables.iter().copied()))
+    }
+
+    /// The same, with a text on standard input.
+    pub fn run_on(&self, words: &str, input: &str) -> Said {
+        Self::said(self.command(words).write_stdin(input))
+    }
+
+    fn command(&self, words: &str) -> Command {
         let mut command = Command::cargo_bin("collimate").unwrap();
         command.current_dir(self.folder.path()).args(words.split_whitespace());
-        let output = command.envs(variables.iter().copied()).output().unwrap();
+        command
+    }
+
+    fn said(command: &mut Command) -> Said {
+        let output = command.output().unwrap();
         Said {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
+}
+
+/// The folder of a tiny random model.
+pub fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama")
 }
 
 /// Instructions with the usual faults: one empty, one said twice, one input that says that it is none.

@@ -11,7 +11,10 @@ pub(super) struct Extras {
 }
 
 /// A column's messages as `{role, content}`; ShareGPT's `{from, value}` is renamed.
-pub(super) fn messages(fields: &Map<String, Value>, column: &str) -> Result<Vec<Value>, String> {
+///
+/// # Errors
+/// The reason for which the row is bad: no list, an empty one, or a message without a role.
+pub fn messages(fields: &Map<String, Value>, column: &str) -> Result<Vec<Value>, String> {
     let list = match fields.get(column) {
         Some(Value::Array(list)) => list,
         Some(other) => return Err(format!("`{column}` must be a list of messages, and is {}", kind(other))),

@@ -7,6 +7,7 @@ mod reader;
 mod rendering;
 mod supervised;
 
+pub use self::messages::messages;
 pub use self::preference::{
     Branch, Dropped, PreferenceExample, PreferenceExamples, PreferenceFormat, PreferenceOptions,
     preference_examples, unpaired_examples,

@@ -2,7 +2,8 @@
 
 use collimate_generate::FinishReason;
 
-use super::{Answer, Effort, Row, Summary};
+use super::{Answer, Row, Summary};
+use crate::answers::Effort;
 
 /// The fewest backticks that fence a text.
 const SHORTEST_FENCE: usize = 3;

@@ -1,0 +1,86 @@
+//! Samples through the journal: a generator writes those that are missing, each is kept as soon as it is finished.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use collimate_generate::{Answer, Error as GenerateError, Generator, Request, Sample, SamplingOptions};
+use collimate_run::{Context, Journal};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Samples under the key of their request and their number.
+pub(crate) type Samples = Journal<[u64; 2], Sample>;
+
+/// Requests to one generator, and how it is to answer them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub requests: &'a [Request],
+    pub options: &'a SamplingOptions,
+    /// Whether a request that cannot be answered ends it all.
+    pub strict: bool,
+}
+
+/// What came of an order; its samples stand in the journal.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    /// Requests that cannot be answered, by their index, and why.
+    pub refused: BTreeMap<usize, GenerateError>,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// What answers took since the last start, prompts included.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Effort {
+    /// Tokens written.
+    pub tokens: u64,
+    /// Seconds.
+    pub seconds: f64,
+    /// Tokens written a second.
+    pub tokens_per_second: f64,
+}
+
+impl Effort {
+    /// So many tokens since then.
+    pub(crate) fn since(begun: Instant, tokens: u64) -> Self {
+        let seconds = begun.elapsed().as_secs_f64();
+        Self { tokens, seconds, tokens_per_second: tokens as f64 / seconds.max(f64::MIN_POSITIVE) }
+    }
+}
+
+/// Has the samples written that the journal lacks.
+pub(crate) fn write_missing(
+    order: Order<'_>,
+    generator: &mut dyn Generator,
+    journal: &mut Samples,
+    context: &Context,
+) -> Result<Delivery, Error> {
+    // What is finished stays as a request without samples: a refusal names its prompt by its place.
+    let mut requests = order.requests.to_vec();
+    for request in &mut requests {
+        let key = request.key;
+        request.samples.retain(|number| !journal.contains(&[key, *number]));
+    }
+    let mut delivery = Delivery::default();
+    if requests.iter().all(|request| request.samples.is_empty()) {
+        return Ok(delivery);
+    }
+    let (begun, mut tokens) = (Instant::now(), 0);
+    generator.generate(&requests, order.options, context, &mut |answer| {
+        match answer {
+            Answer::Sample { request, number, sample } => {
+                tokens += sample.tokens.len() as u64;
+                journal.append([requests[request].key, number], &sample)?;
+            }
+            Answer::Refused { error, .. } if order.strict => return Err(error),
+            Answer::Refused { request, error } => {
+                delivery.refused.entry(request).or_insert(error);
+            }
+            Answer::Piece { .. } => {}
+        }
+        Ok(())
+    })?;
+    delivery.effort = Effort::since(begun, tokens);
+    Ok(delivery)
+}

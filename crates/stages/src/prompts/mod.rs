@@ -1,0 +1,205 @@
+//! Prompts: what is asked, and the form in which it is put to the model.
+
+mod reading;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::RangedU64ValueParser;
+use collimate_data::{BadRow, Rejects, Row, sft};
+use collimate_generate::Prompt;
+use collimate_run::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+use crate::data_clean::REJECTS_FILE;
+pub(crate) use reading::read;
+
+/// Which prompts are put, and how.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
+#[command(rename_all = "snake_case")]
+pub struct PromptSettings {
+    /// Prompts: a .txt file with one a line, or rows with prompt, messages, conversations, or instruction and input
+    /// (JSON, JSON lines, also .gz, .zst, Parquet, or a save_to_disk folder).
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// How a prompt is put to the model: instruction (the format of `data sft`), chat (the model's chat template),
+    /// plain (as it stands), or auto: what is in the format of `data sft` already as plain; all else as instruction if
+    /// an adapter is given, else as chat if the model has a chat template, else as plain. Messages are always put as
+    /// chat.
+    #[arg(long, value_name = "NAME", default_value_t = PromptFormat::Auto)]
+    pub prompt_format: PromptFormat,
+    /// Take only so many prompts, the first ones; all, if not given.
+    #[arg(long, value_name = "COUNT", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub max_samples: Option<usize>,
+    /// Stop at the first bad row instead of setting it aside in rejects.jsonl.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Prompts that were read.
+pub(crate) struct Prompts {
+    pub asked: Vec<Asked>,
+    /// Where they stood.
+    pub file: PathBuf,
+    /// Rows that ask nothing, and prompts that are found to be bad later on.
+    pub rejects: Rejects,
+}
+
+impl Prompts {
+    /// Sets a prompt aside that cannot be answered.
+    pub fn reject(&mut self, index: usize, reason: impl std::fmt::Display) -> Result<(), Error> {
+        Ok(self.rejects.add(BadRow::of(&self.file, &self.asked[index].row, reason.to_string()))?)
+    }
+}
+
+/// A row, and what it asks.
+pub(crate) struct Asked {
+    pub row: Row,
+    pub question: Question,
+}
+
+impl Asked {
+    /// A text that stood alone, as number `number` of its kind.
+    pub fn text(text: &str, number: u64) -> Self {
+        let fields = Map::from_iter([("prompt".to_owned(), Value::from(text))]);
+        Self { row: Row { row: number, line: Some(number), fields }, question: Question::from(text) }
+    }
+}
+
+/// Prompts that were typed as they are.
+pub(crate) fn typed(texts: &[String], settings: &PromptSettings, context: &Context) -> Prompts {
+    let most = settings.max_samples.unwrap_or(usize::MAX);
+    let asked = (1..).zip(texts).take(most).map(|(number, text)| Asked::text(text, number)).collect();
+    let rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), settings.strict);
+    Prompts { asked, file: PathBuf::from("--prompt"), rejects }
+}
+
+/// How a prompt is put to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptFormat {
+    /// One of the others, by the prompt, the adapter and the model.
+    Auto,
+    /// The prompt format of `data sft`.
+    Instruction,
+    /// The model's chat template.
+    Chat,
+    /// As it stands.
+    Plain,
+}
+
+impl PromptFormat {
+    const ALL: [Self; 4] = [Self::Auto, Self::Instruction, Self::Chat, Self::Plain];
+
+    /// The name that settings use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Instruction => "instruction",
+            Self::Chat => "chat",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+impl std::fmt::Display for PromptFormat {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for PromptFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|format| format.name() == name);
+        found.ok_or_else(|| {
+            format!("no prompt format of this name; there are {}", Self::ALL.map(Self::name).join(", "))
+        })
+    }
+}
+
+/// What a row asks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Question {
+    /// A text, or an instruction with an input to it.
+    Text { instruction: String, input: String },
+    /// A conversation up to the answer.
+    Messages(Vec<Value>),
+}
+
+impl From<&str> for Question {
+    fn from(text: &str) -> Self {
+        Self::Text { instruction: text.to_owned(), input: String::new() }
+    }
+}
+
+impl Question {
+    /// What a person wants to read of it.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Text { instruction, input } if input.is_empty() => instruction.clone(),
+            Self::Text { instruction, input } => format!("{instruction}\n\n{input}"),
+            Self::Messages(messages) => {
+                let content = messages.last().map(|message| &message["content"]);
+                let text = content.and_then(Value::as_str).map(str::to_owned);
+                text.unwrap_or_else(|| content.unwrap_or(&Value::Null).to_string())
+            }
+        }
+    }
+
+    /// The prompt as it was given.
+    pub(crate) fn value(&self) -> Value {
+        match self {
+            Self::Text { .. } => self.shown().into(),
+            Self::Messages(messages) => Value::Array(messages.clone()),
+        }
+    }
+
+    /// Whether it is in the format of `data sft` already, as the prompts of `sft_val.jsonl` are.
+    fn is_formatted(&self) -> bool {
+        let frame = sft::prompt("", "");
+        let (Some(first), Some(last)) = (frame.lines().next(), frame.lines().last()) else { return false };
+        matches!(self, Self::Text { instruction, .. }
+            if instruction.starts_with(first) && instruction.trim_end().ends_with(last))
+    }
+}
+
+/// Decides how prompts are put to the model.
+pub(crate) struct Chooser {
+    /// The format that was asked for.
+    pub asked: PromptFormat,
+    /// Whether an adapter is at hand.
+    pub adapted: bool,
+    /// Whether the model has a chat template.
+    pub has_template: bool,
+}
+
+impl Chooser {
+    /// The prompt, and the format it is in. A conversation can only be put as one, whatever was asked for.
+    pub(crate) fn write(&self, question: &Question) -> (PromptFormat, Prompt) {
+        match (self.format(question), question) {
+            (_, Question::Messages(messages)) => (PromptFormat::Chat, Prompt::Chat(messages.clone())),
+            (PromptFormat::Instruction, Question::Text { instruction, input }) => {
+                (PromptFormat::Instruction, Prompt::Text(sft::prompt(instruction, input)))
+            }
+            (PromptFormat::Chat, question) => {
+                let message = json!({ "role": "user", "content": question.shown() });
+                (PromptFormat::Chat, Prompt::Chat(vec![message]))
+            }
+            (_, question) => (PromptFormat::Plain, Prompt::Text(question.shown())),
+        }
+    }
+
+    fn format(&self, question: &Question) -> PromptFormat {
+        match self.asked {
+            PromptFormat::Auto if question.is_formatted() => PromptFormat::Plain,
+            PromptFormat::Auto if self.adapted => PromptFormat::Instruction,
+            PromptFormat::Auto if self.has_template => PromptFormat::Chat,
+            PromptFormat::Auto => PromptFormat::Plain,
+            asked => asked,
+        }
+    }
+}

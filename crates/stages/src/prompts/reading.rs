@@ -1,0 +1,86 @@
+//! Prompts read from a file: lines of text, or rows in any format.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use collimate_data::{BadRow, Rejects, messages, read_rows};
+use collimate_run::Context;
+use serde_json::{Map, Value};
+
+use super::{Asked, PromptSettings, Prompts, Question};
+use crate::Error;
+use crate::data_clean::REJECTS_FILE;
+
+/// The columns that hold a conversation, or a prompt, in the order in which they are looked for.
+const COLUMNS: [&str; 3] = ["messages", "conversations", "prompt"];
+
+/// The prompts of a file; bad rows go to the file of rejects, which stays open.
+pub(crate) fn read(path: &Path, settings: &PromptSettings, context: &Context) -> Result<Prompts, Error> {
+    let most = settings.max_samples.unwrap_or(usize::MAX);
+    let mut rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), settings.strict);
+    let mut asked = Vec::new();
+    if path.extension().is_some_and(|ending| ending == "txt") {
+        asked = lines(path, most)?;
+    } else {
+        for entry in read_rows(path)? {
+            if asked.len() == most {
+                break;
+            }
+            context.check()?;
+            let Some(row) = rejects.sort(entry?)? else { continue };
+            match question(&row.fields) {
+                Ok(question) => asked.push(Asked { row, question }),
+                Err(reason) => rejects.add(BadRow::of(path, &row, reason))?,
+            }
+        }
+    }
+    if asked.is_empty() {
+        let all_bad = |first| format!("all {} rows are bad (the first: {first})", rejects.count());
+        let reason = rejects.first().map_or_else(|| "it is empty".to_owned(), all_bad);
+        return Err(collimate_data::Error::Empty { path: path.to_owned(), reason }.into());
+    }
+    Ok(Prompts { asked, file: path.to_owned(), rejects })
+}
+
+/// The lines of a text file that hold anything.
+fn lines(path: &Path, most: usize) -> Result<Vec<Asked>, Error> {
+    let failed = |source| collimate_run::Error::read(path, source);
+    let lines = BufReader::new(File::open(path).map_err(failed)?).lines();
+    let filled = (1..).zip(lines).filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
+    filled.take(most).map(|(number, line)| Ok(Asked::text(line.map_err(failed)?.trim(), number))).collect()
+}
+
+/// What a row asks; the error is the reason why it is bad.
+fn question(fields: &Map<String, Value>) -> Result<Question, String> {
+    let named = COLUMNS.into_iter().find(|name| fields.get(*name).is_some_and(|value| !value.is_null()));
+    match named {
+        Some(column) if column != "prompt" || fields[column].is_array() => {
+            conversation(messages(fields, column)?)
+        }
+        Some(column) => Ok(Question::from(text(fields, column)?)),
+        None if fields.contains_key("instruction") => {
+            let input = if fields.contains_key("input") { text(fields, "input")? } else { "" };
+            let instruction = text(fields, "instruction")?.to_owned();
+            Ok(Question::Text { instruction, input: input.to_owned() })
+        }
+        None => Err("neither `prompt`, `messages`, `conversations` nor `instruction` is there".to_owned()),
+    }
+}
+
+/// A column's text; a null input is an empty one.
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
+    match fields.get(name) {
+        Some(Value::String(text)) if name == "input" || !text.trim().is_empty() => Ok(text),
+        Some(Value::String(_)) => Err(format!("`{name}` is empty")),
+        Some(Value::Null) if name == "input" => Ok(""),
+        _ => Err(format!("`{name}` must be a string")),
+    }
+}
+
+/// The messages without the answers at their end, which rows for training have.
+fn conversation(mut messages: Vec<Value>) -> Result<Question, String> {
+    let asked = messages.iter().rposition(|message| message["role"] != "assistant");
+    messages.truncate(asked.ok_or("the conversation holds no question")? + 1);
+    Ok(Question::Messages(messages))
+}
