@@ -1,7 +1,9 @@
 //! The commands: one entry each.
 
 use clap::{Args, Command};
-use collimate_stages::{data_clean, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate, train};
+use collimate_stages::{
+    data_clean, data_rejected, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate, train,
+};
 use miette::Report;
 
 use crate::session::Session;
@@ -81,6 +83,19 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate data sft data/cleaned/cleaned_data.json
   collimate data sft data/cleaned/cleaned_data.json --test_size 0.05 --seed 7",
         run: |session| session.run_stage(data_sft::DataSft::new, render::data_sft),
+    },
+    Entry {
+        path: "data rejected",
+        arguments: data_rejected::Config::augment_args,
+        examples: "  collimate data rejected --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
+      --dataset data/processed/sft_train.jsonl
+  collimate data rejected --model_name_or_path models/tuned --dataset rows.jsonl --max_train_samples 1000",
+        run: |session| {
+            session.run_stage(
+                |config| data_rejected::DataRejected::new(config, session.threads()),
+                render::data_rejected,
+            )
+        },
     },
     Entry {
         path: "train sft",

@@ -3,7 +3,8 @@
 use collimate_run::Outcome;
 use collimate_stages::statistics::{Estimate, McNemar};
 use collimate_stages::{
-    Effort, data_clean, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate, train,
+    Effort, data_clean, data_rejected, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate,
+    train,
 };
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{FormattedDuration, HumanBytes, HumanCount};
@@ -35,6 +36,25 @@ pub fn data_sft(outcome: &Outcome<data_sft::Summary>) -> String {
         ("left out: no output", count(*empty_output)),
         ("bad, set aside", count(*rejected)),
     ])
+}
+
+/// How many pairs there are, and what was done for them.
+pub fn data_rejected(outcome: &Outcome<data_rejected::Summary>) -> String {
+    let summary = &outcome.summary;
+    let facts = [
+        ("rows read", Some(count(summary.read))),
+        ("pairs for training", Some(count(summary.train))),
+        ("pairs for validation", Some(count(summary.validation))),
+        ("answers asked for again: empty", some_of(summary.empty)),
+        ("answers asked for again: equal to the chosen one", some_of(summary.identical)),
+        ("rows dropped: no other answer", some_of(summary.dropped)),
+        ("answers without the prompt's echo", some_of(summary.echo_stripped)),
+        ("answers without code fences", some_of(summary.fences_stripped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("tokens", Some(speed(&summary.effort))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
 /// What training did to the loss, and what it cost.

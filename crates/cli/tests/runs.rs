@@ -139,7 +139,7 @@ fn ctrl_c_stops_and_the_same_command_goes_on() {
     assert!(room.path("out/DONE").exists());
 }
 
-/// Fine-tuning, then DPO from its adapter, then the accuracy of the result, from one file of settings.
+/// Fine-tuning, pairs from its adapter, DPO from there, then the accuracy of the result, from one file of settings.
 #[test]
 fn the_hybrid_recipe_runs_from_end_to_end() {
     let room = Room::new();
@@ -148,18 +148,14 @@ fn the_hybrid_recipe_runs_from_end_to_end() {
     let recipe =
         std::fs::read_to_string(shipped).unwrap().replace("models/base", &model.display().to_string());
     room.write("hybrid.toml", &recipe);
-    std::fs::create_dir_all(room.path("data")).unwrap();
     let row = |n: usize| format!(r#"{{"instruction": "Double {n}.", "output": "{} is twice {n}."}}"#, 2 * n);
     room.write("rows.jsonl", &(0..40).map(row).collect::<Vec<_>>().join("\n"));
-    let pair = |n: usize| format!(r#"{{"prompt": "Double {n}.", "chosen": "{}", "rejected": "{n}"}}"#, 2 * n);
-    let pairs = |range: std::ops::Range<usize>| range.map(pair).collect::<Vec<_>>().join("\n");
-    room.write("data/prefs_train.jsonl", &pairs(0..24));
-    room.write("data/prefs_val.jsonl", &pairs(24..36));
     let cache = room.path("cache").display().to_string();
     for words in [
         "data clean rows.jsonl --config hybrid.toml",
         "data sft data/cleaned/cleaned_data.json --config hybrid.toml",
         "train sft --config hybrid.toml --max_steps 3",
+        "data rejected --config hybrid.toml --max_train_samples 24 --max_eval_samples 12 --max_new_tokens 8",
         "train dpo --config hybrid.toml --max_steps 3",
         "eval accuracy --config hybrid.toml --json",
     ] {

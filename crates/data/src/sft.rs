@@ -6,13 +6,32 @@ use collimate_run::random::MersenneTwister;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::instruction::Instruction;
+use crate::instruction::{Instruction, text};
 use crate::rows::RowWriter;
 use crate::spool::{Spool, SpoolReader};
 
 /// The prompt of an instruction. The format is fixed to the byte: models are published that were trained on it.
 pub fn prompt(instruction: &str, input: &str) -> String {
     format!("### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n")
+}
+
+/// The prompt and the response of a row for fine-tuning: its columns prompt and response (or completion), or
+/// instruction, input and output in the format of [`prompt`].
+///
+/// # Errors
+/// The reason for which the row is bad: a column is missing, holds no text, or holds an empty one.
+pub fn exchange(fields: &Map<String, Value>) -> Result<[String; 2], String> {
+    let [prompt, response] = if fields.contains_key("prompt") {
+        let response = ["response", "completion"].into_iter().find(|name| fields.contains_key(*name));
+        [text(fields, "prompt")?, text(fields, response.unwrap_or("response"))?]
+    } else {
+        let Instruction { instruction, input, output } = Instruction::from_fields(fields)?;
+        [prompt(&instruction, &input), output]
+    };
+    match [("prompt", &prompt), ("response", &response)].iter().find(|(_, text)| text.trim().is_empty()) {
+        Some((part, _)) => Err(format!("the {part} is empty")),
+        None => Ok([prompt, response]),
+    }
 }
 
 /// Collects instructions as `{prompt, response}` rows until they can be shuffled; they wait on the disk.
@@ -123,7 +142,27 @@ impl Split {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_row_holds_a_prompt_and_a_response() {
+        let of = |row: Value| exchange(row.as_object().unwrap());
+        let texts = |prompt: &str, response: &str| Ok([prompt.to_owned(), response.to_owned()]);
+        assert_eq!(of(json!({ "prompt": "Boil", "response": "Yes." })), texts("Boil", "Yes."));
+        assert_eq!(of(json!({ "prompt": "Boil", "completion": "Yes." })), texts("Boil", "Yes."));
+        let row = json!({ "instruction": "Boil", "input": null, "output": "Yes." });
+        assert_eq!(of(row), texts(&prompt("Boil", ""), "Yes."));
+        for (row, reason) in [
+            (json!({ "prompt": "Boil" }), "`response` is missing"),
+            (json!({ "prompt": "Boil", "response": " " }), "the response is empty"),
+            (json!({ "prompt": [], "response": "Yes." }), "`prompt` must be a string, and is a list"),
+            (json!({ "question": "Boil" }), "`instruction` is missing"),
+        ] {
+            assert_eq!(of(row), Err(reason.to_owned()));
+        }
+    }
 
     #[test]
     fn the_prompt_is_the_published_one_to_the_byte() {

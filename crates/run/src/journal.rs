@@ -1,10 +1,12 @@
-//! The journal of a long run: one record for each finished item, so that a killed run loses nothing that was done.
+//! The journal of a long run: one record for each finished item, so that a killed run loses nothing that was
+//! done.
 //!
-//! A line is a record, as JSON that a person can read: `{"crc32c":"9c1d55a0","key":[12,3],"value":{…}}`. The checksum
-//! is that of all that follows the comma after it. A record is handed to the system when it is made, so that no kill of
-//! the process can take it back. It is not forced onto the disk, which would cost more than many an item does: after a
-//! power cut the checksum tells what is whole, and the rest is done again. What is forced, once, is the output that is
-//! made from the journal ([`crate::atomic`]); the runner removes the journal when `DONE` stands.
+//! A line is a record, as JSON that a person can read: `{"crc32c":"9c1d55a0","key":[12,3],"value":{…}}`. The
+//! checksum is that of all that follows the comma after it. A record is handed to the system when it is made,
+//! so that no kill of the process can take it back. It is not forced onto the disk, which would cost more
+//! than many an item does: after a power cut the checksum tells what is whole, and the rest is done again.
+//! What is forced, once, is the output that is made from the journal ([`crate::atomic`]); the runner removes
+//! the journal when `DONE` stands.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -61,8 +63,8 @@ struct Value<V> {
 }
 
 impl<K: Serialize + DeserializeOwned + Eq + Hash, V: Serialize + DeserializeOwned> Journal<K, V> {
-    /// Opens the journal of a run folder, or begins it. A torn last line goes; a damaged record within is passed over,
-    /// so that its item is done again, and a note says how many there are.
+    /// Opens the journal of a run folder, or begins it. A torn last line goes; a damaged record within is
+    /// passed over, so that its item is done again, and a note says how many there are.
     ///
     /// # Errors
     /// A file that cannot be read or written; a whole record whose key is not of this kind.
@@ -102,7 +104,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Hash, V: Serialize + DeserializeOwne
     /// Adds a finished item.
     ///
     /// # Errors
-    /// [`Error::Write`]; what was written of the record is then overwritten by the next, or passed over as torn.
+    /// [`Error::Write`]; what was written of the record is overwritten by the next, or passed over as torn.
     pub fn append(&mut self, key: K, value: &V) -> Result<()> {
         self.line.clear();
         self.line.extend(BEFORE);

@@ -1,4 +1,4 @@
-//! Samples through the journal: a generator writes those that are missing, each is kept as soon as it is finished.
+//! Samples through the journal: a generator writes those that are missing, each is kept once it is finished.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -44,7 +44,15 @@ pub struct Effort {
 impl Effort {
     /// So many tokens since then.
     pub(crate) fn since(begun: Instant, tokens: u64) -> Self {
-        let seconds = begun.elapsed().as_secs_f64();
+        Self::new(begun.elapsed().as_secs_f64(), tokens)
+    }
+
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self::new(self.seconds + other.seconds, self.tokens + other.tokens)
+    }
+
+    fn new(seconds: f64, tokens: u64) -> Self {
         Self { tokens, seconds, tokens_per_second: tokens as f64 / seconds.max(f64::MIN_POSITIVE) }
     }
 }

@@ -24,10 +24,10 @@ const SHOWN: usize = 3;
 
 /// Let a model answer prompts, with as many samples each as you like.
 ///
-/// Prompts come from a file, from standard input (`--prompts -`: lines of text, or rows as JSON) or from the command
-/// line. Every row of output.jsonl holds `prompt`, `gen`, the other columns of the prompt's row, the number of the
-/// `sample`, `prompt_format`, `finish_reason`, and the number of `tokens`. A column `adapter` names the adapter that
-/// answers the row.
+/// Prompts come from a file, from standard input (`--prompts -`: lines of text, or rows as JSON) or from the
+/// command line. Every row of output.jsonl holds `prompt`, `gen`, the other columns of the prompt's row, the
+/// number of the `sample`, `prompt_format`, `finish_reason`, and the number of `tokens`. A column `adapter`
+/// names the adapter that answers the row.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -106,8 +106,8 @@ impl Config {
 }
 
 impl Generate {
-    /// A stage with these settings, and with what came from standard input where they ask for it; the number of threads
-    /// (one a core, if not given) changes no answer.
+    /// A stage with these settings, and with what came from standard input where they ask for it; the number
+    /// of threads (one a core, if not given) changes no answer.
     pub fn new(config: Config, input: Option<Vec<u8>>, threads: Option<usize>) -> Self {
         Self { config, input, threads }
     }
@@ -127,7 +127,8 @@ impl Generate {
         }
     }
 
-    /// In which form each prompt is put, and what is asked of the generator; `adapter` answers where a row names none.
+    /// In which form each prompt is put, and what is asked of the generator; `adapter` answers where a row
+    /// names none.
     fn requests(
         &self,
         asked: &[Asked],

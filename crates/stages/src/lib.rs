@@ -2,6 +2,7 @@
 
 mod answers;
 pub mod data_clean;
+pub mod data_rejected;
 pub mod data_sft;
 pub mod demo;
 mod error;

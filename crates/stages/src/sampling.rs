@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::Error;
 
+/// What has no effect without a draw.
+const DRAWS: [&str; 4] = ["temperature", "top_k", "top_p", "min_p"];
+
 /// How a token is drawn. A command whose defaults are others sets them with `mut_arg`.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case", next_help_heading = "Sampling")]
@@ -72,7 +75,7 @@ pub struct Writing {
     rename_all = "snake_case",
     next_help_heading = "Sampling",
     // A temperature that has no effect is a mistake.
-    group = ArgGroup::new("draws").args(["temperature", "top_k", "top_p", "min_p"]).multiple(true).requires("do_sample")
+    group = ArgGroup::new("draws").args(DRAWS).multiple(true).requires("do_sample")
 )]
 pub struct Sampling {
     /// Draw tokens by their probability instead of taking the most likely one.
@@ -133,7 +136,8 @@ fn read_schema(path: &Path) -> Result<Value, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Schema { path: path.to_owned(), source })
 }
 
-/// The settings as a manifest keeps them. Of paths, whose contents the runner hashes, it matters whether they are given.
+/// The settings as a manifest keeps them. Of paths, whose contents the runner hashes, it matters whether they
+/// are given.
 pub(crate) fn described(settings: impl Serialize, paths: &[&str]) -> Map<String, Value> {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(settings) else { return Map::new() };
     for path in paths {
@@ -206,9 +210,9 @@ mod tests {
 
     #[test]
     fn settings_of_a_draw_want_one() {
-        for setting in ["--temperature", "--top_k", "--top_p", "--min_p"] {
-            assert!(parse(&[setting, "1"]).is_err(), "{setting}");
-            assert!(parse(&[setting, "1", "--do_sample"]).is_ok(), "{setting}");
+        for setting in DRAWS.map(|name| format!("--{name}")) {
+            assert!(parse(&[&setting, "1"]).is_err(), "{setting}");
+            assert!(parse(&[&setting, "1", "--do_sample"]).is_ok(), "{setting}");
         }
     }
 }

@@ -4,12 +4,11 @@
 mod common;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use collimate_run::{Event, JOURNAL_FILE, Reporter, RunOptions, atomic, run_stage};
+use collimate_run::{JOURNAL_FILE, atomic};
 use collimate_stages::Error;
 use collimate_stages::generate::{Config, Generate, OUTPUT_FILE, Summary};
-use common::{config, fixtures, run};
+use common::{config, fixtures, run, run_until_samples};
 use serde_json::Value;
 
 /// Six prompts of four kinds, with columns of their own.
@@ -98,20 +97,6 @@ fn samples_stand_in_order_with_the_columns_of_their_rows() {
     assert!(!room.path("out").join(JOURNAL_FILE).exists());
 }
 
-/// Wants to stop when so many samples are done.
-struct StopAt<'a>(u64, &'a AtomicBool);
-
-impl Reporter for StopAt<'_> {
-    fn report(&self, event: Event<'_>) {
-        if let Event::Advanced { done, fields } = event
-            && fields.iter().any(|(name, _)| *name == "tokens_per_second")
-            && done >= self.0
-        {
-            self.1.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
 #[test]
 fn neither_batches_nor_stops_change_a_byte() {
     let room = Room::new(ROWS);
@@ -122,10 +107,7 @@ fn neither_batches_nor_stops_change_a_byte() {
 
     let stage = room.stage("parts", &[&words[..], &["--per_device_eval_batch_size", "2"]].concat());
     for _ in 0..3 {
-        let stop = AtomicBool::new(false);
-        let reporter = StopAt(4, &stop);
-        let options = RunOptions { force: false, reporter: &reporter, interrupted: &stop };
-        let error = run_stage(&stage, &options).unwrap_err();
+        let error = run_until_samples(&stage, 4).unwrap_err();
         assert_eq!(error.to_string(), "stopped before the end");
         assert!(
             room.path("parts").join(JOURNAL_FILE).exists() && !room.path("parts").join(OUTPUT_FILE).exists()

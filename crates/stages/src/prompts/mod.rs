@@ -20,14 +20,14 @@ pub(crate) use reading::read;
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct PromptSettings {
-    /// Prompts: a .txt file with one a line, or rows with prompt, messages, conversations, or instruction and input
-    /// (JSON, JSON lines, also .gz, .zst, Parquet, or a save_to_disk folder).
+    /// Prompts: a .txt file with one a line, or rows with prompt, messages, conversations, or instruction and
+    /// input (JSON, JSON lines, also .gz, .zst, Parquet, or a save_to_disk folder).
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// How a prompt is put to the model: instruction (the format of `data sft`), chat (the model's chat template),
-    /// plain (as it stands), or auto: what is in the format of `data sft` already as plain; all else as instruction if
-    /// an adapter is given, else as chat if the model has a chat template, else as plain. Messages are always put as
-    /// chat.
+    /// How a prompt is put to the model: instruction (the format of `data sft`), chat (the model's chat
+    /// template), plain (as it stands), or auto: what is in the format of `data sft` already as plain; all
+    /// else as instruction if an adapter is given, else as chat if the model has a chat template, else as
+    /// plain. Messages are always put as chat.
     #[arg(long, value_name = "NAME", default_value_t = PromptFormat::Auto)]
     pub prompt_format: PromptFormat,
     /// Take only so many prompts, the first ones; all, if not given.

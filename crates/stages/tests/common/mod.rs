@@ -33,8 +33,24 @@ pub fn run<S: Stage<Error = Error>>(stage: &S) -> Result<Outcome<S::Summary>, Er
 
 /// Runs a training until so many steps are done, where it is interrupted.
 pub fn run_until<M: Method>(stage: &Training<M>, steps: u64) -> Result<Outcome<train::Summary>, Error> {
+    stop_at(stage, "learning_rate", steps)
+}
+
+/// Runs a stage that writes text until so many samples are done since its start, where it is interrupted.
+pub fn run_until_samples<S: Stage<Error = Error>>(
+    stage: &S,
+    samples: u64,
+) -> Result<Outcome<S::Summary>, Error> {
+    stop_at(stage, "tokens_per_second", samples)
+}
+
+fn stop_at<S: Stage<Error = Error>>(
+    stage: &S,
+    figure: &'static str,
+    done: u64,
+) -> Result<Outcome<S::Summary>, Error> {
     let interrupted = AtomicBool::new(false);
-    let reporter = StopAt { steps, interrupted: &interrupted };
+    let reporter = StopAt { figure, done, interrupted: &interrupted };
     run_stage(stage, &RunOptions { force: false, reporter: &reporter, interrupted: &interrupted })
 }
 
@@ -42,17 +58,18 @@ pub fn measure(words: &[&str]) -> eval_loss::Summary {
     run(&eval_loss::EvalLoss::new(config(words), None)).unwrap().summary
 }
 
-/// Raises the flag when a step of this number is reported, as a person would on seeing it.
+/// Raises the flag when so much is done of the task that reports this figure, as a person would on seeing it.
 struct StopAt<'a> {
-    steps: u64,
+    figure: &'static str,
+    done: u64,
     interrupted: &'a AtomicBool,
 }
 
 impl Reporter for StopAt<'_> {
     fn report(&self, event: Event<'_>) {
         if let Event::Advanced { done, fields } = event
-            && fields.iter().any(|(name, _)| *name == "learning_rate")
-            && done == self.steps
+            && fields.iter().any(|(name, _)| *name == self.figure)
+            && done >= self.done
         {
             self.interrupted.store(true, Ordering::Relaxed);
         }
