@@ -2,18 +2,19 @@
 
 use clap::{Args, Command};
 use collimate_stages::{
-    data_clean, data_rejected, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate, train,
+    chat, data_clean, data_rejected, data_sft, demo, eval_accuracy, eval_compare, eval_loss, generate, train,
 };
 use miette::Report;
 
 use crate::session::Session;
-use crate::{environment, render};
+use crate::{conversation, environment, render};
 
 /// One command.
 pub struct Entry {
     /// What is typed after `collimate`, such as `train sft`.
     pub path: &'static str,
-    /// Adds the settings: the `augment_args` of the command's struct, whose doc comment describes the command.
+    /// Adds the settings: the `augment_args` of the command's struct, whose doc comment describes the
+    /// command.
     pub arguments: fn(Command) -> Command,
     /// Command lines that work, one a line.
     pub examples: &'static str,
@@ -147,6 +148,14 @@ pub const COMMANDS: &[Entry] = &[
             let input = config.wants_standard_input().then(|| session.standard_input()).transpose()?;
             session.run_and_print(&generate::Generate::new(config, input, session.threads()), render::generate)
         },
+    },
+    Entry {
+        path: "chat",
+        arguments: chat::Config::augment_args,
+        examples: "  collimate chat --model_name_or_path models/base
+  collimate chat --model_name_or_path model.gguf --adapter_name_or_path sft=models/sft_output \\
+      --system 'Answer in one sentence.' --do_sample --temperature 0.7",
+        run: conversation::run,
     },
     Entry {
         path: "eval accuracy",

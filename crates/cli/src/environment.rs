@@ -38,6 +38,11 @@ impl Screen {
     }
 }
 
+/// Whether a person types what stands on standard input.
+pub fn is_typed_in() -> bool {
+    std::io::stdin().is_terminal()
+}
+
 /// The folder for downloads: `COLLIMATE_CACHE`, else one in the cache of the platform.
 ///
 /// # Errors

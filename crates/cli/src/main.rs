@@ -3,6 +3,7 @@
 mod application;
 mod arguments;
 mod commands;
+mod conversation;
 mod environment;
 mod error;
 mod failure;

@@ -23,6 +23,7 @@ use crate::{interrupt, progress};
 pub struct Session<'a> {
     matches: &'a ArgMatches,
     shared: Shared,
+    style: Style,
     overrides: Vec<Setting>,
     reporter: Arc<dyn Reporter>,
     interrupted: &'static AtomicBool,
@@ -45,7 +46,7 @@ impl<'a> Session<'a> {
         overrides.extend(settings::parse_sets(&shared.set)?);
         let reporter = progress::reporter(style, shared.quiet);
         let interrupted = interrupt::watch(&reporter);
-        Ok(Self { matches, shared, overrides, reporter, interrupted })
+        Ok(Self { matches, shared, style, overrides, reporter, interrupted })
     }
 
     /// The command's settings from all layers.
@@ -56,6 +57,21 @@ impl<'a> Session<'a> {
     /// How many threads the person asked for.
     pub fn threads(&self) -> Option<usize> {
         self.shared.threads.map(NonZeroUsize::get)
+    }
+
+    /// How errors are to be shown.
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    /// Whether results are wanted as JSON.
+    pub fn wants_json(&self) -> bool {
+        self.shared.json
+    }
+
+    /// What the person sets with Ctrl-C; taken back where only a part of the work was to stop.
+    pub fn interrupted(&self) -> &'static AtomicBool {
+        self.interrupted
     }
 
     /// How stages are to be run.

@@ -77,11 +77,11 @@ impl<K: Serialize + DeserializeOwned + Eq + Hash, V: Serialize + DeserializeOwne
         let damaged = journal.scan()?;
         if damaged > 0 {
             let place = journal.path.display();
-            let note = format!("{damaged} records of {place} are damaged; their items are done again");
+            let note = format!("damaged records in {place}, whose items are done again: {damaged}");
             context.report(Event::Note(&note));
         }
         if !journal.is_empty() {
-            context.report(Event::Note(&format!("going on: {} items are finished already", journal.len())));
+            context.report(Event::Note(&format!("going on; items finished already: {}", journal.len())));
         }
         Ok(journal)
     }

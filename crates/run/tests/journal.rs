@@ -150,8 +150,8 @@ fn damage_in_the_middle_is_counted_and_done_again() {
     stage.run(&notes).unwrap();
     assert_eq!((stage.result(), stage.done.get()), ((0..ITEMS).map(text).collect(), 1));
     let notes = notes.0.into_inner().unwrap();
-    assert!(notes[0].starts_with("1 records of ") && notes[0].ends_with("done again"), "{notes:?}");
-    assert_eq!(notes[1], "going on: 6 items are finished already");
+    assert!(notes[0].starts_with("damaged records in ") && notes[0].ends_with("again: 1"), "{notes:?}");
+    assert_eq!(notes[1], "going on; items finished already: 6");
 }
 
 #[test]

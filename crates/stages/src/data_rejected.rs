@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
-use crate::generator::{ModelSettings, NamedAdapter, Source};
+use crate::generator::{Batch, ModelSettings, NamedAdapter, Source};
 use crate::sampling::{Drawing, Writing, described};
 use rows::{Pick, Picks};
 use tidy::tidy;
@@ -45,6 +45,10 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub model: ModelSettings,
+    /// How much is written at once.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub batch: Batch,
     /// The adapter that makes it the fine-tuned one.
     #[arg(long, value_name = "FOLDER")]
     pub adapter_name_or_path: Option<PathBuf>,
@@ -117,9 +121,10 @@ impl DataRejected {
     }
 
     fn open(&self, context: &Context) -> Result<Source, Error> {
-        let folder = self.config.adapter_name_or_path.clone();
+        let Config { model, batch, adapter_name_or_path, .. } = &self.config;
+        let folder = adapter_name_or_path.clone();
         let adapter = folder.map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
-        Source::open(&self.config.model, adapter.as_slice(), self.threads, context)
+        Source::open(model, adapter.as_slice(), batch.per_device_eval_batch_size, self.threads, context)
     }
 
     /// Asks for answers until each row has one that differs from the chosen one, or has had its attempts.

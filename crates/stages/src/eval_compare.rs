@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::answers::Effort;
-use crate::generator::{ModelSettings, NamedAdapter, Source};
+use crate::generator::{Batch, ModelSettings, NamedAdapter, Source};
 use crate::prompts::{self, Asked, Chooser, PromptFormat, PromptSettings};
 use crate::sampling::{Sampling, described};
 
@@ -40,6 +40,10 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub model: ModelSettings,
+    /// How much is written at once.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub batch: Batch,
     /// The adapter to compare it with; without one the model answers alone.
     #[arg(long, value_name = "FOLDER")]
     pub adapter_name_or_path: Option<PathBuf>,
@@ -133,12 +137,13 @@ impl Stage for EvalCompare {
     }
 
     fn run(&self, context: &Context) -> Result<Summary, Error> {
-        let Config { model, prompts, adapter_name_or_path, .. } = &self.config;
+        let Config { model, batch, prompts, adapter_name_or_path, .. } = &self.config;
         let sampling = self.config.sampling.options()?;
         let (asked, rejected) = questions(prompts, context)?;
         let adapter =
             adapter_name_or_path.clone().map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
-        let source = Source::open(model, adapter.as_slice(), self.threads, context)?;
+        let source =
+            Source::open(model, adapter.as_slice(), batch.per_device_eval_batch_size, self.threads, context)?;
         let chooser = Chooser {
             asked: prompts.prompt_format,
             adapted: adapter.is_some(),

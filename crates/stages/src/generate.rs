@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
-use crate::generator::{Adapters, ModelSettings, NO_ADAPTER, Source};
+use crate::generator::{Adapters, Batch, ModelSettings, NO_ADAPTER, Source};
 use crate::prompts::{self, Asked, Chooser, PromptFormat, PromptSettings, Prompts};
 use crate::sampling::{Sampling, described};
 
@@ -39,6 +39,10 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub adapters: Adapters,
+    /// How much is written at once.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub batch: Batch,
     /// The prompts.
     #[command(flatten)]
     #[serde(flatten)]
@@ -184,8 +188,10 @@ impl Stage for Generate {
     fn run(&self, context: &Context) -> Result<Summary, Error> {
         let (options, adapter) = (self.options()?, self.config.adapters.chosen()?);
         let mut prompts = self.prompts(context)?;
+        let Config { model, batch, .. } = &self.config;
         let adapters = &self.config.adapters.adapter_name_or_path;
-        let mut source = Source::open(&self.config.model, adapters, self.threads, context)?;
+        let mut source =
+            Source::open(model, adapters, batch.per_device_eval_batch_size, self.threads, context)?;
         let chooser = Chooser {
             asked: self.config.prompts.prompt_format,
             adapted: !adapters.is_empty(),

@@ -4,11 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use collimate_engine::{CpuEngine, CpuOptions, Dtype};
+use collimate_engine::{CpuEngine, CpuOptions, Dtype, Engine};
 use collimate_generate::{EngineGenerator, Generator};
-use collimate_model::{Lora, Model, Tokenizer};
+use collimate_model::{Lora, Model, TemplateOptions, Tokenizer};
 use collimate_run::Context;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Error;
 use crate::loading::load_engine;
@@ -26,6 +27,12 @@ pub struct ModelSettings {
     /// Arithmetic: float32, or bfloat16 for the products with the weights.
     #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
     pub dtype: Dtype,
+}
+
+/// How much is written at once.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
+#[command(rename_all = "snake_case")]
+pub struct Batch {
     /// Samples that are written at the same time; more take more memory, and change no text.
     #[arg(long, value_name = "COUNT", default_value = "16")]
     pub per_device_eval_batch_size: NonZeroUsize,
@@ -77,7 +84,7 @@ impl Adapters {
     }
 
     /// What a person means by a name: one of the adapters, or the model alone.
-    fn named(&self, name: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn named(&self, name: &str) -> Result<Option<String>, Error> {
         if name == NO_ADAPTER {
             return Ok(None);
         }
@@ -107,6 +114,7 @@ impl Source {
     pub(crate) fn open(
         settings: &ModelSettings,
         adapters: &[NamedAdapter],
+        batch_size: NonZeroUsize,
         threads: Option<usize>,
         context: &Context,
     ) -> Result<Self, Error> {
@@ -121,7 +129,6 @@ impl Source {
         }
         let options = CpuOptions { threads, training: false, dtype: settings.dtype, ..CpuOptions::default() };
         let engine = load_engine(&model, options, context)?;
-        let batch_size = settings.per_device_eval_batch_size;
         Ok(Self { engine, tokenizer, adapters: loaded, batch_size })
     }
 
@@ -134,5 +141,18 @@ impl Source {
     /// Whether it says how conversations are written.
     pub(crate) fn has_chat_template(&self) -> bool {
         self.tokenizer.chat_template().is_some()
+    }
+
+    /// How many tokens fit, prompt and answer together.
+    pub(crate) fn context_length(&self) -> usize {
+        self.engine.config().max_position_embeddings
+    }
+
+    /// How many tokens a conversation has, up to the opening of the answer.
+    pub(crate) fn length(&self, messages: &[Value]) -> Result<usize, Error> {
+        let template = self.tokenizer.chat_template();
+        let template = template.ok_or(collimate_generate::Error::NoChatTemplate { number: 1 })?;
+        let options = TemplateOptions { add_generation_prompt: true, ..Default::default() };
+        Ok(self.tokenizer.encode(&template.render(messages, &options)?, false)?.len())
     }
 }

@@ -1,6 +1,7 @@
 //! The stages of a pipeline, one file each.
 
 mod answers;
+pub mod chat;
 pub mod data_clean;
 pub mod data_rejected;
 pub mod data_sft;
