@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Args, Command};
+use clap::{Arg, ArgGroup, ArgMatches, Args, Command, Id};
 
 use crate::commands::{Entry, GROUPS};
 
@@ -68,7 +68,15 @@ fn parent(command: Command) -> Command {
 fn leaf(entry: &Entry) -> Command {
     let examples = format!("Examples:\n{}", entry.examples);
     let command = Command::new(entry.name()).after_help(examples).max_term_width(100);
-    (entry.arguments)(command).mut_args(relax)
+    let command = (entry.arguments)(command).mut_args(relax);
+    let groups: Vec<ArgGroup> = command.get_groups().cloned().collect();
+    groups.into_iter().fold(command, |command, group| command.mut_group(group.get_id().clone(), free))
+}
+
+/// What a group of settings requires may come from a file too.
+fn free(mut group: ArgGroup) -> ArgGroup {
+    let members: Vec<Id> = group.get_args().cloned().collect();
+    ArgGroup::new(group.get_id().clone()).args(members).multiple(group.is_multiple())
 }
 
 /// A required setting may also come from a file, so that clap must not ask for it before the file is read;

@@ -57,8 +57,8 @@ fn standard_input_holds_lines_or_rows() {
 fn settings_without_an_effect_are_refused() {
     let room = Room::new();
     for (words, reason) in [
-        ("--prompt a --temperature 0.5", "required arguments were not provided:\n  --do_sample"),
-        ("--prompt a --n 2", "required arguments were not provided:\n  --do_sample"),
+        ("--prompt a --temperature 0.5", "--do_sample must be given"),
+        ("--prompt a --n 2", "--do_sample must be given"),
         ("--prompt a --regex a --choice b", "'--regex <PATTERN>' cannot be used with '--choice <TEXT>'"),
         ("--prompt a --prompts b", "'--prompt <TEXT>' cannot be used with '--prompts <FILE>'"),
         ("--prompt a --adapter_name_or_path /", "its name cannot be told from the folder"),
@@ -83,4 +83,13 @@ fn what_is_wrong_is_said_with_the_next_step() {
         assert_eq!(said.code, Some(1), "{words}");
         insta::assert_snapshot!(name, said.stderr);
     }
+}
+
+#[test]
+fn what_a_flag_requires_may_stand_in_the_file() {
+    let room = Room::new();
+    room.write("run.toml", "[generate]\ndo_sample = true\nprompt = [\"Boil\", \"Fry\"]\n");
+    let said = generate(&room, "--config run.toml --temperature 0.5 --n 2", "");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(rows(&room).len(), 4);
 }

@@ -51,7 +51,7 @@ pub struct Config {
     #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
     pub prompt: Vec<String>,
     /// Samples of each prompt.
-    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "do_sample",
+    #[arg(long, value_name = "COUNT", default_value_t = 1, group = "draws",
         value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub n: u64,
     /// Folder for output.jsonl.

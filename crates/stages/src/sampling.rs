@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::Error;
 
-/// What has no effect without a draw.
+/// What has no effect without a draw; a command's own settings join them as `group = "draws"`.
 const DRAWS: [&str; 4] = ["temperature", "top_k", "top_p", "min_p"];
 
 /// How a token is drawn. A command whose defaults are others sets them with `mut_arg`.
