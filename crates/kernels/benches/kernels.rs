@@ -6,6 +6,7 @@ use collimate_kernels::attention::{self, Heads, Plan, Saved, Segment};
 use collimate_kernels::gemm::{Into, Packed};
 use collimate_kernels::head::{Head, OUTPUTS, Outputs};
 use collimate_kernels::parallel::{RowBlocks, Rows};
+use collimate_kernels::quant::{BlockKind, Blocks};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -20,10 +21,9 @@ fn values(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.7311).sin()).collect()
 }
 
-fn product(criterion: &mut Criterion, dtype: Dtype) {
-    let mut group = criterion.benchmark_group(format!("product, {dtype}"));
-    let (weight, x) = (values(2 * INTERMEDIATE * HIDDEN), values(TOKENS * HIDDEN));
-    let packed = Packed::transposed(&weight, HIDDEN, 2 * INTERMEDIATE, dtype);
+fn product(criterion: &mut Criterion, name: &str, packed: &Packed) {
+    let mut group = criterion.benchmark_group(format!("product, {name}"));
+    let x = values(TOKENS * HIDDEN);
     let mut y = vec![0.0; TOKENS * 2 * INTERMEDIATE];
     let operations = |rows: usize| Throughput::Elements((2 * rows * HIDDEN * 2 * INTERMEDIATE) as u64);
     group.throughput(operations(TOKENS));
@@ -34,17 +34,29 @@ fn product(criterion: &mut Criterion, dtype: Dtype) {
             });
         });
     });
-    group.throughput(operations(8));
-    group.bench_function("packed, 8 rows by columns", |bencher| {
-        bencher.iter(|| packed.apply_columns(8, &x, &mut y, Into::Replace));
-    });
+    for rows in [1, 8] {
+        group.throughput(operations(rows));
+        group.bench_function(format!("packed, {rows} rows by columns"), |bencher| {
+            bencher.iter(|| packed.apply_columns(rows, &x, &mut y, Into::Replace));
+        });
+    }
     group.finish();
 }
 
 fn products(criterion: &mut Criterion) {
-    [Dtype::Float32, Dtype::Bfloat16, Dtype::Int8].into_iter().for_each(|dtype| product(criterion, dtype));
-    let mut group = criterion.benchmark_group("product, plain");
     let (weight, x) = (values(2 * INTERMEDIATE * HIDDEN), values(HIDDEN));
+    for dtype in [Dtype::Float32, Dtype::Bfloat16, Dtype::Int8] {
+        let packed = Packed::transposed(&weight, HIDDEN, 2 * INTERMEDIATE, dtype);
+        product(criterion, dtype.name(), &packed);
+    }
+    for kind in [BlockKind::Q4_0, BlockKind::Q4_1] {
+        // Any bytes will do; these are a common scale too.
+        let bytes = vec![0x2c; weight.len() / kind.block_len() * kind.block_bytes()];
+        if let Ok(packed) = Packed::from_blocks(&[Blocks { kind, bytes: &bytes }], HIDDEN) {
+            product(criterion, kind.name(), &packed);
+        }
+    }
+    let mut group = criterion.benchmark_group("product, plain");
     let mut y = vec![0.0; 2 * INTERMEDIATE];
     group.throughput(Throughput::Elements(2 * weight.len() as u64));
     group.bench_function("1 row", |bencher| {

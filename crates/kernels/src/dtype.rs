@@ -12,8 +12,8 @@ pub enum Dtype {
     Float32,
     /// The upper half of single precision: half the memory, and on machines that multiply it twice the speed.
     Bfloat16,
-    /// Integers of 8 bits with one scale an output channel; a quarter of the memory. The other factor is rounded to
-    /// 8 bits as it comes, in groups. Not for training.
+    /// Integers of 8 bits, in every output channel 32 with one scale; a little over a quarter of the memory. The other
+    /// factor is rounded as it comes, in the same groups. Not for training.
     Int8,
     /// The blocks of a GGUF file as they are; the other factor as with [`Dtype::Int8`]. Not for training.
     Gguf,

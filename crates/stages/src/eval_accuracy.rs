@@ -61,7 +61,7 @@ pub struct Config {
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
     )]
     pub max_tokens_per_micro_batch: usize,
-    /// Arithmetic of the products with the model's weights: float32, bfloat16, int8 (one scale an output channel), or
+    /// Arithmetic of the products with the model's weights: float32, bfloat16, int8, or
     /// gguf (the quantised blocks of a GGUF file as they are).
     #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
     pub dtype: Dtype,

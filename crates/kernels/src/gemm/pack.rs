@@ -66,7 +66,7 @@ impl Packed {
         let words = |lines: usize| columns.div_ceil(PANEL) * lines * PANEL;
         let panels = match (dtype, Unit::detect()) {
             (Dtype::Bfloat16, Some(unit)) => Panels::Bfloat16(unit, Aligned::zeros(words(rows.div_ceil(2)))),
-            (Dtype::Int8, _) => Panels::Integers(Integers::by_channel([rows, columns])),
+            (Dtype::Int8, _) => Panels::Integers(Integers::zeros([rows, columns])),
             _ => Panels::Float32(Aligned::zeros(words(rows))),
         };
         Self { rows, columns, panels }

@@ -163,7 +163,7 @@ mod tests {
             })
             .collect();
         let weight = values(k * n, 3);
-        let mut int8 = Integers::by_channel([k, n]);
+        let mut int8 = Integers::zeros([k, n]);
         int8.round([k, n], |row, first, out| {
             let width = out.len();
             out.copy_from_slice(&weight[row * n + first..][..width]);
