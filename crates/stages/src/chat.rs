@@ -1,7 +1,5 @@
 //! `chat`: a conversation with a model, turn by turn; who shows it, and where, is the caller's business.
 
-use std::num::NonZeroUsize;
-
 use collimate_generate::{
     Answer, Error as GenerateError, FinishReason, Prompt, Request, Sample, SamplingOptions,
 };
@@ -10,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::generator::{Adapters, ModelSettings, NO_ADAPTER, Source};
+use crate::generator::{Adapters, Batch, ModelSettings, NO_ADAPTER, Source};
 use crate::sampling::Sampling;
 
 /// The commands of a conversation, as `/help` lists them.
@@ -104,7 +102,7 @@ impl Chat {
         let Config { model, adapters, system, sampling } = config;
         let (options, adapter) = (sampling.options()?, adapters.chosen()?);
         let loaded = &adapters.adapter_name_or_path;
-        let source = Source::open(&model, loaded, NonZeroUsize::MIN, threads, context)?;
+        let source = Source::open(&model, loaded, &Batch::default(), threads, context)?;
         if !source.has_chat_template() {
             return Err(GenerateError::NoChatTemplate { number: 1 }.into());
         }

@@ -124,7 +124,7 @@ impl DataRejected {
         let Config { model, batch, adapter_name_or_path, .. } = &self.config;
         let folder = adapter_name_or_path.clone();
         let adapter = folder.map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
-        Source::open(model, adapter.as_slice(), batch.per_device_eval_batch_size, self.threads, context)
+        Source::open(model, adapter.as_slice(), batch, self.threads, context)
     }
 
     /// Asks for answers until each row has one that differs from the chosen one, or has had its attempts.
@@ -167,7 +167,7 @@ impl Stage for DataRejected {
     fn settings(&self) -> Value {
         let mut settings = described(&self.config, &["adapter_name_or_path", "schema"]);
         // Inputs and output, and what changes no answer.
-        for name in ["model_name_or_path", "dataset", "output_dir", "per_device_eval_batch_size"] {
+        for name in ["model_name_or_path", "dataset", "output_dir", "per_device_eval_batch_size", "memory"] {
             settings.shift_remove(name);
         }
         settings.into()

@@ -142,8 +142,7 @@ impl Stage for EvalCompare {
         let (asked, rejected) = questions(prompts, context)?;
         let adapter =
             adapter_name_or_path.clone().map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
-        let source =
-            Source::open(model, adapter.as_slice(), batch.per_device_eval_batch_size, self.threads, context)?;
+        let source = Source::open(model, adapter.as_slice(), batch, self.threads, context)?;
         let chooser = Chooser {
             asked: prompts.prompt_format,
             adapted: adapter.is_some(),
@@ -197,10 +196,6 @@ impl Sides {
         let keyed = prompts.into_iter().zip(0..);
         let mut requests: Vec<Request> = keyed.map(|(prompt, key)| Request::new(prompt, key)).collect();
         let mut answer = |requests: &[Request], task| -> Result<Side, Error> {
-            let (engine, tokenizer) = (&mut self.engine, &self.tokenizer);
-            let adapters = &adapters;
-            let memory = 1 << 30;
-            let mut generator = EngineGenerator { engine, tokenizer, adapters, batch_size, memory, task };
             let begun = Instant::now();
             let mut generator = self.source.generator(task);
             let samples = generator.generate_all(requests, &self.sampling, context)?.concat();

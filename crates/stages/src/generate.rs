@@ -190,8 +190,7 @@ impl Stage for Generate {
         let mut prompts = self.prompts(context)?;
         let Config { model, batch, .. } = &self.config;
         let adapters = &self.config.adapters.adapter_name_or_path;
-        let mut source =
-            Source::open(model, adapters, batch.per_device_eval_batch_size, self.threads, context)?;
+        let mut source = Source::open(model, adapters, batch, self.threads, context)?;
         let chooser = Chooser {
             asked: self.config.prompts.prompt_format,
             adapted: !adapters.is_empty(),

@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bytesize::ByteSize;
 use collimate_engine::{CpuEngine, CpuOptions, Dtype, Engine};
 use collimate_generate::{EngineGenerator, Generator};
 use collimate_model::{Lora, Model, TemplateOptions, Tokenizer};
-use collimate_run::Context;
+use collimate_run::{Context, available_memory};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,6 +18,11 @@ use crate::loading::load_engine;
 /// The name by which no adapter is meant.
 pub(crate) const NO_ADAPTER: &str = "none";
 
+/// Which part of the free memory keys and values may take, where nothing else is said.
+const SHARE_OF_FREE: u64 = 4;
+/// What they may take where the free memory is not known.
+const FALLBACK_MEMORY: u64 = 1 << 30;
+
 /// Which model writes, and how.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
@@ -24,7 +30,8 @@ pub struct ModelSettings {
     /// The model: a Hugging Face folder or a GGUF file.
     #[arg(long, value_name = "PATH")]
     pub model_name_or_path: PathBuf,
-    /// Arithmetic: float32, or bfloat16 for the products with the weights.
+    /// How the weights are held and multiplied: float32, bfloat16, int8, or gguf: the blocks of a GGUF file as they
+    /// are.
     #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
     pub dtype: Dtype,
 }
@@ -34,8 +41,26 @@ pub struct ModelSettings {
 #[command(rename_all = "snake_case")]
 pub struct Batch {
     /// Samples that are written at the same time; more take more memory, and change no text.
-    #[arg(long, value_name = "COUNT", default_value = "16")]
+    #[arg(long, value_name = "COUNT", default_value = "32")]
     pub per_device_eval_batch_size: NonZeroUsize,
+    /// Memory for the keys and values of prompts and samples, such as 2GB; a quarter of what is free, if not given.
+    /// Where it does not suffice for all samples of a batch, some wait; the texts stay the same.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+}
+
+impl Batch {
+    /// Bytes for keys and values.
+    fn memory(&self) -> u64 {
+        let free = || available_memory().map_or(FALLBACK_MEMORY, |bytes| bytes / SHARE_OF_FREE);
+        self.memory.map_or_else(free, |size| size.as_u64())
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { per_device_eval_batch_size: NonZeroUsize::MIN, memory: None }
+    }
 }
 
 /// Adapters to choose from.
@@ -107,6 +132,7 @@ pub(crate) struct Source {
     tokenizer: Tokenizer,
     adapters: Vec<(String, Lora)>,
     batch_size: NonZeroUsize,
+    memory: u64,
 }
 
 impl Source {
@@ -114,7 +140,7 @@ impl Source {
     pub(crate) fn open(
         settings: &ModelSettings,
         adapters: &[NamedAdapter],
-        batch_size: NonZeroUsize,
+        batch: &Batch,
         threads: Option<usize>,
         context: &Context,
     ) -> Result<Self, Error> {
@@ -129,13 +155,15 @@ impl Source {
         }
         let options = CpuOptions { threads, training: false, dtype: settings.dtype, ..CpuOptions::default() };
         let engine = load_engine(&model, options, context)?;
-        Ok(Self { engine, tokenizer, adapters: loaded, batch_size })
+        let (batch_size, memory) = (batch.per_device_eval_batch_size, batch.memory());
+        Ok(Self { engine, tokenizer, adapters: loaded, batch_size, memory })
     }
 
     /// What answers requests; progress calls the work `task`.
     pub(crate) fn generator<'a>(&'a mut self, task: &'a str) -> Box<dyn Generator + 'a> {
-        let Self { engine, tokenizer, adapters, batch_size } = self;
-        Box::new(EngineGenerator { engine, tokenizer, adapters, batch_size: *batch_size, task })
+        let Self { engine, tokenizer, adapters, .. } = self;
+        let (batch_size, memory) = (self.batch_size, self.memory);
+        Box::new(EngineGenerator { engine, tokenizer, adapters, batch_size, memory, task })
     }
 
     /// Whether it says how conversations are written.

@@ -170,7 +170,7 @@ mod tests {
     fn every_setting_arrives() {
         let words = "--do_sample --temperature 0.5 --top_k 3 --top_p 0.8 --min_p 0.1 --repetition_penalty 1.1 \
                      --frequency_penalty -0.2 --presence_penalty 0.3 --max_new_tokens 9 --min_new_tokens 2 \
-                     --stop END --stop \n --eos_token_id 1,2 --regex a+ --seed 7";
+                     --stop END --stop \n --eos_token_id 1,2 --seed 7";
         let words: Vec<&str> = words.split(' ').filter(|word| !word.is_empty()).collect();
         let expected = SamplingOptions {
             do_sample: true,
@@ -186,7 +186,7 @@ mod tests {
             stop_strings: vec!["END".into(), "\n".into()],
             eos_token_id: Some(vec![1, 2]),
             logprobs: None,
-            constraint: Some(Constraint::Regex("a+".into())),
+            constraint: None,
             seed: 7,
         };
         assert_eq!(parse(&words).unwrap().options().unwrap(), expected);
@@ -199,6 +199,7 @@ mod tests {
         atomic::write(&path, br#"{"type": "object"}"#).unwrap();
         let constraint = |words: &[&str]| parse(words).unwrap().options().unwrap().constraint;
         let schema = ["--schema", path.to_str().unwrap()];
+        assert_eq!(constraint(&["--regex", "a+"]), Some(Constraint::Regex("a+".into())));
         assert_eq!(constraint(&schema), Some(Constraint::Json(json!({ "type": "object" }))));
         let choices = ["--choice", "a, b", "--choice", "c"];
         assert_eq!(constraint(&choices), Some(Constraint::Choice(vec!["a, b".into(), "c".into()])));
