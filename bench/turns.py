@@ -62,20 +62,25 @@ def settings_words(settings: dict) -> list[str]:
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
 
-def measure(command: list[str], metrics: Path, **environment: str) -> Run:
-    """Runs a process, and reads what it logged after each step and the most memory that it held."""
-    log = metrics.parent.with_suffix(".log")
+def run(command: list[str], log: Path, **environment: str) -> int:
+    """Runs a process, its output in `log`; the most memory that it held, in bytes."""
     with open(log, "w", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment)
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         sys.exit(f"{' '.join(command)} failed:\n{log.read_text()[-3000:]}")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def measure(command: list[str], metrics: Path, **environment: str) -> Run:
+    """Runs a process, and reads what it logged after each step and the most memory that it held."""
+    peak = run(command, metrics.parent.with_suffix(".log"), **environment)
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     records = [record for record in records if "loss" in record]
     if len(records) < 2:
         sys.exit(f"{len(records)} steps are too few to time: the first is a warm-up; ask for more --rows")
     steps = [(record["seconds"], record["num_tokens"]) for record in records]
-    return Run(steps, records[0]["loss"], usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    return Run(steps, records[0]["loss"], peak)
 
 
 def compare(ours: list[Run], peer: list[Run]) -> str:
