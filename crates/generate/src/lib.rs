@@ -25,4 +25,4 @@ pub use error::{Error, Result};
 pub use generator::{Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob};
 pub use sampler::Sampler;
 pub use sampling::{Constraint, SamplingOptions};
-pub use server::{Dialect, ServerError, ServerGenerator, ServerOptions};
+pub use server::{Dialect, Endpoint, ServerError, ServerGenerator, ServerOptions};

@@ -12,8 +12,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use collimate_generate::{
-    Answer, Error, FinishReason, Generator, Prompt, Request, Result, Sample, SamplingOptions, ServerError,
-    ServerGenerator, ServerOptions,
+    Answer, Endpoint, Error, FinishReason, Generator, Prompt, Request, Result, Sample, SamplingOptions,
+    ServerError, ServerGenerator, ServerOptions,
 };
 use collimate_run::{Context, Event, Reporter, RunOptions};
 use miette::Diagnostic;
@@ -122,14 +122,15 @@ fn ask_unless(
     let screen = Screen::default();
     let run = RunOptions { force: false, reporter: &screen, interrupted };
     let context = Context::new(Path::new(""), &run, false);
-    let mut generator = ServerGenerator::new(options, "asking").unwrap();
+    let mut endpoint = Endpoint::new(options).unwrap();
     let mut answers = Vec::new();
+    let mut generator = ServerGenerator { endpoint: &mut endpoint, task: "asking" };
     let result = generator.generate(requests, sampling, &context, &mut |answer| {
         answers.push(answer);
         Ok(())
     });
     assert!(!format!("{generator:?}").contains(KEY));
-    let (events, spent) = (screen.0.into_inner().unwrap(), generator.spent());
+    let (events, spent) = (screen.0.into_inner().unwrap(), endpoint.spent());
     assert!(!events.concat().contains(KEY), "{events:?}");
     Outcome { result, answers, events, spent }
 }
@@ -496,6 +497,47 @@ fn an_interruption_is_noticed_while_calls_hang_or_rest() {
         assert!(matches!(outcome.result, Err(Error::Run(collimate_run::Error::Interrupted))));
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
+}
+
+#[test]
+fn what_has_arrived_is_handed_over_before_an_interruption_ends_the_work() {
+    let all = Arc::new(Barrier::new(3));
+    let server = Server::start(move |_, _| {
+        all.wait();
+        Reply::chat(&["fine"])
+    });
+    let interrupted = AtomicBool::new(false);
+    let run = RunOptions { force: false, reporter: &Screen::default(), interrupted: &interrupted };
+    let context = Context::new(Path::new(""), &run, false);
+    let mut endpoint = Endpoint::new(options(&server)).unwrap();
+    let mut generator = ServerGenerator { endpoint: &mut endpoint, task: "asking" };
+    let mut samples = 0;
+    let requests = ["a", "b", "c"].map(chat);
+    let result = generator.generate(&requests, &drawn(), &context, &mut |_| {
+        samples += 1;
+        // The others come in while the first is taken.
+        std::thread::sleep(Duration::from_millis(200));
+        interrupted.store(true, Ordering::Relaxed);
+        Ok(())
+    });
+    assert!(matches!(result, Err(Error::Run(collimate_run::Error::Interrupted))), "{result:?}");
+    assert_eq!((samples, endpoint.spent()), (3, 42));
+}
+
+#[test]
+fn limits_count_over_all_that_is_asked() {
+    let server = Server::replies(vec![Reply::chat(&["0123456789"])]);
+    let mut endpoint =
+        Endpoint::new(ServerOptions { max_total_tokens: Some(50), ..options(&server) }).unwrap();
+    let run = RunOptions { force: false, reporter: &Screen::default(), interrupted: &AtomicBool::new(false) };
+    let context = Context::new(Path::new(""), &run, false);
+    let mut ask = || {
+        let mut generator = ServerGenerator { endpoint: &mut endpoint, task: "asking" };
+        generator.generate_all(&[chat("Hello")], &drawn(), &context)
+    };
+    ask().unwrap();
+    let error = ask().unwrap_err();
+    assert!(matches!(of_server(&error), ServerError::SpendingCap { spent: 20, .. }), "{error:?}");
 }
 
 #[test]

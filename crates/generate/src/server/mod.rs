@@ -27,32 +27,39 @@ use tally::Tally;
 pub use error::ServerError;
 pub use options::{Dialect, ServerOptions};
 
-/// A model behind a server as a generator: vLLM, SGLang, llama.cpp's server, OpenAI, or any that speaks as
-/// they do.
+/// A model behind a server: vLLM, SGLang, llama.cpp's server, OpenAI, or any that speaks as they do.
+///
+/// Limits and the spending cap count over everything that is asked of it.
+#[derive(Debug)]
+pub struct Endpoint {
+    options: ServerOptions,
+    client: Arc<Client>,
+    limits: Limits,
+}
+
+/// An endpoint as a generator.
 ///
 /// A sample is as repeatable as the server makes it: its seed depends on the options' seed, the request's key
 /// and the first of the numbers that are asked for together. End tokens are added to the model's own, unless
 /// none are to be heeded. Where the model's own context ends an answer, and where the prompt does not fit,
 /// the server decides.
-///
-/// Limits and the spending cap count over all calls of [`Generator::generate`].
 #[derive(Debug)]
 pub struct ServerGenerator<'a> {
-    options: ServerOptions,
-    client: Arc<Client>,
-    limits: Limits,
-    task: &'a str,
+    /// What is asked.
+    pub endpoint: &'a mut Endpoint,
+    /// What progress calls the work.
+    pub task: &'a str,
 }
 
-impl<'a> ServerGenerator<'a> {
-    /// A generator that asks nothing yet; progress calls its work `task`.
+impl Endpoint {
+    /// An endpoint of which nothing is asked yet.
     ///
     /// # Errors
     /// A base URL, key or proxy that cannot be.
-    pub fn new(options: ServerOptions, task: &'a str) -> Result<Self> {
+    pub fn new(options: ServerOptions) -> Result<Self> {
         let client = Arc::new(Client::new(&options)?);
         let limits = Limits::new(&options, Instant::now());
-        Ok(Self { options, client, limits, task })
+        Ok(Self { options, client, limits })
     }
 
     /// Tokens spent so far, of prompts and answers; where the server did not count, the most it may be.
@@ -72,9 +79,9 @@ impl Generator for ServerGenerator<'_> {
         options.check()?;
         let total = requests.iter().map(|request| request.samples.len() as u64).sum();
         let tally = Tally::begin(context, self.task, total);
-        let schedule = Schedule::new(&self.client, &self.options, requests, options);
-        let result = schedule.run(&mut self.limits, tally, take);
-        self.limits.abandon();
+        let Endpoint { options: server, client, limits } = &mut *self.endpoint;
+        let result = Schedule::new(client, server, requests, options).run(limits, tally, take);
+        limits.abandon();
         result
     }
 }

@@ -42,6 +42,13 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
+    /// Calls under way at once, where nothing else is said.
+    pub const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
+    /// How long an answer may take, where nothing else is said.
+    pub const TIMEOUT: Duration = Duration::from_secs(600);
+    /// How often a request is sent again, where nothing else is said.
+    pub const MAX_RETRIES: u32 = 6;
+
     /// A server without key or limits.
     pub fn new(base_url: &str, model: &str) -> Self {
         Self {
@@ -50,9 +57,9 @@ impl ServerOptions {
             api_key: None,
             dialect: Dialect::of(base_url),
             proxy: None,
-            concurrency: NonZeroUsize::MIN.saturating_add(15),
-            timeout: Duration::from_secs(600),
-            max_retries: 6,
+            concurrency: Self::CONCURRENCY,
+            timeout: Self::TIMEOUT,
+            max_retries: Self::MAX_RETRIES,
             backoff: Duration::from_secs(1),
             longest_backoff: Duration::from_secs(60),
             requests_per_minute: None,

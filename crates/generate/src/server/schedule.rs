@@ -75,7 +75,7 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// Makes all calls and hands over what they give.
+    /// Makes all calls and hands over what they give, up to what has arrived when the person stops it.
     ///
     /// # Errors
     /// What stands in the way of all requests; an interruption; what `take` returns.
@@ -87,7 +87,13 @@ impl<'a> Schedule<'a> {
     ) -> Result<()> {
         let mut desk = Desk { limits, tally, take };
         loop {
-            desk.tally.context.check()?;
+            if let Err(interruption) = desk.tally.context.check() {
+                // What has arrived is paid for.
+                while let Ok(report) = self.receiver.try_recv() {
+                    self.heed(report, &mut desk)?;
+                }
+                return Err(interruption.into());
+            }
             let wait = self.begin_calls(&mut desk)?;
             if self.queue.is_empty() && self.running.is_empty() {
                 break;

@@ -1,4 +1,5 @@
 //! A server that answers by a script, well or badly, and remembers what it was asked.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
