@@ -42,6 +42,13 @@ fn a_value_of_the_wrong_type_is_refused() {
 }
 
 #[test]
+fn a_type_that_cannot_be_trained_in_is_refused_with_those_that_can() {
+    let said = Room::new().run("train sft --model_name_or_path m --dataset d --dtype int8");
+    assert_eq!(said.code, Some(1));
+    assert!(said.stderr.contains("int8 cannot be trained in; take float32 or bfloat16"), "{}", said.stderr);
+}
+
+#[test]
 fn a_required_setting_must_come_from_somewhere() {
     let room = Room::new();
     let said = room.run("train sft --set model_name_or_path=m");

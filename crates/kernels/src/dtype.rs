@@ -38,7 +38,13 @@ impl Dtype {
 
     /// The type of this name, if it is one of [`Dtype::TRAINABLE`].
     pub fn trainable(name: &str) -> Result<Self, String> {
-        Self::named(name, &Self::TRAINABLE)
+        match name.parse::<Self>() {
+            Ok(dtype) if !Self::TRAINABLE.contains(&dtype) => {
+                let names = Self::TRAINABLE.map(Self::name).join(" or ");
+                Err(format!("{dtype} cannot be trained in; take {names}"))
+            }
+            _ => Self::named(name, &Self::TRAINABLE),
+        }
     }
 
     /// The type itself where this machine can multiply it, else [`Dtype::Float32`]; integers it always can.
@@ -83,6 +89,8 @@ mod tests {
         let error = "bf16".parse::<Dtype>().unwrap_err();
         assert_eq!(error, "no type of this name; there are float32, bfloat16, int8, gguf");
         assert_eq!(Dtype::trainable("bfloat16"), Ok(Dtype::Bfloat16));
-        assert!(Dtype::trainable("int8").is_err());
+        let errors = ["int8", "bf16"].map(|name| Dtype::trainable(name).unwrap_err());
+        assert_eq!(errors[0], "int8 cannot be trained in; take float32 or bfloat16");
+        assert_eq!(errors[1], "no type of this name; there are float32, bfloat16");
     }
 }
