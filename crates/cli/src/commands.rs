@@ -90,12 +90,13 @@ pub const COMMANDS: &[Entry] = &[
         arguments: data_rejected::Config::augment_args,
         examples: "  collimate data rejected --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
       --dataset data/processed/sft_train.jsonl
-  collimate data rejected --model_name_or_path models/tuned --dataset rows.jsonl --max_train_samples 1000",
+  collimate data rejected --model_name_or_path models/tuned --dataset rows.jsonl --max_train_samples 1000
+  collimate data rejected --base_url http://localhost:8000/v1 --model_name_or_path tuned --dataset rows.jsonl",
         run: |session| {
-            session.run_stage(
-                |config| data_rejected::DataRejected::new(config, session.threads()),
-                render::data_rejected,
-            )
+            let config: data_rejected::Config = session.settings()?;
+            let api_key = environment::api_key(&config.server)?;
+            let stage = data_rejected::DataRejected::new(config, session.threads()).with_api_key(api_key);
+            session.run_and_print(&stage, render::data_rejected)
         },
     },
     Entry {
@@ -142,11 +143,15 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate generate --model_name_or_path models/base --prompt 'Name three birds.'
   collimate generate --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
       --prompts questions.jsonl --n 8 --do_sample --temperature 1.2 --top_p 0.95
-  cat questions.txt | collimate generate --model_name_or_path model.gguf --prompts - --schema verdict.json",
+  cat questions.txt | collimate generate --model_name_or_path model.gguf --prompts - --schema verdict.json
+  collimate generate --base_url https://api.openai.com/v1 --model_name_or_path gpt-4o-mini \\
+      --prompts questions.jsonl --max_total_tokens 1000000",
         run: |session| {
             let config: generate::Config = session.settings()?;
             let input = config.wants_standard_input().then(|| session.standard_input()).transpose()?;
-            session.run_and_print(&generate::Generate::new(config, input, session.threads()), render::generate)
+            let api_key = environment::api_key(&config.server)?;
+            let stage = generate::Generate::new(config, input, session.threads()).with_api_key(api_key);
+            session.run_and_print(&stage, render::generate)
         },
     },
     Entry {
@@ -154,7 +159,8 @@ pub const COMMANDS: &[Entry] = &[
         arguments: chat::Config::augment_args,
         examples: "  collimate chat --model_name_or_path models/base
   collimate chat --model_name_or_path model.gguf --adapter_name_or_path sft=models/sft_output \\
-      --system 'Answer in one sentence.' --do_sample --temperature 0.7",
+      --system 'Answer in one sentence.' --do_sample --temperature 0.7
+  collimate chat --base_url http://localhost:8000/v1 --model_name_or_path Qwen/Qwen2.5-7B-Instruct",
         run: conversation::run,
     },
     Entry {

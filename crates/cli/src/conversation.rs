@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use collimate_run::{Context, Error as RunError, Event, RunOptions, Silent};
-use collimate_stages::chat::{Chat, Reply, Turn};
+use collimate_stages::chat::{Chat, Config, Reply, Turn};
 use miette::Report;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -21,8 +21,10 @@ pub fn run(session: &Session) -> Result<(), Report> {
     let options = session.run_options();
     // Nothing is written but to the terminal.
     let nowhere = Path::new("");
-    let mut chat =
-        Chat::open(session.settings()?, session.threads(), &Context::new(nowhere, &options, false))?;
+    let config: Config = session.settings()?;
+    let api_key = environment::api_key(&config.server)?;
+    let context = Context::new(nowhere, &options, false);
+    let mut chat = Chat::open(config, session.threads(), api_key.as_ref(), &context)?;
     // A bar would stand within the text.
     let silent = RunOptions { reporter: &Silent, ..options };
     let context = Context::new(nowhere, &silent, false);

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use collimate_stages::generator::ServerSettings;
 use etcetera::BaseStrategy;
 use secrecy::SecretString;
 
@@ -56,12 +57,15 @@ pub fn cache() -> Result<PathBuf> {
     Ok(platform.cache_dir().join("collimate"))
 }
 
-/// The key of a server: `OPENAI_API_KEY` of the environment, else of the file `.env` in the working folder.
+/// The key of the server, where one is asked: `OPENAI_API_KEY` of the environment, else of the file `.env` in
+/// the working folder.
 ///
 /// # Errors
 /// A `.env` that cannot be read.
-#[expect(dead_code, reason = "the commands that ask a server are still to come")]
-pub fn api_key() -> Result<Option<SecretString>> {
+pub fn api_key(server: &ServerSettings) -> Result<Option<SecretString>> {
+    if !server.is_asked() {
+        return Ok(None);
+    }
     match std::env::var(API_KEY).ok().filter(|key| !key.is_empty()) {
         Some(key) => Ok(Some(key.into())),
         None => api_key_in(Path::new(".env")),

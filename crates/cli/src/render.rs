@@ -51,7 +51,7 @@ pub fn data_rejected(outcome: &Outcome<data_rejected::Summary>) -> String {
         ("answers without the prompt's echo", some_of(summary.echo_stripped)),
         ("answers without code fences", some_of(summary.fences_stripped)),
         ("bad rows, set aside", some_of(summary.rejected)),
-        ("tokens", Some(speed(&summary.effort))),
+        ("tokens", speed(&summary.effort)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
@@ -156,8 +156,8 @@ pub fn eval_compare(outcome: &Outcome<eval_compare::Summary>) -> String {
         text += &format!("{}\n{answers}\n\n", row.prompt.trim());
     }
     let facts = [
-        ("tokens, base", Some(speed(&summary.base))),
-        ("tokens, tuned", summary.tuned.as_ref().map(speed)),
+        ("tokens, base", speed(&summary.base)),
+        ("tokens, tuned", summary.tuned.as_ref().and_then(speed)),
         ("bad rows, set aside", some_of(summary.rejected)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
@@ -177,7 +177,7 @@ pub fn generate(outcome: &Outcome<generate::Summary>) -> String {
         ("prompts answered", Some(count(summary.prompts))),
         ("samples", Some(count(summary.samples))),
         ("samples that reached max_new_tokens", some_of(summary.cut_off)),
-        ("tokens", Some(speed(&summary.effort))),
+        ("tokens", speed(&summary.effort)),
         ("bad rows, set aside", some_of(summary.rejected)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
@@ -265,9 +265,11 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Tokens, and the time that they took.
-fn speed(Effort { tokens, seconds, tokens_per_second }: &Effort) -> String {
-    format!("{} in {}, {} a second", count(*tokens), time(*seconds), figure(*tokens_per_second))
+/// Tokens, and the time that they took; nothing where none were counted, as when a server wrote them.
+fn speed(Effort { tokens, seconds, tokens_per_second }: &Effort) -> Option<String> {
+    let shown =
+        || format!("{} in {}, {} a second", count(*tokens), time(*seconds), figure(*tokens_per_second));
+    (*tokens > 0).then(shown)
 }
 
 fn bytes(number: u64) -> String {

@@ -4,11 +4,12 @@ use collimate_generate::{
     Answer, Error as GenerateError, FinishReason, Prompt, Request, Sample, SamplingOptions,
 };
 use collimate_run::{Context, Error as RunError};
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::generator::{Adapters, Batch, ModelSettings, NO_ADAPTER, Source};
+use crate::generator::{Adapters, Batch, ModelSettings, NO_ADAPTER, Selection, ServerSettings, Source};
 use crate::sampling::Sampling;
 
 /// The commands of a conversation, as `/help` lists them.
@@ -21,7 +22,7 @@ const HELP: &str = "/reset           begin anew
 /// Hold a conversation with a model.
 ///
 /// A line is a message; one that begins with a slash is a command, and /help lists them. Where the
-/// conversation outgrows the model's context, its oldest turns are forgotten.
+/// conversation outgrows the model's context, its oldest turns are forgotten; a server says so itself.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -40,6 +41,10 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub sampling: Sampling,
+    /// A server that answers.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub server: ServerSettings,
 }
 
 /// A conversation.
@@ -47,6 +52,7 @@ pub struct Chat {
     source: Source,
     options: SamplingOptions,
     adapters: Adapters,
+    server: ServerSettings,
     /// The adapter that answers.
     adapter: Option<String>,
     system: Option<String>,
@@ -94,19 +100,32 @@ impl Turn {
 }
 
 impl Chat {
-    /// Loads the model; the number of threads (one a core, if not given) changes no answer.
+    /// Loads the model, or prepares to ask the server with its key; the number of threads (one a core, if
+    /// not given) changes no answer.
     ///
     /// # Errors
     /// Settings out of range, a model or adapter that cannot be loaded, a model without a chat template.
-    pub fn open(config: Config, threads: Option<usize>, context: &Context) -> Result<Self, Error> {
-        let Config { model, adapters, system, sampling } = config;
-        let (options, adapter) = (sampling.options()?, adapters.chosen()?);
-        let loaded = &adapters.adapter_name_or_path;
-        let source = Source::open(&model, loaded, &Batch::default(), threads, context)?;
+    pub fn open(
+        config: Config,
+        threads: Option<usize>,
+        api_key: Option<&SecretString>,
+        context: &Context,
+    ) -> Result<Self, Error> {
+        let Config { model, adapters, system, sampling, server } = config;
+        let (options, adapter) = (sampling.options()?, adapters.chosen(&server)?);
+        let selection = Selection {
+            model: &model,
+            adapters: &adapters.adapter_name_or_path,
+            batch: &Batch::default(),
+            threads,
+            server: server.options(&model, api_key),
+        };
+        let source = Source::open(selection, context)?;
         if !source.has_chat_template() {
             return Err(GenerateError::NoChatTemplate { number: 1 }.into());
         }
-        Ok(Self { source, options, adapters, adapter, system, messages: Vec::new(), answers: 0 })
+        let messages = Vec::new();
+        Ok(Self { source, options, adapters, server, adapter, system, messages, answers: 0 })
     }
 
     /// Does what a line asks that begins with a slash; none for a line that is a message.
@@ -127,10 +146,11 @@ impl Chat {
                 format!("the model is told {told} beforehand")
             }
             "adapter" if rest.is_empty() => {
-                let at_hand = [self.adapters.names(), vec![NO_ADAPTER]].concat().join(", ");
-                format!("{} answers; at hand: {at_hand}", self.answering())
+                let served = self.server.is_asked().then_some("what the server has");
+                let names = self.adapters.names().into_iter().chain(served).chain([NO_ADAPTER]);
+                format!("{} answers; at hand: {}", self.answering(), names.collect::<Vec<_>>().join(", "))
             }
-            "adapter" => match self.adapters.named(rest) {
+            "adapter" => match self.adapters.named(rest, &self.server) {
                 Ok(adapter) => {
                     self.adapter = adapter;
                     format!("{} answers from now on", self.answering())
@@ -204,10 +224,8 @@ impl Chat {
 
     /// Forgets the oldest turns until there is room for an answer; returns how many.
     fn make_room(&mut self) -> Result<usize, Error> {
-        let context = self.source.context_length();
-        let room = context - self.options.max_new_tokens.min(context / 2);
         let mut forgotten = 0;
-        while self.messages.len() > 2 && self.source.length(&self.prompt())? > room {
+        while self.messages.len() > 2 && !self.source.has_room(&self.prompt(), self.options.max_new_tokens)? {
             self.messages.drain(..2);
             forgotten += 1;
         }

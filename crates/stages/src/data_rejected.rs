@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use collimate_data::RowWriter;
 use collimate_generate::{Prompt, Request, SamplingOptions};
 use collimate_run::{Context, Event, Journal, Stage, peak_memory};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
-use crate::generator::{Batch, ModelSettings, NamedAdapter, Source};
+use crate::generator::{Batch, ModelSettings, NamedAdapter, Selection, ServerSettings, Source};
 use crate::sampling::{Drawing, Writing, described};
 use rows::{Pick, Picks};
 use tidy::tidy;
@@ -33,7 +34,8 @@ const TUNED: &str = "tuned";
 ///
 /// Rows are drawn as Python's `random.Random(seed).sample` draws them. Of an answer, the prompt's echo and
 /// code fences are left out; one that is empty, or equal to the chosen one, is asked for again. Where there
-/// are fewer rows than are wanted, both files shrink alike.
+/// are fewer rows than are wanted, both files shrink alike. The model is to go on from the prompt as it
+/// stands: a server is asked for completions, not for chats.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(
     rename_all = "snake_case",
@@ -68,6 +70,9 @@ pub struct Config {
     /// Answers that are asked for, at most, until one differs from the chosen one.
     #[arg(long, value_name = "COUNT", default_value = "5")]
     pub max_attempts: NonZeroU64,
+    /// Stop at the first bad row instead of setting it aside in rejects.jsonl.
+    #[arg(long)]
+    pub strict: bool,
     /// How tokens are drawn.
     #[command(flatten)]
     #[serde(flatten)]
@@ -76,9 +81,10 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub writing: Writing,
-    /// Stop at the first bad row instead of setting it aside in rejects.jsonl.
-    #[arg(long)]
-    pub strict: bool,
+    /// A server that answers.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub server: ServerSettings,
 }
 
 /// What was made of the rows.
@@ -112,19 +118,32 @@ pub struct Summary {
 pub struct DataRejected {
     config: Config,
     threads: Option<usize>,
+    api_key: Option<SecretString>,
 }
 
 impl DataRejected {
     /// A stage with these settings; the number of threads (one a core, if not given) changes no answer.
     pub fn new(config: Config, threads: Option<usize>) -> Self {
-        Self { config, threads }
+        Self { config, threads, api_key: None }
+    }
+
+    /// The same with the key of the server.
+    pub fn with_api_key(self, api_key: Option<SecretString>) -> Self {
+        Self { api_key, ..self }
     }
 
     fn open(&self, context: &Context) -> Result<Source, Error> {
-        let Config { model, batch, adapter_name_or_path, .. } = &self.config;
+        let Config { model, batch, adapter_name_or_path, server, .. } = &self.config;
         let folder = adapter_name_or_path.clone();
         let adapter = folder.map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
-        Source::open(model, adapter.as_slice(), batch, self.threads, context)
+        let selection = Selection {
+            model,
+            adapters: adapter.as_slice(),
+            batch,
+            threads: self.threads,
+            server: server.options(model, self.api_key.as_ref()),
+        };
+        Source::open(selection, context)
     }
 
     /// Asks for answers until each row has one that differs from the chosen one, or has had its attempts.
@@ -165,18 +184,25 @@ impl Stage for DataRejected {
     type Summary = Summary;
 
     fn settings(&self) -> Value {
-        let mut settings = described(&self.config, &["adapter_name_or_path", "schema"]);
-        // Inputs and output, and what changes no answer.
-        for name in ["model_name_or_path", "dataset", "output_dir", "per_device_eval_batch_size", "memory"] {
-            settings.shift_remove(name);
-        }
+        let Config { model, drawing, writing, server, .. } = &self.config;
+        let mut settings = described(drawing, &[]);
+        settings.append(&mut described(writing, &["schema"]));
+        settings.append(&mut server.described(model));
+        let others = json!({
+            "adapter_name_or_path": self.config.adapter_name_or_path.is_some(),
+            "max_train_samples": self.config.max_train_samples,
+            "max_eval_samples": self.config.max_eval_samples,
+            "max_attempts": self.config.max_attempts,
+            "strict": self.config.strict,
+        });
+        settings.extend(others.as_object().cloned().unwrap_or_default());
         settings.into()
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        let Config { model, adapter_name_or_path, dataset, writing, .. } = &self.config;
-        let given = [&model.model_name_or_path, dataset].into_iter();
-        given.chain(adapter_name_or_path).chain(&writing.schema).cloned().collect()
+        let Config { model, adapter_name_or_path, dataset, writing, server, .. } = &self.config;
+        let files = [dataset].into_iter().chain(adapter_name_or_path).chain(&writing.schema);
+        server.input(model).into_iter().chain(files.map(PathBuf::as_path)).map(Path::to_owned).collect()
     }
 
     fn output(&self) -> &Path {

@@ -62,6 +62,16 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// An adapter's folder for a server, which cannot see it.
+    #[error("the adapter {folder} cannot be sent to a server", folder = folder.display())]
+    #[diagnostic(help(
+        "load it there, as vLLM does with --lora-modules NAME=FOLDER, and give its name there: \
+         --adapter NAME, or --model_name_or_path NAME"
+    ))]
+    AdapterOnServer {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Nothing to answer.
     #[error("no prompt is given")]
     #[diagnostic(help("give --prompts FILE, --prompts - for standard input, or --prompt TEXT"))]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::answers::Effort;
-use crate::generator::{Batch, ModelSettings, NamedAdapter, Source};
+use crate::generator::{Batch, ModelSettings, NamedAdapter, Selection, Source};
 use crate::prompts::{self, Asked, Chooser, PromptFormat, PromptSettings};
 use crate::sampling::{Sampling, described};
 
@@ -142,7 +142,9 @@ impl Stage for EvalCompare {
         let (asked, rejected) = questions(prompts, context)?;
         let adapter =
             adapter_name_or_path.clone().map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
-        let source = Source::open(model, adapter.as_slice(), batch, self.threads, context)?;
+        let adapters = adapter.as_slice();
+        let selection = Selection { model, adapters, batch, threads: self.threads, server: None };
+        let source = Source::open(selection, context)?;
         let chooser = Chooser {
             asked: prompts.prompt_format,
             adapted: adapter.is_some(),

@@ -6,12 +6,13 @@ use clap::builder::RangedU64ValueParser;
 use collimate_data::RowWriter;
 use collimate_generate::{FinishReason, Request, Sample, SamplingOptions};
 use collimate_run::{Context, Journal, Stage, atomic, peak_memory};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
-use crate::generator::{Adapters, Batch, ModelSettings, NO_ADAPTER, Source};
+use crate::generator::{Adapters, Batch, ModelSettings, NO_ADAPTER, Selection, ServerSettings, Source};
 use crate::prompts::{self, Asked, Chooser, PromptFormat, PromptSettings, Prompts};
 use crate::sampling::{Sampling, described};
 
@@ -26,8 +27,8 @@ const SHOWN: usize = 3;
 ///
 /// Prompts come from a file, from standard input (`--prompts -`: lines of text, or rows as JSON) or from the
 /// command line. Every row of output.jsonl holds `prompt`, `gen`, the other columns of the prompt's row, the
-/// number of the `sample`, `prompt_format`, `finish_reason`, and the number of `tokens`. A column `adapter`
-/// names the adapter that answers the row.
+/// number of the `sample`, `prompt_format`, `finish_reason`, and the number of `tokens`, which a server does
+/// not tell. Where an adapter is given, a column `adapter` names the one that answers the row.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -64,6 +65,10 @@ pub struct Config {
     /// Give the log-prob of every token, and those of so many of the likeliest in its place.
     #[arg(long, value_name = "COUNT")]
     pub logprobs: Option<usize>,
+    /// A server that answers.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub server: ServerSettings,
 }
 
 /// What was written.
@@ -100,6 +105,7 @@ pub struct Generate {
     /// What came from standard input, where prompts are taken from it.
     input: Option<Vec<u8>>,
     threads: Option<usize>,
+    api_key: Option<SecretString>,
 }
 
 impl Config {
@@ -113,7 +119,12 @@ impl Generate {
     /// A stage with these settings, and with what came from standard input where they ask for it; the number
     /// of threads (one a core, if not given) changes no answer.
     pub fn new(config: Config, input: Option<Vec<u8>>, threads: Option<usize>) -> Self {
-        Self { config, input, threads }
+        Self { config, input, threads, api_key: None }
+    }
+
+    /// The same with the key of the server.
+    pub fn with_api_key(self, api_key: Option<SecretString>) -> Self {
+        Self { api_key, ..self }
     }
 
     fn options(&self) -> Result<SamplingOptions, Error> {
@@ -157,11 +168,11 @@ impl Stage for Generate {
     type Summary = Summary;
 
     fn settings(&self) -> Value {
-        let Config { model, adapters, prompts, prompt, n, sampling, logprobs, .. } = &self.config;
+        let Config { model, adapters, prompts, prompt, n, sampling, server, logprobs, .. } = &self.config;
         let mut settings = described(sampling, &["schema"]);
         settings.append(&mut described(prompts, &["prompts"]));
+        settings.append(&mut server.described(model));
         let others = json!({
-            "dtype": model.dtype,
             "adapter_name_or_path": adapters.names(),
             "adapter": adapters.adapter,
             "prompt": prompt,
@@ -174,11 +185,11 @@ impl Stage for Generate {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        let Config { model, adapters, prompts, sampling, .. } = &self.config;
+        let Config { model, adapters, prompts, sampling, server, .. } = &self.config;
         let file = prompts.prompts.as_ref().filter(|_| self.input.is_none());
         let folders = adapters.adapter_name_or_path.iter().map(|adapter| &adapter.folder);
-        let model = std::iter::once(&model.model_name_or_path);
-        model.chain(folders).chain(file).chain(&sampling.writing.schema).cloned().collect()
+        let files = folders.chain(file).chain(&sampling.writing.schema).map(PathBuf::as_path);
+        server.input(model).into_iter().chain(files).map(Path::to_owned).collect()
     }
 
     fn output(&self) -> &Path {
@@ -186,14 +197,20 @@ impl Stage for Generate {
     }
 
     fn run(&self, context: &Context) -> Result<Summary, Error> {
-        let (options, adapter) = (self.options()?, self.config.adapters.chosen()?);
+        let Config { model, adapters, batch, server, .. } = &self.config;
+        let (options, adapter) = (self.options()?, adapters.chosen(server)?);
         let mut prompts = self.prompts(context)?;
-        let Config { model, batch, .. } = &self.config;
-        let adapters = &self.config.adapters.adapter_name_or_path;
-        let mut source = Source::open(model, adapters, batch, self.threads, context)?;
+        let selection = Selection {
+            model,
+            adapters: &adapters.adapter_name_or_path,
+            batch,
+            threads: self.threads,
+            server: server.options(model, self.api_key.as_ref()),
+        };
+        let mut source = Source::open(selection, context)?;
         let chooser = Chooser {
             asked: self.config.prompts.prompt_format,
-            adapted: !adapters.is_empty(),
+            adapted: adapters.are_given(),
             has_template: source.has_chat_template(),
         };
         let (formats, requests) = self.requests(&prompts.asked, &chooser, adapter.as_ref());
@@ -255,7 +272,8 @@ fn row(asked: &Asked, format: PromptFormat, number: u64, sample: Sample) -> Map<
         ("sample", json!(number)),
         ("prompt_format", json!(format)),
         ("finish_reason", json!(sample.finish_reason)),
-        ("tokens", json!(sample.tokens.len())),
+        // A server does not name them.
+        ("tokens", json!(Some(sample.tokens.len()).filter(|&tokens| tokens > 0))),
         ("logprobs", json!(sample.logprobs)),
     ];
     let ours = |name: &String| row.contains_key(name) || others.iter().any(|(other, _)| other == name);

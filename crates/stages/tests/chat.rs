@@ -15,7 +15,8 @@ fn open(words: &[&str]) -> Chat {
     let words = [&["--model_name_or_path", model.to_str().unwrap()], words].concat();
     let calm = AtomicBool::new(false);
     let options = RunOptions { force: false, reporter: &Silent, interrupted: &calm };
-    Chat::open(config::<Config>(&words), Some(2), &Context::new(Path::new(""), &options, false)).unwrap()
+    Chat::open(config::<Config>(&words), Some(2), None, &Context::new(Path::new(""), &options, false))
+        .unwrap()
 }
 
 /// Wants to stop after so many reports of progress.
