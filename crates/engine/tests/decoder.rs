@@ -41,7 +41,10 @@ fn whole(engine: &mut CpuEngine, lora: Option<&Lora>, tokens: &[u32]) -> Vec<f32
 
 #[test]
 fn cuts_company_and_threads_change_no_bit() {
-    for (name, dtype) in TINY.into_iter().flat_map(|name| [Dtype::Float32, Dtype::Bfloat16, Dtype::Int8].map(|dtype| (name, dtype))) {
+    for (name, dtype) in TINY
+        .into_iter()
+        .flat_map(|name| [Dtype::Float32, Dtype::Bfloat16, Dtype::Int8].map(|dtype| (name, dtype)))
+    {
         let mut tiny = Tiny::open_as(name, dtype);
         let other = Lora { values: tiny.lora.values.iter().map(|x| -x).collect(), ..tiny.lora.clone() };
         let loras = [tiny.lora.clone(), other];

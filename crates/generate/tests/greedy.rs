@@ -57,9 +57,13 @@ fn greedy_texts_are_transformers() {
                 whole += 1;
                 continue;
             }
-            let parted = sample.tokens.iter().zip(generated).take_while(|(got, wanted)| got == wanted).count();
+            let parted =
+                sample.tokens.iter().zip(generated).take_while(|(got, wanted)| got == wanted).count();
             let margin = margins.get(parted).copied().unwrap_or(f64::INFINITY);
-            assert!(margin < CLOSE, "{name}: {prompt:?} parts at token {parted}, where the margin is {margin}");
+            assert!(
+                margin < CLOSE,
+                "{name}: {prompt:?} parts at token {parted}, where the margin is {margin}"
+            );
             eprintln!("{name}: {prompt:?} parts at token {parted}, where the margin is {margin}");
         }
         eprintln!("{name}: {whole} of 50 texts are the same to the last token");

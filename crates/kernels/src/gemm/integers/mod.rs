@@ -5,6 +5,8 @@
 //! one fused multiply-add, one more for a minimum, group after group. So an element depends on its row of A and on B
 //! alone, as in f32, and all machines give the same bits.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod left;
 mod pack;
 mod tile;

@@ -63,6 +63,9 @@ impl<'a> Product<'a> {
         if let Some(unit) = super::vnni::Unit::detect() {
             // SAFETY: the caller's promise.
             return unsafe { unit.run(self) };
+        } else if let Some(unit) = super::avx2::Unit::detect() {
+            // SAFETY: the caller's promise.
+            return unsafe { unit.run(self) };
         }
         // SAFETY: the caller's promise.
         unsafe { self.plain() }
@@ -152,7 +155,7 @@ mod tests {
     use crate::quant::{BlockKind, Blocks};
 
     #[test]
-    fn the_plain_loop_gives_the_bits_of_this_machines_instructions() {
+    fn all_instructions_give_the_bits_of_the_plain_loop() {
         let (m, n, k) = (11, 50, 512);
         let a = values(m * k, 1);
         let mut factors: Vec<Integers> = BlockKind::ALL
@@ -175,15 +178,20 @@ mod tests {
             let a = Quantised::new(form, [m, k], Left::rows(&a, k), [&mut bytes, &mut groups]);
             for (panel, n) in [(0, PANEL), (1, n - PANEL)] {
                 for into in [Into::Replace, Into::Add] {
-                    let [plain, best] = [true, false].map(|plain| {
+                    let by = |run: &dyn Fn(&Product<'_>)| {
                         let mut c = vec![0.5; m * n];
                         let target = Destination { data: c.as_mut_ptr(), row: n };
-                        let product = Product::new([m, n], a, factor.panel(panel), target, into);
-                        // SAFETY: `c` has m rows of n values.
-                        unsafe { if plain { product.plain() } else { product.run() } }
+                        run(&Product::new([m, n], a, factor.panel(panel), target, into));
                         c
-                    });
-                    assert_eq!(plain, best, "{form:?} {into:?}");
+                    };
+                    // SAFETY, here and below: `c` has m rows of n values.
+                    let plain = by(&|product| unsafe { product.plain() });
+                    assert_eq!(by(&|product| unsafe { product.run() }), plain, "{form:?} {into:?}");
+                    #[cfg(target_arch = "x86_64")]
+                    if let Some(unit) = super::super::avx2::Unit::detect() {
+                        let avx2 = by(&|product| unsafe { unit.run(product) });
+                        assert_eq!(avx2, plain, "{form:?} {into:?} by AVX2");
+                    }
                 }
             }
         }

@@ -27,7 +27,9 @@ pub(super) struct Unit(());
 impl Unit {
     /// The instructions, where this machine has them.
     pub fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni");
         found.then_some(Self(()))
     }
 
