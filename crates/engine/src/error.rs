@@ -85,6 +85,11 @@ pub enum Error {
         reason: String,
     },
 
+    /// A step with a sequence to which nothing is appended.
+    #[error("a sequence was given no token to append")]
+    #[diagnostic(help("this is a mistake in the program; please report it"))]
+    NoTokens,
+
     /// A sequence without room for the tokens that are to be appended.
     #[error("no memory was reserved for what follows the {tokens} tokens of the sequence")]
     #[diagnostic(help("this is a mistake in the program; please report it"))]

@@ -117,6 +117,51 @@ fn shared_and_kept_prefixes_change_no_bit() {
 }
 
 #[test]
+fn adapters_that_alternate_over_many_rows_are_each_as_if_alone() {
+    let mut tiny = Tiny::open("qwen2");
+    let texts: Vec<_> = (0..80).map(|i| text(i, 3 + i as usize % 5)).collect();
+    let adapter = |i: usize| i.is_multiple_of(2).then_some(0);
+    let expected: Vec<_> =
+        (0..80).map(|i| whole(&mut tiny.engine, adapter(i).map(|_| &tiny.lora), &texts[i])).collect();
+    let mut decoder = tiny.engine.decoder([&tiny.lora], MEMORY).unwrap();
+    let mut sequences: Vec<_> = (0..80).map(|i| decoder.begin(adapter(i), &texts[i])).collect();
+    let mut spans = Vec::new();
+    for (sequence, tokens) in sequences.iter_mut().zip(&texts) {
+        assert!(decoder.reserve(sequence, tokens.len()));
+        spans.push(Span { sequence, tokens });
+    }
+    let mut logits = Vec::new();
+    decoder.step(&mut spans, &mut logits).unwrap();
+    assert!(logits == expected.concat());
+}
+
+#[test]
+fn what_is_kept_goes_end_first_and_never_in_vain() {
+    let mut tiny = Tiny::open("llama");
+    let page = MEMORY / (tiny.engine.decoder([], MEMORY).unwrap().capacity() / Decoder::PAGE) as u64;
+    // A quarter of 12 pages may hold what nobody uses.
+    let mut decoder = tiny.engine.decoder([], 12 * page).unwrap();
+    let keep = |decoder: &mut Decoder<'_>, tokens: &[u32]| {
+        let mut sequence = decoder.begin(None, tokens);
+        let left = tokens[sequence.len()..].to_vec();
+        append(decoder, &mut sequence, &left);
+        decoder.keep(&mut sequence, tokens);
+    };
+    let (long, other) = (text(1, 129), text(2, 65));
+    keep(&mut decoder, &long);
+    keep(&mut decoder, &other);
+    let mut large = decoder.begin(None, &text(3, 700));
+    assert!(!decoder.reserve(&mut large, 64 * 13), "more than there is");
+    assert_eq!(decoder.begin(None, &long).len(), 128, "nothing was given up for what cannot be");
+    assert_eq!(decoder.begin(None, &other).len(), 64);
+    // Used in this order, they go in this order, the end of a text before its beginning.
+    assert!(decoder.reserve(&mut large, 64 * 10));
+    assert_eq!(decoder.begin(None, &long).len(), 64);
+    assert!(decoder.reserve(&mut large, 64 * 11));
+    assert_eq!([&long, &other].map(|tokens| decoder.begin(None, tokens).len()), [64, 0]);
+}
+
+#[test]
 fn memory_is_kept_to_its_budget_and_given_back() {
     let mut tiny = Tiny::open("llama");
     let page = {
@@ -158,6 +203,6 @@ fn what_cannot_be_appended_is_an_error() {
         decoder.step(&mut [Span { sequence: &mut sequence, tokens }], &mut Vec::new())
     };
     assert!(matches!(step(&mut decoder, &[1]), Err(Error::Full { tokens: 0 })));
-    assert!(matches!(step(&mut decoder, &[]), Err(Error::Length { got: 0, .. })));
+    assert!(matches!(step(&mut decoder, &[]), Err(Error::NoTokens)));
     assert!(matches!(step(&mut decoder, &[100_000]), Err(Error::Token { token: 100_000, .. })));
 }

@@ -23,8 +23,9 @@ pub struct EngineGenerator<'a> {
     pub adapters: &'a [(String, Lora)],
     /// Samples that are decoded together, at most.
     pub batch_size: NonZeroUsize,
-    /// Bytes that keys and values may take. Where they do not suffice for the whole batch, samples wait, and those
-    /// that began last are set aside and later go on where they were.
+    /// Bytes that keys and values may take; beside them, a step has buffers for its rows and a row of logits for each
+    /// sample. Where they do not suffice for the whole batch, samples wait, and those that began last are set aside and
+    /// later go on where they were.
     pub memory: u64,
     /// What progress calls the work.
     pub task: &'a str,
@@ -45,6 +46,7 @@ impl Generator for EngineGenerator<'_> {
             tokenizer: self.tokenizer,
             adapters: self.adapters,
             context: self.engine.config().max_position_embeddings,
+            vocabulary: self.engine.config().vocab_size,
         };
         let adapters = self.adapters.iter().map(|(_, lora)| lora);
         let decoder = self.engine.decoder(adapters, self.memory)?;
@@ -61,12 +63,18 @@ struct Prompts<'a> {
     adapters: &'a [(String, Lora)],
     /// Tokens that the model was made for.
     context: usize,
+    /// Tokens that it knows.
+    vocabulary: usize,
 }
 
 impl Prompts<'_> {
     /// The tokens of request `number`, which leave room for an answer, and its adapter.
     fn prepare(&self, number: usize, request: &Request) -> Result<Prepared> {
         let tokens = self.tokenise(number, &request.prompt)?;
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
+            let vocab_size = self.vocabulary;
+            return Err(collimate_engine::Error::Token { token, vocab_size }.into());
+        }
         let room = match tokens.len() {
             0 => return Err(Error::EmptyPrompt { number }),
             length if length >= self.context => {

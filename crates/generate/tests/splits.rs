@@ -21,7 +21,16 @@ use proptest::prelude::*;
 type Samples = BTreeMap<(u64, u64), Sample>;
 
 fn options() -> SamplingOptions {
-    SamplingOptions { do_sample: true, top_k: 0, max_new_tokens: 70, ..SamplingOptions::default() }
+    SamplingOptions {
+        do_sample: true,
+        top_k: 0,
+        repetition_penalty: 1.1,
+        frequency_penalty: 0.2,
+        stop_strings: vec!["ab".to_owned()],
+        logprobs: Some(2),
+        max_new_tokens: 70,
+        ..SamplingOptions::default()
+    }
 }
 
 /// Prompts with a long common beginning and without, with adapter and without.

@@ -121,7 +121,13 @@ pub struct Blocks {
 
 impl Blocks {
     /// Cuts pieces, the rows of one after those of the other.
+    ///
+    /// # Panics
+    /// When pieces have rows in common, or are not in the order of their rows.
     pub fn new(heads: Heads, pieces: &[Piece]) -> Self {
+        // Tasks write the rows of their own block alone, from several threads.
+        let apart = pieces.windows(2).all(|pair| pair[0].row + pair[0].tokens <= pair[1].row);
+        assert!(apart, "pieces overlap");
         let single = pieces.iter().all(|piece| piece.tokens == 1);
         let most = (if single { FEW_ROWS } else { MANY_ROWS } / heads.group()).max(1);
         let mut cut = Self::default();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Which share of the budget prefixes may take that no sequence holds at the time.
+/// One in so many pages of the budget may hold a prefix that no sequence holds, after a prefix was added.
 const IDLE_SHARE: usize = 4;
 
 /// A page that counts as taken until it is dropped.
@@ -88,12 +88,14 @@ impl Cache {
     /// whether the budget allowed it.
     pub fn reserve(&mut self, sequence: &mut Sequence, tokens: usize) -> bool {
         let wanted = sequence.pages_missing(tokens);
-        let available = |cache: &Self| cache.limit.saturating_sub(cache.taken.load(Ordering::Relaxed));
-        if available(self) < wanted {
-            self.shrink(self.idle().saturating_sub(wanted - available(self)));
-        }
-        if available(self) < wanted {
-            return false;
+        let free = self.limit.saturating_sub(self.taken.load(Ordering::Relaxed));
+        if free < wanted {
+            let idle = self.idle();
+            // Nothing is given up in vain.
+            if free + idle < wanted {
+                return false;
+            }
+            self.shrink(idle + free - wanted);
         }
         for _ in 0..wanted {
             self.numbers += 1;
@@ -115,6 +117,8 @@ impl Cache {
             }
             let kept = Kept { held: Arc::clone(held), used: self.clock };
             let kept = self.kept.entry(Contents { before, tokens: tokens.into() }).or_insert(kept);
+            // A page is never longer of no use than what follows it.
+            kept.used = self.clock;
             // Where two sequences have computed the same page at the same time, the first one serves both.
             *held = Arc::clone(&kept.held);
             before = Before::Page(held.number);

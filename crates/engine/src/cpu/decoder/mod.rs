@@ -102,7 +102,7 @@ impl Decoder<'_> {
         self.cache.keep(sequence, tokens);
     }
 
-    /// Appends the tokens of every span; `logits` gets those of the tokens that follow, [spans, vocabulary].
+    /// Appends the tokens of every span; spans of one adapter are best neighbours. `logits` gets those of the tokens that follow, [spans, vocabulary].
     ///
     /// # Errors
     /// A token outside the vocabulary, a span without tokens, or without room for them; nothing is done then.
@@ -134,7 +134,7 @@ impl Decoder<'_> {
         let vocab_size = self.engine.config.vocab_size;
         for Span { sequence, tokens } in spans {
             if tokens.is_empty() {
-                return Err(Error::Length { what: "tokens of a span", expected: 1, got: 0 });
+                return Err(Error::NoTokens);
             }
             if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
                 return Err(Error::Token { token, vocab_size });

@@ -8,7 +8,7 @@ use crate::simd::vectorised;
 pub(in super::super) const GROUP_WORDS: usize = 3;
 
 /// The largest integer that a value is rounded to.
-const LARGEST: f32 = 127.0;
+pub(super) const LARGEST: f32 = 127.0;
 
 /// A left factor of signed bytes, each row filled up to whole groups with zeros.
 #[derive(Debug, Clone, Copy)]
@@ -48,13 +48,19 @@ impl<'a> Quantised<'a> {
     }
 }
 
+/// The largest magnitude; a NaN if there is one, so that it makes a NaN of the whole group.
+#[inline(always)]
+pub(super) fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    // Without the sign, floats are in the order of their bits, and a NaN is above all.
+    values.map(|x| x.to_bits() & 0x7fff_ffff).max().map_or(0.0, f32::from_bits)
+}
+
 /// Rounds one group, to the nearest, ties to even.
 #[inline(always)]
 fn round(form: Form, values: &[f32], bytes: &mut [i8]) -> [f32; GROUP_WORDS] {
     /// 1.5 × 2²³: adding it rounds to an integer, whose last byte is then that of the sum.
     const ROUND: f32 = 12_582_912.0;
-    // Without the sign, floats are in the order of their bits; a NaN is above all and makes the whole group one.
-    let largest = values.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().map_or(0.0, f32::from_bits);
+    let largest = largest(values.iter().copied());
     let inverse = if largest == 0.0 { 0.0 } else { LARGEST / largest };
     for (byte, x) in bytes.iter_mut().zip(values) {
         *byte = x.mul_add(inverse, ROUND).to_bits() as i8;

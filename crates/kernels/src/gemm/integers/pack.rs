@@ -1,6 +1,7 @@
 //! The right factor: columns of integers side by side in panels, so that a tile reads them in one stream.
 
 use super::PANEL;
+use super::left::{LARGEST, largest};
 use crate::aligned::Aligned;
 use crate::quant::{Blocks, Form, Groups, WrongLength, unpack};
 use rayon::prelude::*;
@@ -9,9 +10,6 @@ use std::convert::Infallible;
 /// What floats are rounded to. One scale a column would take an eighth less memory, but cost half as much again in
 /// perplexity.
 const ROUNDED: Form = Form { bits: 8, group: 32, zero: 128, minima: false };
-
-/// The largest integer that a weight is rounded to, the zero aside.
-const LARGEST: f32 = 127.0;
 
 /// A right factor B[k, n] in panels of 32 columns.
 #[derive(Debug, Clone)]
@@ -203,7 +201,7 @@ impl Lanes<'_> {
 
 /// Rounds a group to the nearest; returns its scale.
 fn round<'a>(values: impl Iterator<Item = &'a f32> + Clone, integers: &mut [u8]) -> f32 {
-    let largest = values.clone().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let largest = largest(values.clone().copied());
     let inverse = if largest == 0.0 { 0.0 } else { LARGEST / largest };
     for (integer, x) in integers.iter_mut().zip(values) {
         *integer = ((x * inverse).round_ties_even() + f32::from(ROUNDED.zero)) as u8;

@@ -165,3 +165,14 @@ fn blocks_that_make_no_whole_rows_are_refused() {
         assert!(Packed::from_blocks(&[Blocks { kind, bytes: &bytes[..len] }], k).is_err(), "{}", kind.name());
     }
 }
+
+#[test]
+fn a_weight_that_is_no_number_makes_none_of_the_product() {
+    let (k, n) = (64, 40);
+    let mut weight = values(n * k, 1);
+    weight[3 * k + 5] = f32::NAN;
+    let packed = Packed::transposed(&weight, k, n, Dtype::Int8);
+    let mut y = vec![0.0; n];
+    packed.apply(1, &values(k, 2), &mut y, Into::Replace);
+    assert!(y.iter().enumerate().all(|(column, y)| y.is_nan() == (column == 3)), "{y:?}");
+}
