@@ -10,7 +10,7 @@ const BLOCK: usize = 144;
 
 /// Rows cut into blocks. The cut depends on the number of rows alone, so that sums over blocks come out the same
 /// on any number of threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowBlocks {
     rows: usize,
     size: usize,
@@ -23,6 +23,12 @@ impl RowBlocks {
         let count = if count > 1 { count.next_multiple_of(2) } else { count.max(1) };
         // Six rows make a tile of the products.
         Self { rows, size: rows.div_ceil(count).next_multiple_of(6) }
+    }
+
+    /// Cuts `rows` into at least as many blocks as there are threads, for work whose result the cut does not change.
+    pub fn among(rows: usize, threads: usize) -> Self {
+        let blocks = Self::new(rows);
+        if blocks.count() >= threads { blocks } else { Self { rows, size: rows.div_ceil(threads.max(1)) } }
     }
 
     /// Number of blocks.
@@ -145,6 +151,9 @@ mod tests {
             assert_eq!(ranges.iter().map(Range::len).sum::<usize>(), rows);
             assert!(ranges.iter().all(|r| r.len() <= blocks.size() && !r.is_empty()));
             assert!(ranges.windows(2).all(|w| w[0].end == w[1].start));
+            let shared = RowBlocks::among(rows, 3);
+            assert_eq!((0..shared.count()).map(|i| shared.range(i).len()).sum::<usize>(), rows);
+            assert!(shared.count() >= rows.min(2), "{rows} rows for three threads");
         }
     }
 

@@ -110,7 +110,7 @@ impl Pass<'_> {
         let output = output.map_or_else(unused, |output| Rows::new(output, shape.hidden));
         let (tokens, positions) = (&space.tokens, &space.positions);
         let buffers = [middle, gate_up, reduced_before, output, qkv, reduced];
-        RowBlocks::new(tokens.len()).run(buffers, |_, rows, parts| {
+        space.blocks.run(buffers, |_, rows, parts| {
             let [middle, gate_up, reduced_before, output, qkv, reduced] = parts;
             if let Some(below) = below {
                 let block = Block { layer: below, rows: rows.clone() };

@@ -23,6 +23,7 @@ use adapter::Prepared;
 use collimate_kernels::Dtype;
 use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
+use collimate_kernels::parallel::RowBlocks;
 use collimate_kernels::rotary::RotaryTable;
 use collimate_model::{DecoderConfig, Lora, Model, Parameters, WeightLayout};
 use forward::Pass;
@@ -136,6 +137,7 @@ impl CpuEngine {
     fn make_room(&mut self, beside: Option<Parameters<'_>>, keep: bool) {
         let positions = self.space.positions.iter().max().map_or(0, |&last| last as usize + 1);
         self.reach(positions);
+        self.space.blocks = RowBlocks::new(self.space.tokens.len());
         let mut room = self.room(self.space.tokens.len(), self.space.target_rows.len(), beside);
         if let Some(trained) = beside.filter(|_| keep) {
             // Once shared, always shared: smaller batches do not take the memory back.

@@ -127,6 +127,8 @@ pub(super) struct Workspace {
     /// Position of each token.
     pub positions: Vec<u32>,
     pub plan: Plan,
+    /// How rows are shared out in the forward pass.
+    pub blocks: RowBlocks,
     /// The layers' inputs and the last one's output, [tokens, hidden]: all of them when a backward pass is to
     /// follow, else two that take turns.
     pub inputs: Vec<Aligned>,

@@ -17,11 +17,13 @@ use cache::Cache;
 use collimate_kernels::attention::{Blocks, Heads, Page, Paged, Piece, attend_pages};
 use collimate_kernels::gemm::Into;
 use collimate_kernels::norm::rms_norm;
+use collimate_kernels::parallel::RowBlocks;
 use collimate_model::{DecoderConfig, Lora, Parameters};
 use few::FewRows;
 
-/// Rows up to which a step shares out the columns of every product; with more, it shares out the rows.
-const FEW: usize = 64;
+/// Rows for each thread from which on a step shares out the rows, so that all its work is shared; with fewer, it shares
+/// out the columns of every product, so that the weights are read once.
+const MANY: usize = 12;
 
 /// An engine that writes, with adapters that do not change meanwhile.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Decoder<'_> {
             (spans.iter().map(|span| span.tokens.len()).sum::<usize>(), self.engine.shape.hidden);
         self.last.resize(spans.len() * hidden, 0.0);
         let mut last = std::mem::take(&mut self.last);
-        if rows <= FEW {
+        if rows < MANY * self.engine.pool.current_num_threads() {
             self.few_rows(spans, &mut last);
         } else {
             let mut done = 0;
@@ -162,6 +164,7 @@ impl Decoder<'_> {
         let adapter = spans.first().and_then(|span| span.sequence.adapter);
         let adapter = adapter.and_then(|number| self.adapters.get(number));
         engine.make_room(adapter.map(|(lora, _)| Parameters::Adapter(lora)), false);
+        engine.space.blocks = RowBlocks::among(engine.space.tokens.len(), engine.pool.current_num_threads());
         let (shape, heads, space) = (engine.shape, engine.shape.heads, &mut engine.space);
         let adapter = adapter.map(|(lora, prepared)| prepared.again(lora, None, shape));
         let pass = Pass { shape, weights: &engine.weights, rotary: &engine.rotary, adapter };
