@@ -370,6 +370,42 @@ fn what_stands_in_the_way_of_all_ends_the_work_at_once() {
 }
 
 #[test]
+fn what_is_under_way_comes_in_before_the_work_ends_for_all() {
+    let script = |_: usize, seen: &Seen| match seen.prompt().as_str() {
+        "fatal" => Reply::error(402, "", "", "pay first"),
+        "failing" => Reply::wait(Duration::from_millis(100)).then_all(Reply::error(500, "", "", "oops")),
+        "wrong" => Reply::wait(Duration::from_millis(150)).then_all(Reply::error(404, "", "", "gone")),
+        _ => Reply::wait(Duration::from_millis(200)).then_all(Reply::chat(&["fine"])),
+    };
+    let server = Server::start(script);
+    let requests = ["slow", "fatal", "failing", "wrong", "slow", "late"].map(chat);
+    let options = ServerOptions { concurrency: NonZeroUsize::new(5).unwrap(), ..options(&server) };
+    let outcome = ask_with(options, &requests, &drawn());
+    assert!(matches!(outcome.error(), ServerError::Quota { .. }), "{:?}", outcome.result);
+    assert_eq!((outcome.texts(), server.seen().len(), outcome.spent), (vec!["fine", "fine"], 5, 28));
+    assert!(!outcome.events.iter().any(|event| event.starts_with("Note")), "{:?}", outcome.events);
+}
+
+#[test]
+fn what_the_taker_returns_ends_the_work_at_once() {
+    let script = |_: usize, seen: &Seen| match seen.prompt().as_str() {
+        "hang" => Reply::hang(),
+        _ => Reply::chat(&["fine"]),
+    };
+    let server = Server::start(script);
+    let run = RunOptions { force: false, reporter: &Screen::default(), interrupted: &AtomicBool::new(false) };
+    let context = Context::new(Path::new(""), &run, false);
+    let mut endpoint = Endpoint::new(options(&server)).unwrap();
+    let mut generator = ServerGenerator { endpoint: &mut endpoint, task: "asking" };
+    let begun = Instant::now();
+    let result = generator.generate(&["hang", "good"].map(chat), &drawn(), &context, &mut |_| {
+        Err(Error::EmptyPrompt { number: 1 })
+    });
+    assert!(matches!(result, Err(Error::EmptyPrompt { .. })), "{result:?}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn what_stands_in_the_way_of_one_request_leaves_the_others_alone() {
     let said = |message: Value, finish_reason: &str| {
         Reply::json(200, "", &json!({"choices": [{"message": message, "finish_reason": finish_reason}]}))

@@ -36,6 +36,8 @@ pub struct Reply(Vec<Step>);
 enum Step {
     Send(Vec<u8>),
     Wait(Duration),
+    /// These bytes, with waits between, until the other side hangs up.
+    Repeat(Vec<u8>, Duration),
     /// Until the other side hangs up.
     Hang,
 }
@@ -82,6 +84,16 @@ impl Reply {
         Self(vec![Step::Hang])
     }
 
+    pub fn wait(wait: Duration) -> Self {
+        Self::default().then_wait(wait)
+    }
+
+    /// Everything of another reply behind this.
+    pub fn then_all(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     pub fn then(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.0.push(Step::Send(bytes.into()));
         self
@@ -89,6 +101,11 @@ impl Reply {
 
     pub fn then_wait(mut self, wait: Duration) -> Self {
         self.0.push(Step::Wait(wait));
+        self
+    }
+
+    pub fn then_for_ever(mut self, bytes: impl Into<Vec<u8>>, wait: Duration) -> Self {
+        self.0.push(Step::Repeat(bytes.into(), wait));
         self
     }
 
@@ -167,6 +184,10 @@ fn serve(
         match step {
             Step::Send(bytes) => stream.write_all(&bytes)?,
             Step::Wait(wait) => thread::sleep(wait),
+            Step::Repeat(bytes, wait) => loop {
+                stream.write_all(&bytes)?;
+                thread::sleep(wait);
+            },
             Step::Hang => {
                 lines.read_to_end(&mut Vec::new())?;
             }
