@@ -278,18 +278,50 @@ fn the_wait_that_a_server_asks_for_is_kept_by_all_calls() {
     assert_eq!(notes, [r#"Note("the server answered with status 429: slow down; trying again in 1.0 s")"#]);
 }
 
+/// Asks once, for a short time, and expects no answer in it.
+fn is_late(base_url: &str, request: Request) -> Outcome {
+    let options = ServerOptions {
+        timeout: Duration::from_millis(100),
+        max_retries: 1,
+        backoff: Duration::from_millis(2),
+        ..ServerOptions::new(base_url, "base")
+    };
+    let begun = Instant::now();
+    let outcome = ask_with(options, &[request], &drawn());
+    let error = outcome.refusal().to_string();
+    assert_eq!(error, "no answer to prompt 1 after 2 attempts; at the last, there was no answer in time");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    outcome
+}
+
 #[test]
 fn a_server_that_never_answers_or_is_too_slow_is_given_up() {
     let slow = Reply::raw("HTTP/1.1 200 OK\r\n").then_wait(Duration::from_secs(1));
     for reply in [Reply::hang(), slow.then_hang()] {
-        let server = Server::replies(vec![reply]);
-        let options =
-            ServerOptions { timeout: Duration::from_millis(100), max_retries: 1, ..options(&server) };
-        let outcome = ask_with(options, &[chat("Hello")], &drawn());
-        let error = outcome.refusal().to_string();
-        assert_eq!(error, "no answer to prompt 1 after 2 attempts; at the last, there was no answer in time");
-        // It may have worked for it: 20 tokens at most and a prompt, twice.
-        assert!(outcome.spent >= 40, "{}", outcome.spent);
+        for stream in [false, true] {
+            let server = Server::replies(vec![reply.clone()]);
+            let outcome = is_late(&server.base_url, Request { stream, ..chat("Hello") });
+            // It may have worked for it: 20 tokens at most and a prompt, twice.
+            assert!(outcome.spent >= 40, "{}", outcome.spent);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_read_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    for stream in [false, true] {
+        // More than the system takes in for a program that does not.
+        is_late(&base_url, Request { stream, ..chat(&"x".repeat(1 << 24)) });
+    }
+}
+
+#[test]
+fn comments_and_half_a_line_do_not_keep_a_stream_alive() {
+    for bytes in [": still there\n\n", "data"] {
+        let reply = Reply::events().then_for_ever(bytes, Duration::from_millis(10));
+        is_late(&Server::replies(vec![reply]).base_url, Request { stream: true, ..chat("Hello") });
     }
 }
 

@@ -118,7 +118,11 @@ impl Client {
     fn send(&self, url: &str, call: &Call) -> Result<Response<Body>, ureq::Error> {
         let config = self.agent.post(url).config();
         let config = if call.stream {
-            config.timeout_recv_response(Some(self.timeout)).timeout_per_read(Some(self.timeout))
+            config
+                .timeout_send_request(Some(self.timeout))
+                .timeout_send_body(Some(self.timeout))
+                .timeout_recv_response(Some(self.timeout))
+                .timeout_per_read(Some(self.timeout))
         } else {
             config.timeout_global(Some(self.timeout))
         };
@@ -137,7 +141,7 @@ impl Client {
         piece: &mut dyn FnMut(usize, &str) -> bool,
     ) -> Result<(), Failure> {
         let reader = response.into_body().into_with_config().limit(self.max_response_bytes).reader();
-        for event in Events::new(BufReader::new(reader)) {
+        for event in Events::new(BufReader::new(reader), self.timeout) {
             match event {
                 Ok(data) => {
                     let chunk = self.parse(&data)?;

@@ -53,6 +53,10 @@ impl Failure {
         Self::Passing(Passing { reason, charged: true, ..Passing::default() })
     }
 
+    fn late() -> Self {
+        Self::spoilt("there was no answer in time".to_owned())
+    }
+
     /// A success that cannot be read, or in whose stead the server reports an error.
     pub fn unreadable(data: &str, error: &serde_json::Error, key: Option<&str>) -> Self {
         Self::spoilt(match serde_json::from_str::<Value>(data) {
@@ -75,7 +79,8 @@ impl Failure {
             _ => true,
         };
         match error {
-            ureq::Error::Timeout(_) if reached => Self::spoilt("there was no answer in time".to_owned()),
+            ureq::Error::Timeout(_) if reached => Self::late(),
+            ureq::Error::Io(error) if error.kind() == ErrorKind::TimedOut => Self::late(),
             ureq::Error::Io(error) if reached => Self::spoilt(format!("the connection broke ({error})")),
             ureq::Error::BodyExceedsLimit(limit) => {
                 Self::spoilt(format!("the answer was larger than {limit} bytes"))

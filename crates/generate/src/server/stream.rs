@@ -1,6 +1,7 @@
 //! Answers that come in pieces: server-sent events, read line by line.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, ErrorKind};
+use std::time::{Duration, Instant};
 
 /// What ends a stream of OpenAI's interface.
 const DONE: &[u8] = b"[DONE]";
@@ -8,34 +9,48 @@ const DONE: &[u8] = b"[DONE]";
 /// The data of the events of a stream, up to its end or `[DONE]`.
 ///
 /// Lines are cut at their ends and not decoded here, so that it does not matter where the network cuts them.
-/// Other fields than `data`, and comments, are passed over.
+/// Other fields than `data`, and comments, are passed over; they break no silence, since servers send them only to
+/// keep a connection open.
 ///
 /// Source: WHATWG, HTML, section 9.2.6 (a line break alone is not taken for one: no server sends it).
-pub struct Events<R>(R);
+pub struct Events<R> {
+    reader: R,
+    /// How long the next event may be on its way, beside one wait of the reader.
+    patience: Duration,
+}
 
 impl<R: BufRead> Events<R> {
-    /// The events of `reader`.
-    pub fn new(reader: R) -> Self {
-        Self(reader)
+    /// The events of `reader`, each of which comes within `patience`.
+    pub fn new(reader: R, patience: Duration) -> Self {
+        Self { reader, patience }
     }
 
     /// The next line without its end; none at the end of the stream, where half a line counts as none.
-    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    fn line(&mut self, since: Instant) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        self.0.read_until(b'\n', &mut line)?;
-        if line.pop() != Some(b'\n') {
-            return Ok(None);
+        loop {
+            if since.elapsed() > self.patience {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            let arrived = self.reader.fill_buf()?;
+            if arrived.is_empty() {
+                return Ok(None);
+            }
+            let end = arrived.iter().position(|&byte| byte == b'\n');
+            line.extend_from_slice(&arrived[..end.unwrap_or(arrived.len())]);
+            let taken = end.map_or(arrived.len(), |end| end + 1);
+            self.reader.consume(taken);
+            if end.is_some() {
+                line.pop_if(|last| *last == b'\r');
+                return Ok(Some(line));
+            }
         }
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-        Ok(Some(line))
     }
 
     /// The data of the next event.
     fn event(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut data = Vec::new();
-        while let Some(line) = self.line()? {
+        let (mut data, since) = (Vec::new(), Instant::now());
+        while let Some(line) = self.line(since)? {
             match line.strip_prefix(b"data:") {
                 Some(value) => {
                     if !data.is_empty() {
@@ -78,7 +93,7 @@ mod tests {
     }
 
     fn events(text: &str) -> Vec<String> {
-        let events = Events::new(BufReader::new(Trickle(text.as_bytes())));
+        let events = Events::new(BufReader::new(Trickle(text.as_bytes())), Duration::from_secs(60));
         events.map(|event| String::from_utf8(event.unwrap()).unwrap()).collect()
     }
 
