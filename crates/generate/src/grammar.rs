@@ -17,7 +17,6 @@ use crate::vocabulary::Vocabulary;
 use crate::{Constraint, Error, Result};
 
 /// What an answer has to be from here on.
-#[derive(Clone)]
 pub(crate) struct Grammar(Matcher);
 
 impl Grammar {
@@ -34,10 +33,16 @@ impl Grammar {
             let unmet = reason.contains("Unsatisfiable");
             if unmet { Error::UnmetConstraint { reason } } else { Error::InvalidConstraint { reason } }
         })?;
-        let grammar = Self(Matcher::new(Ok(parser)));
-        // Whether anything can be written at all.
-        grammar.clone().allowed()?;
+        let mut grammar = Self(Matcher::new(Ok(parser)));
+        // Whether anything can be written at all; all answers begin with what is computed here.
+        grammar.allowed()?;
         Ok(grammar)
+    }
+
+    /// Another one in the same place that shares nothing with it: masks of several answers are computed at once, and
+    /// what one of them uses up or fails at is no matter of the others. (Clones by `llguidance` share a lexer.)
+    pub fn fork(&self) -> Self {
+        Self(self.0.deep_clone())
     }
 
     /// The tokens that may come next, as bits; end tokens, if the answer may end here.
@@ -85,4 +90,22 @@ fn invalid(error: &anyhow::Error) -> Error {
 fn reason(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     text.split("\n<").next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_befalls_one_answer_is_no_matter_of_the_others() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/tokenizer/bytes");
+        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        let constraint = Constraint::Regex("[a-c]+".to_owned());
+        let whole = Grammar::compile(&constraint, &tokenizer, tokenizer.eos_ids()).unwrap();
+        let (mut failing, mut other) = (whole.fork(), whole.fork());
+        assert!(failing.0.test_trigger_lexer_error().is_err() && failing.allowed().is_err());
+        assert_eq!(other.allowed().unwrap(), whole.fork().allowed().unwrap());
+    }
 }

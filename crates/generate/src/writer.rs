@@ -53,7 +53,7 @@ impl<'a> Writer<'a> {
         Self {
             rules,
             sampler: Sampler::new(rules.options, rules.end_ids, stream, prompt),
-            grammar: rules.grammar.clone(),
+            grammar: rules.grammar.as_ref().map(Grammar::fork),
             measure: Measure::default(),
             tokens: Vec::new(),
             log_probs: Vec::new(),

@@ -11,7 +11,7 @@ mod common;
 use std::path::Path;
 
 use collimate_generate::{Constraint, FinishReason, Prompt, Request, Sample, SamplingOptions};
-use common::Loaded;
+use common::{Loaded, fixtures};
 use serde_json::{Value, json};
 
 fn options(constraint: Option<Constraint>) -> SamplingOptions {
@@ -79,13 +79,18 @@ fn verdicts_of_a_real_model_can_all_be_read() {
 }
 
 #[test]
-fn a_text_is_the_same_whatever_stands_beside_it() {
-    let mut loaded = Loaded::tiny("qwen2");
-    let all = verdicts(&mut loaded, 20, &options(Some(schema())));
-    let prompt = Prompt::Text("Which answer is better, 1 or 2? Answer as JSON.\n".to_owned());
-    let request = Request { samples: vec![17, 3], ..Request::new(prompt, 1) };
-    let two = loaded.generate(&[request], &options(Some(schema())), 1).unwrap();
-    assert_eq!([&all[17], &all[3]], [&two[0], &two[1]]);
+fn a_text_is_the_same_whatever_stands_beside_it_and_on_any_number_of_threads() {
+    let load = |threads: usize| Loaded::open(&fixtures().join("tiny/qwen2"), threads);
+    let mut loaded = load(2);
+    let options = options(Some(schema()));
+    let all = verdicts(&mut loaded, 20, &options);
+    assert_eq!(all, verdicts(&mut load(1), 20, &options));
+    for number in [17, 3] {
+        let prompt = Prompt::Text("Which answer is better, 1 or 2? Answer as JSON.\n".to_owned());
+        let request = Request { samples: vec![number], ..Request::new(prompt, 1) };
+        let alone = loaded.generate(&[request], &options, 1).unwrap();
+        assert_eq!(alone[0], all[number as usize]);
+    }
 }
 
 #[test]
