@@ -7,6 +7,9 @@ use crate::{Error, Result};
 /// The lowest temperature: below it, logits divided by it may leave the range of f32.
 const LOWEST_TEMPERATURE: f64 = 1e-6;
 
+/// The range of f32 without the tiniest numbers, which have not all digits; logits are changed in it.
+const POSITIVE: &str = "between 1.2e-38 and 3.4e38";
+
 /// The most log-probs for one place, as in OpenAI's interface.
 const MOST_LOGPROBS: usize = 20;
 
@@ -91,18 +94,18 @@ impl SamplingOptions {
     pub fn check(&self) -> Result<()> {
         let Self { temperature, top_p, min_p, repetition_penalty, .. } = *self;
         let Self { frequency_penalty, presence_penalty, max_new_tokens, min_new_tokens, .. } = *self;
-        let above_0 = |value: f64| value > 0.0 && value.is_finite();
-        let hot = temperature >= LOWEST_TEMPERATURE && temperature.is_finite();
+        let is_positive = |value: f64| value > 0.0 && (value as f32).is_normal();
+        let hot = temperature >= LOWEST_TEMPERATURE && is_positive(temperature);
         let (share, penalty) = ("between 0 and 1", "between -2 and 2");
         let is_share = |value: f64| (0.0..=1.0).contains(&value);
         let is_penalty = |value: f64| (-2.0..=2.0).contains(&value);
         let (logprobs, minimum) = (self.logprobs.unwrap_or(0), min_new_tokens as f64);
         let free = min_new_tokens == 0 || self.constraint.is_none();
         let checks = [
-            ("temperature", temperature, hot, "0.000001 or more"),
+            ("temperature", temperature, hot, "between 0.000001 and 3.4e38"),
             ("top_p", top_p, is_share(top_p), share),
             ("min_p", min_p, is_share(min_p), share),
-            ("repetition_penalty", repetition_penalty, above_0(repetition_penalty), "above 0"),
+            ("repetition_penalty", repetition_penalty, is_positive(repetition_penalty), POSITIVE),
             ("frequency_penalty", frequency_penalty, is_penalty(frequency_penalty), penalty),
             ("presence_penalty", presence_penalty, is_penalty(presence_penalty), penalty),
             ("max_new_tokens", max_new_tokens as f64, max_new_tokens > 0, "1 or more"),
@@ -135,14 +138,16 @@ mod tests {
             other => panic!("{other:?}"),
         };
         SamplingOptions::default().check().unwrap();
-        for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        for temperature in [0.0, -1.0, 1e-7, 1e300, f64::NAN, f64::INFINITY] {
             assert_eq!(named(SamplingOptions { temperature, ..Default::default() }), "temperature");
         }
         let options = SamplingOptions::default;
         assert_eq!(named(SamplingOptions { top_p: 1.5, ..options() }), "top_p");
         assert_eq!(named(SamplingOptions { top_p: f64::NAN, ..options() }), "top_p");
         assert_eq!(named(SamplingOptions { min_p: -0.1, ..options() }), "min_p");
-        assert_eq!(named(SamplingOptions { repetition_penalty: 0.0, ..options() }), "repetition_penalty");
+        for repetition_penalty in [0.0, -1.0, 1e-50, 1e-40, 1e39, f64::NAN] {
+            assert_eq!(named(SamplingOptions { repetition_penalty, ..options() }), "repetition_penalty");
+        }
         assert_eq!(named(SamplingOptions { frequency_penalty: 2.1, ..options() }), "frequency_penalty");
         assert_eq!(named(SamplingOptions { presence_penalty: -2.1, ..options() }), "presence_penalty");
         assert_eq!(named(SamplingOptions { max_new_tokens: 0, ..options() }), "max_new_tokens");

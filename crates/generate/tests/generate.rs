@@ -159,7 +159,7 @@ fn what_cannot_be_answered_is_an_error() {
     assert_eq!(error.to_string(), "token 400 is outside the model's vocabulary of 400");
     let error =
         loaded.error(Prompt::Text("Boil".to_owned()), &SamplingOptions { temperature: 0.0, ..sampled() });
-    assert_eq!(error.to_string(), "the setting temperature is 0, and must be 0.000001 or more");
+    assert_eq!(error.to_string(), "the setting temperature is 0, and must be between 0.000001 and 3.4e38");
     let error = loaded.generate_unless(&AtomicBool::new(true), &requests(), &sampled(), 2).unwrap_err();
     assert!(matches!(error, Error::Run(collimate_run::Error::Interrupted)), "{error}");
 }
