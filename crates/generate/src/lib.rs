@@ -4,6 +4,7 @@
 //! says depends on its request and the sampling options alone, never on the requests beside it.
 
 mod blocks;
+mod buffers;
 mod builtin;
 mod detokeniser;
 mod error;

@@ -6,7 +6,8 @@ use collimate_run::random::{Stream, stream};
 
 use crate::SamplingOptions;
 use crate::blocks::Blocks;
-use crate::filter::{self, Candidate};
+use crate::buffers::{Buffers, Lists};
+use crate::filter;
 
 /// Chooses the tokens of one sample.
 ///
@@ -24,19 +25,6 @@ pub struct Sampler<'a> {
     counts: Option<BTreeMap<u32, u32>>,
     /// Tokens of the answer so far.
     written: usize,
-    /// The logits, where something changes them.
-    scores: Vec<f32>,
-    buffers: Buffers,
-}
-
-/// What is used again for every token.
-#[derive(Debug, Default)]
-struct Buffers {
-    blocks: Blocks,
-    candidates: Vec<Candidate>,
-    /// What filters reorder.
-    halves: Vec<Candidate>,
-    scores: Vec<f32>,
 }
 
 impl<'a> Sampler<'a> {
@@ -56,28 +44,39 @@ impl<'a> Sampler<'a> {
             seen: (options.repetition_penalty != 1.0).then(|| prompt.iter().copied().collect()),
             counts: counted.then(BTreeMap::new),
             written: 0,
-            scores: Vec::new(),
-            buffers: Buffers::default(),
         }
     }
 
     /// The next token, from the logits `[vocabulary]`; of those whose bit is set in `allowed`, if given.
     ///
-    /// `None` where a logit is not finite, or no token is possible.
+    /// `None` where a logit is not finite, or not after the penalties, or no token is possible.
     pub fn choose(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> Option<u32> {
-        if !self.buffers.blocks.read(logits) {
+        Buffers::with(|buffers| self.choose_in(buffers, logits, allowed))
+    }
+
+    /// [`Sampler::choose`], which leaves in the buffers what is known of the blocks of the logits.
+    pub(crate) fn choose_in(
+        &mut self,
+        buffers: &mut Buffers,
+        logits: &[f32],
+        allowed: Option<&[u32]>,
+    ) -> Option<u32> {
+        let Buffers { blocks, scores, changed, lists } = buffers;
+        if !blocks.read(logits) {
             return None;
         }
-        let row = if self.change(logits, allowed) {
-            self.buffers.blocks.read(&self.scores);
-            &self.scores
+        let (row, blocks) = if self.is_changed(allowed) {
+            scores.clear();
+            scores.extend_from_slice(logits);
+            self.change(scores, changed, allowed)?;
+            (scores.as_slice(), changed)
         } else {
-            logits
+            (logits, blocks)
         };
         let token = if self.options.do_sample {
-            self.buffers.draw(row, self.options, self.draws.random())
+            lists.draw(row, blocks, self.options, self.draws.random())
         } else {
-            self.buffers.blocks.most_likely(row)
+            blocks.most_likely(row)
         }?;
         self.written += 1;
         if let Some(seen) = &mut self.seen {
@@ -89,15 +88,18 @@ impl<'a> Sampler<'a> {
         Some(token)
     }
 
-    /// Writes the logits as penalties, minimum length and constraint leave them; whether any of these is at work.
-    fn change(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> bool {
-        let too_short = self.written < self.options.min_new_tokens;
-        if self.seen.is_none() && self.counts.is_none() && !too_short && allowed.is_none() {
-            return false;
-        }
-        let scores = &mut self.scores;
-        scores.clear();
-        scores.extend_from_slice(logits);
+    fn is_too_short(&self) -> bool {
+        self.written < self.options.min_new_tokens
+    }
+
+    /// Whether a penalty, the minimum length or a constraint is at work.
+    fn is_changed(&self, allowed: Option<&[u32]>) -> bool {
+        self.seen.is_some() || self.counts.is_some() || self.is_too_short() || allowed.is_some()
+    }
+
+    /// Leaves of the logits what penalties, minimum length and constraint leave, and reads it; `None` where a penalty
+    /// leads out of the numbers.
+    fn change(&self, scores: &mut [f32], blocks: &mut Blocks, allowed: Option<&[u32]>) -> Option<()> {
         if let Some(seen) = &self.seen {
             filter::repetition_penalty(scores, seen.iter().copied(), self.options.repetition_penalty as f32);
         }
@@ -106,20 +108,33 @@ impl<'a> Sampler<'a> {
             let counts = counts.iter().map(|(&token, &count)| (token, count));
             filter::count_penalties(scores, counts, frequency_penalty as f32, presence_penalty as f32);
         }
-        if too_short {
+        // Before -∞ stands in the row, which makes tokens impossible.
+        if !blocks.read(scores) {
+            return None;
+        }
+        if self.is_too_short() {
             filter::forbid(scores, self.end_ids);
         }
         if let Some(allowed) = allowed {
             filter::allow(scores, allowed);
         }
-        true
+        if self.is_too_short() || allowed.is_some() {
+            blocks.read(scores);
+        }
+        Some(())
     }
 }
 
-impl Buffers {
+impl Lists {
     /// The token at `position` of what temperature, top-k, top-p and min-p leave of a row that was read.
-    fn draw(&mut self, row: &[f32], options: &SamplingOptions, position: f64) -> Option<u32> {
-        let Self { blocks, candidates, halves, scores } = self;
+    fn draw(
+        &mut self,
+        row: &[f32],
+        blocks: &mut Blocks,
+        options: &SamplingOptions,
+        position: f64,
+    ) -> Option<u32> {
+        let Self { candidates, halves, scores } = self;
         let SamplingOptions { top_k, top_p, min_p, .. } = *options;
         let temperature = options.temperature as f32;
         if 0 < top_k && top_k < row.len() {

@@ -2,8 +2,9 @@
 
 use collimate_model::Tokenizer;
 
+use crate::buffers::Buffers;
 use crate::grammar::Grammar;
-use crate::log_probs::Measure;
+use crate::log_probs::measure;
 use crate::text::Text;
 use crate::{Error, FinishReason, Result, Sample, Sampler, SamplingOptions, TokenLogprob};
 
@@ -38,7 +39,6 @@ pub(crate) struct Writer<'a> {
     rules: &'a Rules<'a>,
     sampler: Sampler<'a>,
     grammar: Option<Grammar>,
-    measure: Measure,
     tokens: Vec<u32>,
     log_probs: Vec<TokenLogprob>,
     text: Text<'a>,
@@ -54,7 +54,6 @@ impl<'a> Writer<'a> {
             rules,
             sampler: Sampler::new(rules.options, rules.end_ids, stream, prompt),
             grammar: rules.grammar.as_ref().map(Grammar::fork),
-            measure: Measure::default(),
             tokens: Vec::new(),
             log_probs: Vec::new(),
             text: Text::new(rules.tokenizer, &rules.options.stop_strings),
@@ -67,10 +66,7 @@ impl<'a> Writer<'a> {
     ///
     /// A stop string ends the sample even below `min_new_tokens`, which forbids end tokens only, as in transformers.
     pub fn write(&mut self, logits: &[f32], number: usize) -> Result<()> {
-        let token = self.choose(logits, number)?;
-        if let Some(top) = self.rules.options.logprobs {
-            self.log_probs.push(self.measure.take(logits, token, top, self.rules.tokenizer)?);
-        }
+        let token = Buffers::with(|buffers| self.choose(buffers, logits, number))?;
         self.tokens.push(token);
         let closed = self.rules.end_ids.contains(&token);
         let complete = match &mut self.grammar {
@@ -124,17 +120,22 @@ impl<'a> Writer<'a> {
         Ok(Sample { text: self.text.into_string(), tokens: self.tokens, finish_reason, logprobs })
     }
 
-    fn choose(&mut self, logits: &[f32], number: usize) -> Result<u32> {
+    fn choose(&mut self, buffers: &mut Buffers, logits: &[f32], number: usize) -> Result<u32> {
         let allowed = self.grammar.as_mut().map(Grammar::allowed).transpose()?;
-        let token = self.sampler.choose(logits, allowed.as_ref().map(|allowed| allowed.as_slice()));
-        token.ok_or_else(|| {
+        let bits = allowed.as_ref().map(|allowed| allowed.as_slice());
+        let token = self.sampler.choose_in(buffers, logits, bits);
+        let token = token.ok_or_else(|| {
             let tokens = self.tokens.len();
             if allowed.is_some() && logits.iter().all(|logit| logit.is_finite()) {
                 let reason = format!("after {tokens} tokens, the model has no token that could follow");
                 return Error::UnmetConstraint { reason };
             }
             Error::NotFinite { number, tokens }
-        })
+        })?;
+        if let Some(top) = self.rules.options.logprobs {
+            self.log_probs.push(measure(buffers, logits, token, top, self.rules.tokenizer)?);
+        }
+        Ok(token)
     }
 }
 

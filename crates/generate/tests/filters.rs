@@ -126,22 +126,36 @@ fn draws_follow_the_distribution_that_is_left() {
 fn the_sampler_that_skips_blocks_chooses_as_the_filters_on_all_tokens() {
     let logits: Vec<f32> =
         (0..20_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 * 6e-7).collect();
-    let nothing = Recorded { prompt: Vec::new(), answer: Vec::new(), ends: Vec::new(), cases: Vec::new() };
-    let base = SamplingOptions { do_sample: true, top_k: 0, ..SamplingOptions::default() };
+    // Every other token ends an answer; a third of the tokens is allowed, in no more than half of the blocks.
+    let ends = (0..10_000).map(|half| 2 * half).collect();
+    let nothing = Recorded { prompt: Vec::new(), answer: Vec::new(), ends, cases: Vec::new() };
+    let bits = |word: u32| if word % 4 < 2 { 0xb6db_6db6 } else { 0 };
+    let some: Vec<u32> = (0..625).map(bits).collect();
+    let base = SamplingOptions { do_sample: true, top_k: 0, max_new_tokens: 999, ..Default::default() };
     let settings = [
         SamplingOptions { top_k: 50, top_p: 0.95, temperature: 1.2, ..base.clone() },
+        SamplingOptions { top_k: 50, min_p: 0.7, ..base.clone() },
         SamplingOptions { top_k: 5_000, ..base.clone() },
         SamplingOptions { top_p: 0.002, temperature: 0.8, ..base.clone() },
         SamplingOptions { top_p: 0.9, ..base.clone() },
+        SamplingOptions { top_p: 0.9, min_p: 0.3, ..base.clone() },
         SamplingOptions { min_p: 0.7, temperature: 1.7, ..base.clone() },
         SamplingOptions { temperature: 0.3, ..base.clone() },
     ];
-    for options in settings {
-        let left = filtered(&logits, &options, &nothing);
-        let mut sampler = Sampler::new(&options, &[], [3, 4], &[]);
-        let mut draws = stream(options.seed, &[3, 4]);
-        for _ in 0..300 {
-            assert_eq!(sampler.choose(&logits, None), filter::draw(&left, draws.random()), "{options:?}");
+    let longer = |options: &SamplingOptions| SamplingOptions { min_new_tokens: 999, ..options.clone() };
+    for options in settings.iter().flat_map(|options| [options.clone(), longer(options)]) {
+        for allowed in [None, Some(some.as_slice())] {
+            let mut possible = logits.clone();
+            if let Some(allowed) = allowed {
+                filter::allow(&mut possible, allowed);
+            }
+            let left = filtered(&possible, &options, &nothing);
+            let mut sampler = Sampler::new(&options, &nothing.ends, [3, 4], &[]);
+            let mut draws = stream(options.seed, &[3, 4]);
+            for _ in 0..300 {
+                let expected = filter::draw(&left, draws.random());
+                assert_eq!(sampler.choose(&logits, allowed), expected, "{options:?}");
+            }
         }
     }
 }
@@ -171,6 +185,8 @@ fn logits_that_are_no_numbers_give_no_token() {
     }
     assert_eq!(sampler.choose(&[], None), None);
     assert_eq!(sampler.choose(&[1.0, 2.0], Some(&[0])), None);
+    let options = SamplingOptions { repetition_penalty: 2e-38, ..options };
+    assert_eq!(Sampler::new(&options, &[], [0, 0], &[0]).choose(&[9.0, 2.0], None), None);
 }
 
 #[test]
