@@ -374,8 +374,14 @@ fn what_stands_in_the_way_of_all_ends_the_work_at_once() {
     let location = format!("location: {}/chat/completions?key=1\r\n", elsewhere.base_url);
     let repeated = format!("Incorrect API key provided: {KEY}");
     let replies = [
-        (Reply::error(401, "", "invalid_api_key", &repeated), "the API key is not accepted"),
-        (Reply::error(403, "", "forbidden", &repeated), "the API key is not accepted"),
+        (
+            Reply::error(401, "", "invalid_api_key", &repeated),
+            "the API key is not accepted (Incorrect API key provided: [key])",
+        ),
+        (
+            Reply::error(403, "", "forbidden", "not your model"),
+            "the API key is not accepted (not your model)",
+        ),
         (
             Reply::error(404, "", "model_not_found", "no such model"),
             "does not know the model base: no such model",
@@ -398,7 +404,20 @@ fn what_stands_in_the_way_of_all_ends_the_work_at_once() {
     let server = Server::replies(vec![Reply::error(401, "", "", "")]);
     let options = ServerOptions { api_key: None, ..options(&server) };
     let error = ask_with(options, &[chat("Hello")], &drawn()).error().to_string();
-    assert!(error.contains("the API key is missing"), "{error}");
+    assert!(error.contains("the API key is missing (it does not say why)"), "{error}");
+}
+
+#[test]
+fn a_request_that_is_forbidden_after_others_were_answered_is_refused_alone() {
+    let script = |_: usize, seen: &Seen| match seen.prompt().as_str() {
+        "bad" => Reply::error(403, "", "moderation", "flagged"),
+        _ => Reply::chat(&["fine"]),
+    };
+    let server = Server::start(script);
+    let options = ServerOptions { concurrency: NonZeroUsize::MIN, ..options(&server) };
+    let outcome = ask_with(options, &["good", "bad", "good"].map(chat), &drawn());
+    assert_eq!(outcome.refusal().to_string(), "the server refuses prompt 2 (status 403): flagged");
+    assert_eq!(outcome.texts(), ["fine", "fine"]);
 }
 
 #[test]

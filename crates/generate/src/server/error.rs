@@ -34,7 +34,7 @@ pub enum ServerError {
     },
     /// The key is wrong, missing, or may not do this.
     #[error(
-        "{url} does not let us in (status {status}): the API key is {}",
+        "{url} does not let us in (status {status}): the API key is {} ({message})",
         if *given { "not accepted" } else { "missing" }
     )]
     #[diagnostic(help("{}", if *given {
@@ -49,6 +49,8 @@ pub enum ServerError {
         status: u16,
         /// Whether a key was sent.
         given: bool,
+        /// What the server said.
+        message: String,
     },
     /// The server does not know the model, or the address.
     #[error("{url} does not know the model {model}: {message}")]

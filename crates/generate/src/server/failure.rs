@@ -25,6 +25,13 @@ pub enum Failure {
         /// What the server said.
         message: String,
     },
+    /// The server lets nobody in with this key, or forbids this request.
+    Unauthorised {
+        /// 401 or 403.
+        status: u16,
+        /// What the server said.
+        message: String,
+    },
     /// The model or the address is not known.
     NotFound {
         /// What the server said.
@@ -98,11 +105,7 @@ impl Failure {
         let status = reply.status.as_u16();
         let text = || server_message(&reply.body, reply.key);
         match status {
-            401 | 403 => Self::Fatal(ServerError::Unauthorised {
-                url: url.to_owned(),
-                status,
-                given: reply.key.is_some(),
-            }),
+            401 | 403 => Self::Unauthorised { status, message: text() },
             404 => Self::NotFound { message: text() },
             402 => Self::Fatal(ServerError::Quota { message: text() }),
             429 if reply.says("insufficient_quota") => Self::Fatal(ServerError::Quota { message: text() }),
@@ -188,7 +191,7 @@ mod tests {
             let reply = Reply { status, headers: HeaderMap::new(), body: body.to_owned(), key: None };
             Failure::of_status("http://x/v1", &reply)
         };
-        for status in [401, 402, 403, 301, 307] {
+        for status in [402, 301, 307] {
             assert!(matches!(of(status, ""), Failure::Fatal(_)), "{status}");
         }
         for status in [400, 413, 422] {
@@ -196,6 +199,9 @@ mod tests {
         }
         for status in [408, 409, 429, 500, 503, 529] {
             assert!(matches!(of(status, ""), Failure::Passing(_)), "{status}");
+        }
+        for status in [401, 403] {
+            assert!(matches!(of(status, ""), Failure::Unauthorised { .. }), "{status}");
         }
         let quota = r#"{"error": {"message": "pay", "code": "insufficient_quota"}}"#;
         assert!(matches!(of(429, quota), Failure::Fatal(ServerError::Quota { message }) if message == "pay"));

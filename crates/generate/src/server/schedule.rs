@@ -41,6 +41,8 @@ pub struct Schedule<'a> {
     queue: Queue,
     running: BTreeMap<u64, Job>,
     begun: u64,
+    /// Whether a call has succeeded.
+    answered: bool,
     /// The first thing found that stands in the way of all requests.
     obstacle: Option<ServerError>,
     sender: Sender<Report>,
@@ -71,6 +73,7 @@ impl<'a> Schedule<'a> {
             queue: Queue::new(requests, sampling, Instant::now()),
             running: BTreeMap::new(),
             begun: 0,
+            answered: false,
             obstacle: None,
             sender,
             receiver,

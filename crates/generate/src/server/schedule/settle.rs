@@ -40,6 +40,7 @@ impl Schedule<'_> {
                     Err(_) => 0,
                 };
                 desk.limits.settle(most, used);
+                self.answered |= outcome.is_ok();
                 match outcome {
                     _ if self.queue.refused(job.request) => Ok(()),
                     Ok(drafts) => self.hand_over(job, drafts, desk),
@@ -86,6 +87,16 @@ impl Schedule<'_> {
         match failure {
             Failure::Fatal(error) => {
                 self.meet(error);
+                Ok(())
+            }
+            // It is not the key that is at fault where others were answered.
+            Failure::Unauthorised { status: 403, message } if self.answered => {
+                self.fail(job, Failure::Refused { status: 403, message }, desk)
+            }
+            Failure::Unauthorised { status, message } => {
+                let url = self.client.url(path(&self.requests[job.request].prompt));
+                let given = self.server.api_key.is_some();
+                self.meet(ServerError::Unauthorised { url, status, given, message });
                 Ok(())
             }
             Failure::NotFound { message } => {
