@@ -513,6 +513,19 @@ fn a_constraint_that_a_server_refuses_is_spoken_of() {
 }
 
 #[test]
+fn answers_of_a_server_that_passes_over_the_form_are_refused() {
+    use collimate_generate::Constraint;
+    let server = Server::replies(vec![Reply::chat(&["yes", "Well, yes"])]);
+    let constraint = Some(Constraint::Choice(vec!["yes".to_owned(), "no".to_owned()]));
+    let request = Request { samples: vec![0, 1], ..chat("Hello") };
+    let outcome = ask_with(options(&server), &[request], &SamplingOptions { constraint, ..drawn() });
+    assert_eq!(outcome.texts(), ["yes"]);
+    let expected = "the answer to prompt 1 does not have the form that was asked for: \
+                    \"Well, yes\" is none of the choices";
+    assert_eq!(outcome.refusal().to_string(), expected);
+}
+
+#[test]
 fn samples_that_did_not_come_are_asked_for_again() {
     let script = |number: usize, _: &Seen| Reply::chat(&[["one", "two", "three"][number]]);
     let server = Server::start(script);

@@ -3,11 +3,15 @@
 use collimate_run::random::stream;
 use serde_json::{Map, Value, json};
 
+use super::form;
 use super::options::{Dialect, ServerOptions};
-use crate::{Constraint, Prompt, Request, SamplingOptions};
+use crate::{Prompt, Request, SamplingOptions};
 
 /// Bytes of text that make a token, before the server has counted them; few, so as not to promise too much.
 const BYTES_PER_TOKEN: usize = 3;
+
+/// The most samples of one call that OpenAI gives.
+const MOST_SAMPLES: usize = 128;
 
 /// What is added to the base URL for a prompt.
 pub fn path(prompt: &Prompt) -> &'static str {
@@ -19,7 +23,7 @@ pub fn path(prompt: &Prompt) -> &'static str {
 
 /// The samples of a request, call by call. Greedy ones go alone, because vLLM gives no more of them at once.
 pub fn calls(request: &Request, sampling: &SamplingOptions) -> Vec<Vec<u64>> {
-    let together = if sampling.do_sample { request.samples.len().max(1) } else { 1 };
+    let together = if sampling.do_sample { MOST_SAMPLES } else { 1 };
     request.samples.chunks(together).map(<[u64]>::to_vec).collect()
 }
 
@@ -75,8 +79,9 @@ pub fn body(server: &ServerOptions, request: &Request, numbers: &[u64], sampling
     choosing(server.dialect, sampling, &mut set);
     ending(sampling, &mut set);
     if let Some(constraint) = &sampling.constraint {
-        let (name, value) = constrained(constraint);
-        set(name, value);
+        for (name, value) in form::fields(server.dialect, constraint) {
+            set(name, value);
+        }
     }
     Value::Object(body)
 }
@@ -129,21 +134,10 @@ fn ending(sampling: &SamplingOptions, set: &mut impl FnMut(&str, Value)) {
     }
 }
 
-/// The field that holds a constraint.
-fn constrained(constraint: &Constraint) -> (&'static str, Value) {
-    match constraint {
-        Constraint::Json(schema) => {
-            let schema = json!({"name": "answer", "schema": schema, "strict": true});
-            ("response_format", json!({"type": "json_schema", "json_schema": schema}))
-        }
-        Constraint::Regex(regex) => ("structured_outputs", json!({"regex": regex})),
-        Constraint::Choice(choice) => ("structured_outputs", json!({"choice": choice})),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Constraint;
 
     fn request() -> Request {
         let messages = vec![json!({"role": "user", "content": "Hello"})];
@@ -193,7 +187,7 @@ mod tests {
             "top_k": -1,
             "min_p": 0.25, "repetition_penalty": 1.5, "repeat_penalty": 1.5, "presence_penalty": 0.5,
             "stop": ["\n"], "min_tokens": 3, "stop_token_ids": [2],
-            "structured_outputs": {"choice": ["yes", "no"]},
+            "structured_outputs": {"choice": ["yes", "no"]}, "regex": "(yes|no)",
         });
         assert_eq!(body(&server, &request, &[5], &sampling), expected);
     }
@@ -219,7 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn greedy_samples_are_asked_for_one_by_one() {
+    fn greedy_samples_are_asked_for_one_by_one_and_others_as_many_as_may_be() {
+        let many = Request { samples: (0..300).collect(), ..request() };
+        let lengths: Vec<usize> = calls(&many, &drawn()).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [128, 128, 44]);
         assert_eq!(calls(&request(), &drawn()), [vec![4, 5]]);
         assert_eq!(calls(&request(), &SamplingOptions::default()), [vec![4], vec![5]]);
         assert_eq!(most_tokens(&Request::new(Prompt::Tokens(vec![1; 9]), 0), 2, &drawn()), 409);

@@ -127,6 +127,18 @@ pub enum ServerError {
         /// What the server said.
         message: String,
     },
+    /// An answer is not of the form that was asked for.
+    #[error("the answer to prompt {number} does not have the form that was asked for: {reason}")]
+    #[diagnostic(help(
+        "the server seems to pass over response_format, structured_outputs (vLLM's) and regex (SGLang's): \
+         take one that knows them, or the built-in engine"
+    ))]
+    WrongForm {
+        /// Which of the prompts, counted from 1.
+        number: usize,
+        /// What it lacks.
+        reason: String,
+    },
     /// The server failed too often on one request.
     #[error("no answer to prompt {number} after {attempts} attempts; at the last, {reason}")]
     #[diagnostic(help("run it again later, or raise max_retries or the timeout"))]

@@ -4,6 +4,7 @@ mod body;
 mod client;
 mod error;
 mod failure;
+mod form;
 mod limits;
 mod options;
 mod queue;
@@ -20,6 +21,7 @@ use collimate_run::Context;
 
 use crate::{Answer, Generator, Request, Result, SamplingOptions};
 use client::Client;
+use form::Form;
 use limits::Limits;
 use schedule::Schedule;
 use tally::Tally;
@@ -77,10 +79,11 @@ impl Generator for ServerGenerator<'_> {
         take: &mut dyn FnMut(Answer) -> Result<()>,
     ) -> Result<()> {
         options.check()?;
+        let form = Form::new(options)?;
         let total = requests.iter().map(|request| request.samples.len() as u64).sum();
         let tally = Tally::begin(context, self.task, total);
         let Endpoint { options: server, client, limits } = &mut *self.endpoint;
-        let result = Schedule::new(client, server, requests, options).run(limits, tally, take);
+        let result = Schedule::new(client, server, requests, options, form).run(limits, tally, take);
         limits.abandon();
         result
     }

@@ -14,6 +14,7 @@ use super::body::{body, most_tokens, path};
 use super::client::{Call, Client};
 use super::error::ServerError;
 use super::failure::Failure;
+use super::form::Form;
 use super::limits::{Admission, Limits};
 use super::options::ServerOptions;
 use super::queue::{Job, Queue};
@@ -38,6 +39,7 @@ pub struct Schedule<'a> {
     server: &'a ServerOptions,
     requests: &'a [Request],
     sampling: &'a SamplingOptions,
+    form: Form<'a>,
     queue: Queue,
     running: BTreeMap<u64, Job>,
     begun: u64,
@@ -63,6 +65,7 @@ impl<'a> Schedule<'a> {
         server: &'a ServerOptions,
         requests: &'a [Request],
         sampling: &'a SamplingOptions,
+        form: Form<'a>,
     ) -> Self {
         let (sender, receiver) = channel();
         Self {
@@ -70,6 +73,7 @@ impl<'a> Schedule<'a> {
             server,
             requests,
             sampling,
+            form,
             queue: Queue::new(requests, sampling, Instant::now()),
             running: BTreeMap::new(),
             begun: 0,

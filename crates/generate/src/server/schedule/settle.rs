@@ -9,10 +9,11 @@ use super::{Desk, Report, Schedule};
 use crate::server::body::path;
 use crate::server::error::ServerError;
 use crate::server::failure::{Failure, Passing};
+use crate::server::form::hint;
 use crate::server::queue::Job;
 use crate::server::response::{Arrival, Drafts};
 use crate::server::retry::backoff;
-use crate::{Answer, Constraint, Request, Result, SamplingOptions};
+use crate::{Answer, Request, Result};
 
 impl Schedule<'_> {
     /// Takes note of what a call says.
@@ -54,20 +55,25 @@ impl Schedule<'_> {
     fn hand_over(&mut self, mut job: Job, mut drafts: Drafts, desk: &mut Desk<'_, '_>) -> Result<()> {
         desk.tally.written(drafts.usage.unwrap_or_default().completion_tokens);
         let (request, asked) = (job.request, job.numbers.len());
-        let (mut missing, mut held_back) = (Vec::new(), None);
+        let (mut missing, mut refusal) = (Vec::new(), None);
         for (index, &number) in job.numbers.iter().enumerate() {
             match drafts.take(index, self.sampling.logprobs) {
-                Arrival::Finished(sample) => {
-                    (desk.take)(Answer::Sample { request, number, sample })?;
-                    desk.tally.done();
-                    job.told.remove(&number);
+                Arrival::Finished(sample) => match self.form.fault(&sample) {
+                    Some(reason) => refusal = Some(ServerError::WrongForm { number: request + 1, reason }),
+                    None => {
+                        (desk.take)(Answer::Sample { request, number, sample })?;
+                        desk.tally.done();
+                        job.told.remove(&number);
+                    }
+                },
+                Arrival::HeldBack(message) => {
+                    refusal = Some(ServerError::HeldBack { number: request + 1, message });
                 }
-                Arrival::HeldBack(message) => held_back = Some(message),
                 Arrival::Missing => missing.push(number),
             }
         }
-        if let Some(message) = held_back {
-            return self.refuse(request, ServerError::HeldBack { number: request + 1, message }, desk);
+        if let Some(error) = refusal {
+            return self.refuse(request, error, desk);
         }
         job.numbers = missing;
         if job.numbers.is_empty() {
@@ -152,23 +158,5 @@ impl Schedule<'_> {
     fn refuse(&mut self, request: usize, error: ServerError, desk: &mut Desk<'_, '_>) -> Result<()> {
         self.queue.refuse(request);
         (desk.take)(Answer::Refused { request, error: error.into() })
-    }
-}
-
-/// The next step after a refusal.
-fn hint(sampling: &SamplingOptions) -> &'static str {
-    match &sampling.constraint {
-        Some(Constraint::Json(_)) => {
-            "the server may not know response_format json_schema, or not all of the schema; \
-             if the prompt is too long, shorten it"
-        }
-        Some(Constraint::Regex(_) | Constraint::Choice(_)) => {
-            "the server may not know structured_outputs, which is vLLM's: give the form as a JSON Schema \
-             instead; if the prompt is too long, shorten it"
-        }
-        None => {
-            "if the prompt is too long, shorten it or lower max_new_tokens; else leave out the setting that \
-             the server names"
-        }
     }
 }
