@@ -115,6 +115,57 @@ fn after_an_interruption_only_what_is_missing_is_asked_for() {
 }
 
 #[test]
+fn after_failures_that_may_pass_only_what_is_missing_is_asked_for() {
+    let room = Room::new();
+    room.write("rows.jsonl", ROWS);
+    let server = Server::start(|number, seen| match seen.prompt().as_str() {
+        "two" if number < 3 => Reply::error(500, "", "", "out of order"),
+        _ => echo(seen),
+    });
+    let words = generate(&server, "--max_retries 0");
+    let said = room.run(&words);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    for part in ["prompts without an answer so far: 1", "out of order", "what was answered is kept"] {
+        assert!(said.stderr.contains(part), "{}", said.stderr);
+    }
+    assert!(!room.path("out/DONE").exists() && !room.path("out/rejects.jsonl").exists());
+
+    let said = room.run(&words);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let again: Vec<String> = server.seen()[3..].iter().map(Seen::prompt).collect();
+    assert_eq!(again, ["two"]);
+    let texts: Vec<Value> = rows(&room, "out/output.jsonl").iter().map(|row| row["gen"].clone()).collect();
+    assert_eq!(texts, ["answer to one", "answer to two", "answer to three"]);
+}
+
+#[test]
+fn what_is_refused_is_said() {
+    let room = Room::new();
+    room.write("rows.jsonl", ROWS);
+    let server = Server::start(|_, seen| match (seen.prompt().as_str(), &seen.body["model"]) {
+        ("three", model) if model == "lora" => Reply::json(
+            200,
+            "",
+            &json!({"choices": [
+                {"index": 0, "text": "Yes.", "finish_reason": "stop"}
+            ]}),
+        ),
+        _ => Reply::error(400, "", "", "too long"),
+    });
+    let reason = "rows.jsonl, line 1: the server refuses prompt 1 (status 400): too long";
+    for strict in ["", " --strict"] {
+        let said = room.run(&generate(&server, &format!("--concurrency 1{strict}")));
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        assert!(said.stderr.contains(reason) && said.stderr.contains("shorten it"), "{}", said.stderr);
+        assert!(!room.path("out/DONE").exists() && !room.path("out/output.jsonl").exists());
+    }
+    let said = room.run(&generate(&server, "--concurrency 1 --adapter lora --prompt_format plain"));
+    assert_eq!((said.code, rows(&room, "out/output.jsonl").len()), (Some(0), 1), "{}", said.stderr);
+    assert!(said.stderr.contains(reason), "{}", said.stderr);
+    assert_eq!(rows(&room, "out/rejects.jsonl").len(), 2);
+}
+
+#[test]
 fn a_conversation_is_held_with_the_key_of_the_folder() {
     let room = Room::new();
     room.write(".env", &format!("OPENAI_API_KEY={KEY}\n"));

@@ -135,6 +135,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether a refused request may yet be answered at another time.
+    pub fn may_pass(&self) -> bool {
+        let Self::Server(error) = self else { return false };
+        matches!(**error, ServerError::GaveUp { .. } | ServerError::BrokenOff { .. })
+    }
+}
+
 impl From<collimate_engine::Error> for Error {
     fn from(error: collimate_engine::Error) -> Self {
         Self::Engine(Box::new(error))

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use collimate_data::{BadRow, Rejects};
 use collimate_generate::{Answer, Error as GenerateError, Generator, Request, Sample, SamplingOptions};
-use collimate_run::{Context, Journal};
+use collimate_run::{Context, Error as RunError, Event, Journal};
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -24,10 +26,36 @@ pub(crate) struct Order<'a> {
 /// What came of an order; its samples stand in the journal.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
-    /// Requests that cannot be answered, by their index, and why.
+    /// Requests that can never be answered, by their index, and why.
     pub refused: BTreeMap<usize, GenerateError>,
     /// What it took.
     pub effort: Effort,
+}
+
+impl Delivery {
+    /// Sets the rows of refused requests aside, as `row` makes them of index and reason, and warns of the first.
+    ///
+    /// # Errors
+    /// [`Error::Unanswerable`] for the first, where none may be set aside.
+    pub(crate) fn set_aside(
+        &self,
+        rejects: Option<&mut Rejects>,
+        context: &Context,
+        row: impl Fn(usize, String) -> BadRow,
+    ) -> Result<(), Error> {
+        let mut rows = self.refused.iter().map(|(index, reason)| (row(*index, reason.to_string()), reason));
+        let Some((first, reason)) = rows.next() else { return Ok(()) };
+        let Some(rejects) = rejects else {
+            let hint = reason.help().map(|help| help.to_string()).unwrap_or_default();
+            return Err(Error::Unanswerable { row: first.to_string(), hint });
+        };
+        let many = self.refused.len();
+        context.report(Event::Warning(&format!(
+            "rows without an answer, set aside: {many}; the first: {first}"
+        )));
+        rejects.add(first)?;
+        Ok(rows.try_for_each(|(row, _)| rejects.add(row))?)
+    }
 }
 
 /// What answers took since the last start, prompts included.
@@ -58,6 +86,10 @@ impl Effort {
 }
 
 /// Has the samples written that the journal lacks.
+///
+/// # Errors
+/// Those of the generator; [`Error::Unanswered`], once all else is in the journal, for requests at which a server
+/// failed for now.
 pub(crate) fn write_missing(
     order: Order<'_>,
     generator: &mut dyn Generator,
@@ -70,25 +102,37 @@ pub(crate) fn write_missing(
         let key = request.key;
         request.samples.retain(|number| !journal.contains(&[key, *number]));
     }
-    let mut delivery = Delivery::default();
+    let (mut delivery, mut passing) = (Delivery::default(), BTreeMap::new());
     if requests.iter().all(|request| request.samples.is_empty()) {
         return Ok(delivery);
     }
     let (begun, mut tokens) = (Instant::now(), 0);
-    generator.generate(&requests, order.options, context, &mut |answer| {
+    let written = generator.generate(&requests, order.options, context, &mut |answer| {
         match answer {
             Answer::Sample { request, number, sample } => {
                 tokens += sample.tokens.len() as u64;
                 journal.append([requests[request].key, number], &sample)?;
             }
-            Answer::Refused { error, .. } if order.strict => return Err(error),
+            Answer::Refused { request, error } if error.may_pass() => {
+                passing.entry(request).or_insert(error);
+            }
             Answer::Refused { request, error } => {
                 delivery.refused.entry(request).or_insert(error);
+                if order.strict {
+                    return Err(RunError::Interrupted.into());
+                }
             }
             Answer::Piece { .. } => {}
         }
         Ok(())
-    })?;
+    });
+    if delivery.refused.is_empty() || !order.strict {
+        written?;
+        let count = passing.len();
+        if let Some((_, first)) = passing.pop_first() {
+            return Err(Error::Unanswered { count, first: Box::new(first) });
+        }
+    }
     delivery.effort = Effort::since(begun, tokens);
     Ok(delivery)
 }

@@ -6,7 +6,7 @@ mod tidy;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use collimate_data::RowWriter;
+use collimate_data::{BadRow, RowWriter};
 use collimate_generate::{Prompt, Request, SamplingOptions};
 use collimate_run::{Context, Event, Journal, Stage, peak_memory};
 use secrecy::SecretString;
@@ -33,8 +33,8 @@ const TUNED: &str = "tuned";
 /// rejected.
 ///
 /// Rows are drawn as Python's `random.Random(seed).sample` draws them. Of an answer, the prompt's echo and
-/// code fences are left out; one that is empty, or equal to the chosen one, is asked for again. Where there
-/// are fewer rows than are wanted, both files shrink alike. The model is to go on from the prompt as it
+/// code fences are left out; one that is empty, or equal to the chosen one, is asked for again. Rows that get no
+/// other answer stand in dropped.jsonl. Where there are fewer rows than are wanted, both files shrink alike. The model is to go on from the prompt as it
 /// stands: a server is asked for completions, not for chats.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(
@@ -161,9 +161,15 @@ impl DataRejected {
             let task = if attempt == 0 { "asking" } else { "asking again" };
             let delivery = write_missing(order, source.generator(task).as_mut(), journal, context)?;
             summary.effort = summary.effort.and(delivery.effort);
-            for (index, reason) in delivery.refused {
-                picks.reject(index, &reason)?;
+            for index in delivery.refused.keys() {
+                picks.rows[*index].refused = true;
             }
+            let may_lack = !order.strict && !journal.is_empty();
+            let rejects = Some(&mut picks.rejects).filter(|_| may_lack);
+            let rows = (&picks.file, &picks.rows);
+            delivery.set_aside(rejects, context, |index, reason| {
+                BadRow::of(rows.0, &rows.1[index].row, reason)
+            })?;
             let mut waiting = picks.rows.iter_mut().filter(|pick| pick.is_waiting());
             waiting.try_for_each(|pick| judge(pick, attempt, journal, &mut summary))?;
         }

@@ -76,6 +76,27 @@ pub enum Error {
     #[error("no prompt is given")]
     #[diagnostic(help("give --prompts FILE, --prompts - for standard input, or --prompt TEXT"))]
     NoPrompts,
+    /// A row that cannot be answered, where none may be left out or no other is answered.
+    #[error("{row}")]
+    #[diagnostic(help("{hint}"))]
+    Unanswerable {
+        /// Where it stands, and why.
+        row: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A server failed at some prompts for now.
+    #[error("prompts without an answer so far: {count}")]
+    #[diagnostic(help(
+        "what was answered is kept: run the same command again later, and it asks only for the rest"
+    ))]
+    Unanswered {
+        /// How many.
+        count: usize,
+        /// Why the first of them has none.
+        #[source]
+        first: Box<collimate_generate::Error>,
+    },
     /// The fetching of the demo's files.
     #[error(transparent)]
     #[diagnostic(transparent)]

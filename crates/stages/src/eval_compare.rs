@@ -120,7 +120,7 @@ impl Stage for EvalCompare {
     fn settings(&self) -> Value {
         let Config { prompts, sampling, adapter_name_or_path, .. } = &self.config;
         let mut settings = described(sampling, &["schema"]);
-        settings.append(&mut described(prompts, &["prompts"]));
+        settings.append(&mut prompts.described());
         settings.insert("dtype".to_owned(), json!(self.config.model.dtype));
         settings.insert("adapter_name_or_path".to_owned(), adapter_name_or_path.is_some().into());
         settings.into()

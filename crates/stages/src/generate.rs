@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
-use collimate_data::RowWriter;
+use collimate_data::{BadRow, RowWriter};
 use collimate_generate::{FinishReason, Request, Sample, SamplingOptions};
 use collimate_run::{Context, Journal, Stage, atomic, peak_memory};
 use secrecy::SecretString;
@@ -28,7 +28,8 @@ const SHOWN: usize = 3;
 /// Prompts come from a file, from standard input (`--prompts -`: lines of text, or rows as JSON) or from the
 /// command line. Every row of output.jsonl holds `prompt`, `gen`, the other columns of the prompt's row, the
 /// number of the `sample`, `prompt_format`, `finish_reason`, and the number of `tokens`, which a server does
-/// not tell. Where an adapter is given, a column `adapter` names the one that answers the row.
+/// not tell. Where an adapter is given, a row of the prompts may say in a column `adapter` which one is to answer
+/// it, or none.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -62,8 +63,9 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub sampling: Sampling,
-    /// Give the log-prob of every token, and those of so many of the likeliest in its place.
-    #[arg(long, value_name = "COUNT")]
+    /// Give the log-prob of every token under the model as it is, before penalties, temperature and filters, and
+    /// those of so many of the likeliest in its place, at most 20.
+    #[arg(long, value_name = "COUNT", value_parser = RangedU64ValueParser::<usize>::new().range(..=20))]
     pub logprobs: Option<usize>,
     /// A server that answers.
     #[command(flatten)]
@@ -170,7 +172,7 @@ impl Stage for Generate {
     fn settings(&self) -> Value {
         let Config { model, adapters, prompts, prompt, n, sampling, server, logprobs, .. } = &self.config;
         let mut settings = described(sampling, &["schema"]);
-        settings.append(&mut described(prompts, &["prompts"]));
+        settings.append(&mut prompts.described());
         settings.append(&mut server.described(model));
         let others = json!({
             "adapter_name_or_path": adapters.names(),
@@ -217,9 +219,11 @@ impl Stage for Generate {
         let mut journal = Journal::open(context)?;
         let order = Order { requests: &requests, options: &options, strict: self.config.prompts.strict };
         let delivery = write_missing(order, source.generator("sampling").as_mut(), &mut journal, context)?;
-        for (index, reason) in &delivery.refused {
-            prompts.reject(*index, reason)?;
-        }
+        // A run without a single answer is no result.
+        let may_lack = !order.strict && !journal.is_empty();
+        delivery.set_aside(Some(&mut prompts.rejects).filter(|_| may_lack), context, |index, reason| {
+            BadRow::of(&prompts.file, &prompts.asked[index].row, reason)
+        })?;
         let mut summary = write(&prompts.asked, (&formats, &requests), &journal, context)?;
         summary.rejected = prompts.rejects.finish()?;
         summary.effort = delivery.effort;
@@ -229,8 +233,7 @@ impl Stage for Generate {
 
 /// Keeps what came from standard input beside the output, under a name that says what it is.
 fn keep(input: &[u8], context: &Context) -> Result<PathBuf, Error> {
-    let is_json = input.trim_ascii_start().starts_with(b"{") || input.trim_ascii_start().starts_with(b"[");
-    let path = context.output().join(if is_json { "prompts.jsonl" } else { "prompts.txt" });
+    let path = context.output().join(if prompts::is_json(input) { "prompts.jsonl" } else { "prompts.txt" });
     atomic::write(&path, input)?;
     Ok(path)
 }
@@ -276,11 +279,11 @@ fn row(asked: &Asked, format: PromptFormat, number: u64, sample: Sample) -> Map<
         ("tokens", json!(Some(sample.tokens.len()).filter(|&tokens| tokens > 0))),
         ("logprobs", json!(sample.logprobs)),
     ];
+    let others: Vec<_> = others.into_iter().filter(|(_, value)| !value.is_null()).collect();
     let ours = |name: &String| row.contains_key(name) || others.iter().any(|(other, _)| other == name);
     let columns = asked.row.fields.iter().filter(|(name, _)| !ours(name));
     let columns: Vec<_> = columns.map(|(name, value)| (name.clone(), value.clone())).collect();
     row.extend(columns);
-    let given = others.into_iter().filter(|(_, value)| !value.is_null());
-    row.extend(given.map(|(name, value)| (name.to_owned(), value)));
+    row.extend(others.into_iter().map(|(name, value)| (name.to_owned(), value)));
     row
 }

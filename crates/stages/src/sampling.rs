@@ -52,7 +52,7 @@ pub struct Writing {
     /// A text that ends an answer where it first stands in it, and is not part of it; may be repeated.
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// Tokens that end an answer, instead of the model's own.
+    /// Tokens that end an answer, instead of the model's own; a server adds them to its own.
     #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
     pub eos_token_id: Vec<u32>,
     /// A file with a JSON Schema that every answer must fit.

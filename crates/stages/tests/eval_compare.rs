@@ -96,7 +96,7 @@ fn lines_of_text_and_a_limit() {
     let words = ["--prompts", &prompts, "--max_samples", "2", "--per_device_eval_batch_size", "1"];
     let summary = compare(folder.path(), &words).unwrap();
     let prompts: Vec<&str> = summary.rows.iter().map(|row| row.prompt.as_str()).collect();
-    assert_eq!(prompts, ["Boil the egg.", "Name a fruit."]);
+    assert_eq!(prompts, ["Boil the egg.", "  Name a fruit. "]);
 }
 
 #[test]

@@ -158,7 +158,11 @@ fn a_prompt_that_cannot_be_answered_is_set_aside_or_refused() {
 
     let room = Room::new(&long);
     let error = room.generate("out", &["--strict"]).unwrap_err().to_string();
-    assert!(error.starts_with("prompt 1 has ") && error.contains("no room for an answer"), "{error}");
+    assert!(error.contains("rows.jsonl, line 1: prompt 1 has "), "{error}");
+    assert!(error.ends_with("leaves no room for an answer"), "{error}");
+    // Where nothing is answered, there is nothing to be content with.
+    assert_eq!(room.generate("none", &[]).unwrap_err().to_string(), error);
+    assert!(!room.path("none").join(OUTPUT_FILE).exists());
 }
 
 #[test]
@@ -170,7 +174,55 @@ fn what_came_from_standard_input_is_kept() {
     assert_eq!(read("prompts.jsonl"), ROWS);
     assert_eq!(run(&room.stage_on("out", &words, Some("Boil.\nFry."))).unwrap().summary.prompts, 2);
     assert_eq!(read("prompts.txt"), "Boil.\nFry.");
+    // A text is not JSON because of its first character.
+    for text in ["[Scene 1] A king enters.\nHe sings.", "{name} boils\n{name} fries"] {
+        assert_eq!(run(&room.stage_on("out", &words, Some(text))).unwrap().summary.prompts, 2);
+        assert_eq!(read("prompts.txt"), text);
+    }
+    let array = "[{\"prompt\": \"Boil.\"},\n{\"prompt\": \"Fry.\"}]";
+    assert_eq!(run(&room.stage_on("out", &words, Some(array))).unwrap().summary.prompts, 2);
+    assert_eq!(read("prompts.jsonl"), array);
     let error = run(&room.stage_on("out", &words, Some(" \n"))).unwrap_err().to_string();
     assert!(error.ends_with("holds no row that can be used: it is empty"), "{error}");
     assert!(matches!(run(&room.stage_on("out", &[], None)), Err(Error::NoPrompts)));
+}
+
+#[test]
+fn a_line_is_a_prompt_as_it_stands() {
+    let room = Room::new("");
+    let file = room.path("lines.txt");
+    atomic::write(&file, b"\xef\xbb\xbf  Boil \r\n\n\xff\xfe\n\tFry").unwrap();
+    let words = ["--prompts", file.to_str().unwrap(), "--prompt_format", "plain"];
+    let summary = run(&room.stage_on("out", &words, None)).unwrap().summary;
+    assert_eq!((summary.prompts, summary.rejected), (2, 1));
+    let prompts: Vec<Value> = room.rows("out").iter().map(|row| row["prompt"].clone()).collect();
+    assert_eq!(prompts, ["  Boil ", "\tFry"]);
+    let rejects = std::fs::read_to_string(room.path("out/rejects.jsonl")).unwrap();
+    let reject: Value = serde_json::from_str(&rejects).unwrap();
+    assert_eq!((&reject["line"], &reject["reason"]), (&3.into(), &"not UTF-8".into()));
+    let strict = [&words[..], &["--strict"]].concat();
+    let error = run(&room.stage_on("strict", &strict, None)).unwrap_err().to_string();
+    assert!(error.ends_with("lines.txt, line 3: not UTF-8"), "{error}");
+}
+
+#[test]
+fn whether_a_file_holds_lines_or_rows_is_part_of_the_run() {
+    let room = Room::new("{\"prompt\": \"Boil.\"}\n");
+    let lines = room.path("rows.txt");
+    std::fs::copy(room.path("rows.jsonl"), &lines).unwrap();
+    room.generate("out", &[]).unwrap();
+    let stage = room.stage_on("out", &["--prompts", lines.to_str().unwrap()], None);
+    assert!(!run(&stage).unwrap().reused);
+    assert_eq!(room.rows("out")[0]["prompt"], "{\"prompt\": \"Boil.\"}");
+}
+
+#[test]
+fn columns_of_a_row_give_way_only_to_what_is_written() {
+    let room = Room::new("{\"prompt\": \"Boil.\", \"logprobs\": [1], \"tokens\": 3}\n");
+    room.generate("out", &[]).unwrap();
+    let row = &room.rows("out")[0];
+    assert_eq!(row["logprobs"], serde_json::json!([1]));
+    assert!(row["tokens"].is_u64());
+    room.generate("likely", &["--logprobs", "1"]).unwrap();
+    assert!(room.rows("likely")[0]["logprobs"][0]["token"].is_string());
 }

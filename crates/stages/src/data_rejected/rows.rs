@@ -72,13 +72,6 @@ impl Picks {
         }
         Ok(Self { rows: collect(file, &drawn)?, sizes, read, file: file.to_owned(), rejects })
     }
-
-    /// Sets a row aside that the model cannot answer.
-    pub fn reject(&mut self, index: usize, reason: impl std::fmt::Display) -> Result<(), Error> {
-        let pick = &mut self.rows[index];
-        pick.refused = true;
-        Ok(self.rejects.add(BadRow::of(&self.file, &pick.row, reason.to_string()))?)
-    }
 }
 
 /// The good rows of these numbers, in this order.

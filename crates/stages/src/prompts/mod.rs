@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::RangedU64ValueParser;
-use collimate_data::{BadRow, Rejects, Row, sft};
+use collimate_data::{Rejects, Row, sft};
 use collimate_generate::Prompt;
 use collimate_run::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::Error;
 use crate::data_clean::REJECTS_FILE;
-pub(crate) use reading::read;
+use crate::sampling::described;
+pub(crate) use reading::{holds_lines, is_json, read};
 
 /// Which prompts are put, and how.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
@@ -38,6 +38,16 @@ pub struct PromptSettings {
     pub strict: bool,
 }
 
+impl PromptSettings {
+    /// The settings as a manifest keeps them. Of the file, whose contents are an input, it matters how it is read.
+    pub(crate) fn described(&self) -> Map<String, Value> {
+        let mut fields = described(self, &[]);
+        let form = self.prompts.as_ref().map(|path| if holds_lines(path) { "lines" } else { "rows" });
+        fields.insert("prompts".to_owned(), json!(form));
+        fields
+    }
+}
+
 /// Prompts that were read.
 pub(crate) struct Prompts {
     pub asked: Vec<Asked>,
@@ -45,13 +55,6 @@ pub(crate) struct Prompts {
     pub file: PathBuf,
     /// Rows that ask nothing, and prompts that are found to be bad later on.
     pub rejects: Rejects,
-}
-
-impl Prompts {
-    /// Sets a prompt aside that cannot be answered.
-    pub fn reject(&mut self, index: usize, reason: impl std::fmt::Display) -> Result<(), Error> {
-        Ok(self.rejects.add(BadRow::of(&self.file, &self.asked[index].row, reason.to_string()))?)
-    }
 }
 
 /// A row, and what it asks.

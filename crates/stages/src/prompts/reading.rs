@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::str;
 
 use collimate_data::{BadRow, Rejects, messages, read_rows};
 use collimate_run::Context;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::{Asked, PromptSettings, Prompts, Question};
@@ -15,13 +17,29 @@ use crate::data_clean::REJECTS_FILE;
 /// The columns that hold a conversation, or a prompt, in the order in which they are looked for.
 const COLUMNS: [&str; 3] = ["messages", "conversations", "prompt"];
 
+/// The mark with which some editors begin a file.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Whether a file is read line by line, each of which is a prompt.
+pub(crate) fn holds_lines(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "txt")
+}
+
+/// Whether a text is rows: an array, or lines of which the first is an object.
+pub(crate) fn is_json(text: &[u8]) -> bool {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim_ascii_start();
+    let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Map<String, Value>>(first).is_ok()
+        || serde_json::from_slice::<Vec<IgnoredAny>>(text).is_ok()
+}
+
 /// The prompts of a file; bad rows go to the file of rejects, which stays open.
 pub(crate) fn read(path: &Path, settings: &PromptSettings, context: &Context) -> Result<Prompts, Error> {
     let most = settings.max_samples.unwrap_or(usize::MAX);
     let mut rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), settings.strict);
     let mut asked = Vec::new();
-    if path.extension().is_some_and(|ending| ending == "txt") {
-        asked = lines(path, most)?;
+    if holds_lines(path) {
+        asked = lines(path, most, &mut rejects)?;
     } else {
         for entry in read_rows(path)? {
             if asked.len() == most {
@@ -43,12 +61,27 @@ pub(crate) fn read(path: &Path, settings: &PromptSettings, context: &Context) ->
     Ok(Prompts { asked, file: path.to_owned(), rejects })
 }
 
-/// The lines of a text file that hold anything.
-fn lines(path: &Path, most: usize) -> Result<Vec<Asked>, Error> {
+/// The lines of a text file that hold anything, each as it stands but for its end.
+fn lines(path: &Path, most: usize, rejects: &mut Rejects) -> Result<Vec<Asked>, Error> {
     let failed = |source| collimate_run::Error::read(path, source);
-    let lines = BufReader::new(File::open(path).map_err(failed)?).lines();
-    let filled = (1..).zip(lines).filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
-    filled.take(most).map(|(number, line)| Ok(Asked::text(line.map_err(failed)?.trim(), number))).collect()
+    let (mut asked, mut number) = (Vec::new(), 0);
+    for line in BufReader::new(File::open(path).map_err(failed)?).split(b'\n') {
+        let line = line.map_err(failed)?;
+        number += 1;
+        let mark = if number == 1 { BYTE_ORDER_MARK } else { b"" };
+        let line = line.strip_prefix(mark).unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match str::from_utf8(line) {
+            _ if asked.len() == most => break,
+            Ok(text) if text.trim().is_empty() => {}
+            Ok(text) => asked.push(Asked::text(text, number)),
+            Err(_) => {
+                let row = Asked::text(&String::from_utf8_lossy(line), number).row;
+                rejects.add(BadRow::of(path, &row, "not UTF-8"))?;
+            }
+        }
+    }
+    Ok(asked)
 }
 
 /// What a row asks; the error is the reason why it is bad.
