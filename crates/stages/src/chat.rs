@@ -181,6 +181,7 @@ impl Chat {
         match &turn {
             Ok(turn) if !turn.content.is_empty() || turn.finish_reason.is_some() => {
                 self.messages.push(json!({ "role": "assistant", "content": turn.content }));
+                self.messages.drain(..2 * turn.forgotten);
             }
             _ => drop(self.messages.pop()),
         }
@@ -190,8 +191,8 @@ impl Chat {
 
     /// The answer to the last message.
     fn write(&mut self, context: &Context, show: &mut dyn FnMut(&str)) -> Result<Turn, Error> {
-        let forgotten = self.make_room()?;
-        let (adapter, prompt) = (self.adapter.clone(), Prompt::Chat(self.prompt()));
+        let forgotten = self.in_the_way()?;
+        let (adapter, prompt) = (self.adapter.clone(), Prompt::Chat(self.prompt(forgotten)));
         let request = Request { adapter, stream: true, ..Request::new(prompt, self.answers) };
         let (mut shown, mut ended) = (String::new(), None);
         let mut generator = self.source.generator("answering");
@@ -222,19 +223,20 @@ impl Chat {
         }
     }
 
-    /// Forgets the oldest turns until there is room for an answer; returns how many.
-    fn make_room(&mut self) -> Result<usize, Error> {
-        let mut forgotten = 0;
-        while self.messages.len() > 2 && !self.source.has_room(&self.prompt(), self.options.max_new_tokens)? {
-            self.messages.drain(..2);
-            forgotten += 1;
+    /// How many of the oldest turns must be forgotten until there is room for an answer.
+    fn in_the_way(&self) -> Result<usize, Error> {
+        let (earlier, answer) = (self.messages.len() / 2, self.options.max_new_tokens);
+        for forgotten in 0..earlier {
+            if self.source.has_room(&self.prompt(forgotten), answer)? {
+                return Ok(forgotten);
+            }
         }
-        Ok(forgotten)
+        Ok(earlier)
     }
 
-    /// The conversation as the model reads it.
-    fn prompt(&self) -> Vec<Value> {
+    /// The conversation without its oldest turns, as the model reads it.
+    fn prompt(&self, forgotten: usize) -> Vec<Value> {
         let system = self.system.iter().map(|text| json!({ "role": "system", "content": text }));
-        system.chain(self.messages.iter().cloned()).collect()
+        system.chain(self.messages[2 * forgotten..].iter().cloned()).collect()
     }
 }

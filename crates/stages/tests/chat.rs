@@ -60,6 +60,34 @@ fn a_stopped_answer_is_no_end() {
 }
 
 #[test]
+fn a_message_that_is_refused_costs_no_history() {
+    let calm = AtomicBool::new(false);
+    let options = RunOptions { force: false, reporter: &Silent, interrupted: &calm };
+    let context = Context::new(Path::new(""), &options, false);
+    let words = ["--max_new_tokens", "12"];
+    let (mut chat, mut other) = (open(&words), open(&words));
+    for message in ["Boil the egg.", "And now?"] {
+        let turn = chat.answer(message, &context, &mut |_| {}).unwrap();
+        assert_eq!(other.answer(message, &context, &mut |_| {}).unwrap(), turn);
+    }
+    let error = chat.answer(&"egg ".repeat(600), &context, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.ends_with("leaves no room for an answer"), "{error}");
+    let expected = other.answer("Fry it.", &context, &mut |_| {}).unwrap();
+    assert_eq!(chat.answer("Fry it.", &context, &mut |_| {}).unwrap(), expected);
+    let alone = open(&words).answer("Fry it.", &context, &mut |_| {}).unwrap();
+    assert_ne!(expected.content, alone.content, "the history changes nothing");
+    // A turn that no longer fits goes with the answer that it makes room for.
+    let long = "egg ".repeat(140);
+    let turn = chat.answer(&long, &context, &mut |_| {}).unwrap();
+    assert!(turn.forgotten > 0);
+    assert_eq!(other.answer(&long, &context, &mut |_| {}).unwrap(), turn);
+    assert_eq!(
+        chat.answer("And?", &context, &mut |_| {}).unwrap(),
+        other.answer("And?", &context, &mut |_| {}).unwrap()
+    );
+}
+
+#[test]
 fn a_message_may_hold_a_slash_and_a_command_space() {
     let mut chat = open(&[]);
     assert_eq!(chat.command("either/or"), None);
