@@ -126,7 +126,8 @@ fn refuse_foreign(folder: &Path, entries: fs::ReadDir) -> Result<()> {
 }
 
 fn reuse<S: Stage>(folder: &Path, manifest: Manifest) -> Result<Outcome<S::Summary>> {
-    remove_journal(folder)?;
+    // A kill may have come before it was removed; on a disk that is mounted to be read alone it stays.
+    let _ = remove_journal(folder);
     let saved = manifest.summary.clone().unwrap_or(Value::Null);
     let summary = serde_json::from_value(saved)
         .map_err(|source| Error::Manifest { path: folder.join(MANIFEST_FILE), source })?;

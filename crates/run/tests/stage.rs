@@ -119,6 +119,15 @@ fn the_second_run_does_nothing() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_removed_does_not_keep_a_result_from_being_used() {
+    let room = Room::new();
+    room.run().unwrap();
+    // As on a disk that is mounted to be read alone: what stands there cannot be unlinked.
+    fs::create_dir(room.stage.output.join(collimate_run::JOURNAL_FILE)).unwrap();
+    assert!(room.run().unwrap().reused);
+}
+
+#[test]
 fn the_manifest_tells_what_was_run() {
     let room = Room::new();
     room.run().unwrap();
