@@ -11,7 +11,6 @@ import time
 import llama_cpp as llama
 from llama_cpp import Llama
 
-CONTEXT = 4096
 BATCH = 512
 
 
@@ -35,9 +34,11 @@ def fill(batch: llama.llama_batch, rows: list[tuple[int, int, int, bool]]) -> No
 
 
 def decode(context: int, batch: llama.llama_batch, rows: list) -> None:
-    fill(batch, rows)
-    if llama.llama_decode(context, batch) != 0:
-        raise SystemExit("llama.cpp could not decode the batch")
+    """In parts, where there are more rows than a batch holds."""
+    for at in range(0, len(rows), BATCH):
+        fill(batch, rows[at : at + BATCH])
+        if llama.llama_decode(context, batch) != 0:
+            raise SystemExit("llama.cpp could not decode the batch")
 
 
 def main() -> None:
@@ -49,12 +50,14 @@ def main() -> None:
         job = json.load(file)
     samples, threads = job["samples"], job["threads"]
     model = Llama(arguments.model, n_ctx=512, n_threads=threads, verbose=False)
+    prompts = [model.tokenize(prompt.encode(), add_bos=False) for prompt in job["prompts"]]
     parameters = llama.llama_context_default_params()
-    parameters.n_ctx, parameters.n_batch, parameters.n_ubatch, parameters.n_seq_max = CONTEXT, BATCH, BATCH, samples
+    # A prompt stands once, and behind it each sample of it.
+    parameters.n_ctx = max(map(len, prompts)) + samples * job["new_tokens"]
+    parameters.n_batch, parameters.n_ubatch, parameters.n_seq_max = BATCH, BATCH, samples
     parameters.n_threads, parameters.n_threads_batch, parameters.kv_unified = threads, threads, True
     context = llama.llama_init_from_model(model.model, parameters)
     memory, batch = llama.llama_get_memory(context), llama.llama_batch_init(BATCH, 0, 1)
-    prompts = [model.tokenize(prompt.encode(), add_bos=False) for prompt in job["prompts"]]
     decode(context, batch, [(prompts[0][0], 0, 0, True)])
 
     start, written = time.perf_counter(), 0
