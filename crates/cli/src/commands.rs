@@ -88,10 +88,12 @@ pub const COMMANDS: &[Entry] = &[
     Entry {
         path: "data rejected",
         arguments: data_rejected::Config::augment_args,
-        examples: "  collimate data rejected --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
-      --dataset data/processed/sft_train.jsonl
-  collimate data rejected --model_name_or_path models/tuned --dataset rows.jsonl --max_train_samples 1000
-  collimate data rejected --base_url http://localhost:8000/v1 --model_name_or_path tuned --dataset rows.jsonl",
+        examples: "  collimate data rejected --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output --dataset data/processed/sft_train.jsonl
+  collimate data rejected --model_name_or_path models/tuned --dataset rows.jsonl \\
+      --max_train_samples 1000
+  collimate data rejected --base_url http://localhost:8000/v1 --model_name_or_path tuned \\
+      --dataset rows.jsonl",
         run: |session| {
             let config: data_rejected::Config = session.settings()?;
             let api_key = environment::api_key(&config.server)?;
@@ -102,19 +104,23 @@ pub const COMMANDS: &[Entry] = &[
     Entry {
         path: "train sft",
         arguments: train::sft::Config::augment_args,
-        examples: "  collimate train sft --model_name_or_path models/base --dataset data/processed/sft_train.jsonl \\
-      --eval_dataset data/processed/sft_val.jsonl
+        examples: "  collimate train sft --model_name_or_path models/base \\
+      --dataset data/processed/sft_train.jsonl --eval_dataset data/processed/sft_val.jsonl
   collimate train sft --config run.toml --set learning_rate=1e-4
-  collimate train sft --model_name_or_path model.gguf --dataset rows.jsonl --lora_target_modules all-linear",
+  collimate train sft --model_name_or_path model.gguf --dataset rows.jsonl \\
+      --lora_target_modules all-linear",
         run: train_by::<train::sft::Config>,
     },
     Entry {
         path: "train dpo",
         arguments: train::dpo::Config::augment_args,
-        examples: "  collimate train dpo --model_name_or_path models/base --dataset prefs_train.jsonl --eval_dataset prefs_val.jsonl
-  collimate train dpo --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
-      --dataset prefs_train.jsonl --beta 0.05 --rpo_alpha 0.001
-  collimate train dpo --config run.toml --loss_type sigmoid,bco_pair,sft --loss_weights 0.8,0.2,1",
+        examples: "  collimate train dpo --model_name_or_path models/base --dataset prefs_train.jsonl \\
+      --eval_dataset prefs_val.jsonl
+  collimate train dpo --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output --dataset prefs_train.jsonl \\
+      --beta 0.05 --rpo_alpha 0.001
+  collimate train dpo --config run.toml --loss_type sigmoid,bco_pair,sft \\
+      --loss_weights 0.8,0.2,1",
         run: train_by::<train::dpo::Config>,
     },
     Entry {
@@ -134,16 +140,19 @@ pub const COMMANDS: &[Entry] = &[
     Entry {
         path: "train kto",
         arguments: train::kto::Config::augment_args,
-        examples: "  collimate train kto --model_name_or_path models/base --dataset labelled.jsonl --undesirable_weight 1.5",
+        examples: "  collimate train kto --model_name_or_path models/base --dataset labelled.jsonl \\
+      --undesirable_weight 1.5",
         run: train_by::<train::kto::Config>,
     },
     Entry {
         path: "generate",
         arguments: generate::Config::augment_args,
         examples: "  collimate generate --model_name_or_path models/base --prompt 'Name three birds.'
-  collimate generate --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
-      --prompts questions.jsonl --n 8 --do_sample --temperature 1.2 --top_p 0.95
-  cat questions.txt | collimate generate --model_name_or_path model.gguf --prompts - --schema verdict.json
+  collimate generate --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output --prompts questions.jsonl \\
+      --n 8 --do_sample --temperature 1.2 --top_p 0.95
+  cat questions.txt | collimate generate --model_name_or_path model.gguf --dtype gguf \\
+      --prompts - --schema verdict.json --max_new_tokens 400
   collimate generate --base_url https://api.openai.com/v1 --model_name_or_path gpt-4o-mini \\
       --prompts questions.jsonl --max_total_tokens 1000000",
         run: |session| {
@@ -160,13 +169,15 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate chat --model_name_or_path models/base
   collimate chat --model_name_or_path model.gguf --adapter_name_or_path sft=models/sft_output \\
       --system 'Answer in one sentence.' --do_sample --temperature 0.7
-  collimate chat --base_url http://localhost:8000/v1 --model_name_or_path Qwen/Qwen2.5-7B-Instruct",
+  collimate chat --base_url http://localhost:8000/v1 \\
+      --model_name_or_path Qwen/Qwen2.5-7B-Instruct",
         run: conversation::run,
     },
     Entry {
         path: "eval accuracy",
         arguments: eval_accuracy::Config::augment_args,
-        examples: "  collimate eval accuracy --model_name_or_path models/base --tuned models/dpo_output --dataset prefs_val.jsonl
+        examples: "  collimate eval accuracy --model_name_or_path models/base --tuned models/dpo_output \\
+      --dataset prefs_val.jsonl
   collimate eval accuracy --model_name_or_path models/base --dataset prefs_val.jsonl",
         run: |session| {
             let cache = environment::cache().ok();
@@ -179,19 +190,25 @@ pub const COMMANDS: &[Entry] = &[
     Entry {
         path: "eval compare",
         arguments: eval_compare::Config::augment_args,
-        examples: "  collimate eval compare --model_name_or_path models/base --adapter_name_or_path models/sft_output
-  collimate eval compare --model_name_or_path model.gguf --prompts questions.txt --prompt_format chat \\
-      --do_sample --temperature 0.7",
+        examples: "  collimate eval compare --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output
+  collimate eval compare --model_name_or_path model.gguf --prompts questions.txt \\
+      --prompt_format chat --do_sample --temperature 0.7",
         run: |session| {
-            session.run_stage(|config| eval_compare::EvalCompare::new(config, session.threads()), render::eval_compare)
+            session.run_stage(
+                |config| eval_compare::EvalCompare::new(config, session.threads()),
+                render::eval_compare,
+            )
         },
     },
     Entry {
         path: "eval loss",
         arguments: eval_loss::Config::augment_args,
-        examples: "  collimate eval loss --model_name_or_path models/base --dataset data/processed/sft_val.jsonl
-  collimate eval loss --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
-      --dataset data/processed/sft_val.jsonl --output_dir results/sft_loss",
+        examples:
+            "  collimate eval loss --model_name_or_path models/base --dataset data/processed/sft_val.jsonl
+  collimate eval loss --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output --dataset data/processed/sft_val.jsonl \\
+      --output_dir results/sft_loss",
         run: |session| {
             session.run_stage(|config| eval_loss::EvalLoss::new(config, session.threads()), render::eval_loss)
         },
