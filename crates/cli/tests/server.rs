@@ -242,12 +242,35 @@ fn an_adapter_is_named_by_the_server_and_a_password_in_the_address_is_kept_nowhe
     assert_eq!(said.code, Some(1));
     insta::assert_snapshot!(said.stderr.replace(&folder.display().to_string(), "ADAPTER"));
 
-    let said = room.run(&format!("{common} http://me:{KEY}@localhost:1/v1"));
-    assert_eq!(said.code, Some(1));
-    assert!(
-        said.stderr.contains("it holds a name or password") && !said.stderr.contains(KEY),
-        "{}",
-        said.stderr
-    );
-    assert!(!holds_key(&room.path("out")));
+    // A wrong address begins no folder, and is not repeated.
+    let fresh = Room::new();
+    let addresses = [
+        (format!("http://me:{KEY}@localhost:1/v1"), "it holds a name or password"),
+        (format!("http://localhost:1/v1?key={KEY}"), "http://localhost:1/v1… is not the address of a server"),
+    ];
+    for (address, reason) in addresses {
+        fresh.write("run.toml", &format!("base_url = \"{address}\"\n"));
+        let in_file = common.replace("--base_url", "--config run.toml");
+        for words in [format!("{common} {address}"), in_file] {
+            let said = fresh.run(&words);
+            assert_eq!(said.code, Some(1));
+            assert!(said.stderr.contains(reason) && !said.stderr.contains(KEY), "{}", said.stderr);
+            assert!(!fresh.path("out").exists());
+        }
+    }
+}
+
+#[test]
+fn a_key_that_leaves_the_machine_unencrypted_is_warned_of() {
+    let (room, server) = (Room::new(), Server::start(|_, seen| echo(seen)));
+    room.write("rows.jsonl", ROWS);
+    let outside = generate(&server, "").replace("127.0.0.1", "0.0.0.0");
+    let warned = |words: &str, variables: &[(&str, &str)]| {
+        let said = room.run_with(&format!("{words} --force"), variables);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        said.stderr.contains("unencrypted")
+    };
+    let key = [("OPENAI_API_KEY", KEY)];
+    assert!(warned(&outside, &key));
+    assert!(!warned(&outside, &[]) && !warned(&generate(&server, ""), &key));
 }

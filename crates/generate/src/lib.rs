@@ -26,4 +26,4 @@ pub use error::{Error, Result};
 pub use generator::{Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob};
 pub use sampler::Sampler;
 pub use sampling::{Constraint, SamplingOptions};
-pub use server::{Dialect, Endpoint, ServerError, ServerGenerator, ServerOptions};
+pub use server::{BaseUrl, Dialect, Endpoint, ServerError, ServerGenerator, ServerOptions};

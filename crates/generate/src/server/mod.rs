@@ -1,5 +1,6 @@
 //! The generator on a server with OpenAI's interface: calls side by side, retried where a failure may pass.
 
+mod base_url;
 mod body;
 mod client;
 mod error;
@@ -26,6 +27,7 @@ use limits::Limits;
 use schedule::Schedule;
 use tally::Tally;
 
+pub use base_url::BaseUrl;
 pub use error::ServerError;
 pub use options::{Dialect, ServerOptions};
 
@@ -62,6 +64,11 @@ impl Endpoint {
         let client = Arc::new(Client::new(&options)?);
         let limits = Limits::new(&options, Instant::now());
         Ok(Self { options, client, limits })
+    }
+
+    /// Whether the key goes over a network unencrypted.
+    pub fn exposes_key(&self) -> bool {
+        self.client.exposes_key()
     }
 
     /// Tokens spent so far, of prompts and answers; where the server did not count, the most it may be.

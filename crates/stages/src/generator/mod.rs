@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use clap::ArgGroup;
 use collimate_engine::Dtype;
 use collimate_generate::{Endpoint, Generator, ServerGenerator, ServerOptions};
-use collimate_run::{Context, available_memory};
+use collimate_run::{Context, Event, available_memory};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,6 +26,9 @@ pub(crate) use adapters::NO_ADAPTER;
 const SERVER: &str = "server";
 /// Which part of the free memory keys and values may take, where nothing else is said.
 const SHARE_OF_FREE: u64 = 4;
+/// What is said where a key goes over a network as it is.
+const EXPOSED_KEY: &str = "the key goes to the server unencrypted, for everybody on the way to read: an address that \
+                           begins with https:// would keep it";
 /// What they may take where the free memory is not known.
 const FALLBACK_MEMORY: u64 = 1 << 30;
 
@@ -97,7 +100,13 @@ impl Source {
                 let Selection { model, adapters, batch, threads, .. } = selection;
                 Ok(Self::BuiltIn(Box::new(BuiltIn::load(model, adapters, batch, threads, context)?)))
             }
-            (Some(options), None) => Ok(Self::Server(Box::new(Endpoint::new(options)?))),
+            (Some(options), None) => {
+                let endpoint = Endpoint::new(options)?;
+                if endpoint.exposes_key() {
+                    context.report(Event::Warning(EXPOSED_KEY));
+                }
+                Ok(Self::Server(Box::new(endpoint)))
+            }
             (Some(_), Some(adapter)) => Err(Error::AdapterOnServer { folder: adapter.folder.clone() }),
         }
     }

@@ -1,11 +1,14 @@
 //! A server that answers instead of the built-in engine: its settings, and what they change of a run.
 
+use std::ffi::OsStr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
-use clap::builder::RangedU64ValueParser;
-use collimate_generate::ServerOptions;
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
+use collimate_generate::{BaseUrl, ServerOptions};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -20,8 +23,8 @@ pub struct ServerSettings {
     /// engine. model_name_or_path is the model's name there; the key, where one is wanted, is OPENAI_API_KEY
     /// in the environment or in a file .env, and is sent to that address. OpenAI itself knows no top_k, which is
     /// then left out.
-    #[arg(long, value_name = "URL", group = SERVER)]
-    pub base_url: Option<String>,
+    #[arg(long, value_name = "URL", group = SERVER, value_parser = Address)]
+    pub base_url: Option<BaseUrl>,
     /// Calls under way at once.
     #[arg(long, value_name = "COUNT", default_value_t = ServerOptions::CONCURRENCY, requires = "base_url")]
     pub concurrency: NonZeroUsize,
@@ -45,6 +48,25 @@ pub struct ServerSettings {
     pub max_total_tokens: Option<u64>,
 }
 
+/// Reads an address. What is wrong with one is said without the words that were given: they may hold a key.
+#[derive(Debug, Clone, Copy)]
+struct Address;
+
+impl TypedValueParser for Address {
+    type Value = BaseUrl;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        _argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<BaseUrl, clap::Error> {
+        value.to_string_lossy().parse().map_err(|error| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).with_cmd(command)
+        })
+    }
+}
+
 impl ServerSettings {
     /// Whether a server answers, and not the built-in engine.
     pub fn is_asked(&self) -> bool {
@@ -57,7 +79,7 @@ impl ServerSettings {
         model: &ModelSettings,
         api_key: Option<&SecretString>,
     ) -> Option<ServerOptions> {
-        let base_url = self.base_url.as_ref()?;
+        let base_url = self.base_url.as_ref()?.to_string();
         Some(ServerOptions {
             api_key: api_key.cloned(),
             concurrency: self.concurrency,
@@ -66,7 +88,7 @@ impl ServerSettings {
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
             max_total_tokens: self.max_total_tokens,
-            ..ServerOptions::new(base_url, &model.model_name_or_path.to_string_lossy())
+            ..ServerOptions::new(&base_url, &model.model_name_or_path.to_string_lossy())
         })
     }
 
@@ -77,9 +99,7 @@ impl ServerSettings {
 
     /// The model as a manifest keeps it, besides the input: all that changes an answer.
     pub(crate) fn described(&self, model: &ModelSettings) -> Map<String, Value> {
-        // Whatever stands before an @ may be a password.
-        let address = self.base_url.as_ref().map(|url| url.rsplit('@').next().unwrap_or_default());
-        match address {
+        match &self.base_url {
             Some(url) => Map::from_iter([
                 ("base_url".to_owned(), json!(url)),
                 ("model_name_or_path".to_owned(), json!(model.model_name_or_path)),
@@ -91,7 +111,7 @@ impl ServerSettings {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
+    use clap::{Args, FromArgMatches};
     use collimate_engine::Dtype;
     use secrecy::ExposeSecret;
 
