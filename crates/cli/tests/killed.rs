@@ -69,7 +69,27 @@ fn an_adapter_is_the_same_to_the_bit() {
 }
 
 #[test]
+fn answers_side_by_side_are_the_same_to_the_letter() {
+    let room = Room::new();
+    room.write("lines.txt", &(0..30).map(|n| format!("Say {n}.\n")).collect::<String>());
+    let words = "eval compare --prompts lines.txt --do_sample --max_new_tokens 40 --adapter_name_or_path";
+    let adapter = tiny().join("adapter").display().to_string();
+    let words: Vec<&str> = words.split_whitespace().chain([adapter.as_str()]).collect();
+    ends_alike(&room, &words, "compare.json");
+    assert_eq!(room.read("killed/compare.md"), room.read("whole/compare.md"));
+}
+
+#[test]
 fn samples_are_the_same_to_the_letter() {
+    samples_end_alike("float32");
+}
+
+#[test]
+fn samples_of_bfloat16_are_the_same_to_the_letter() {
+    samples_end_alike("bfloat16");
+}
+
+fn samples_end_alike(dtype: &str) {
     let room = Room::new();
     let row = |n: usize| match n % 9 {
         0 => format!(r#"{{"prompt": "{}", "id": {n}}}"#, "too long ".repeat(400)),
@@ -78,8 +98,8 @@ fn samples_are_the_same_to_the_letter() {
     };
     room.write("rows.jsonl", &(0..40).map(row).collect::<Vec<_>>().join("\n"));
     let words = "generate --prompts rows.jsonl --n 3 --do_sample --max_new_tokens 40 --seed 5";
-    let words: Vec<&str> = words.split_whitespace().collect();
-    ends_alike(&room, &words, "output.jsonl");
+    let words = format!("{words} --dtype {dtype}");
+    ends_alike(&room, &words.split_whitespace().collect::<Vec<_>>(), "output.jsonl");
     let rejects = |run: &str| room.read(&format!("{run}/rejects.jsonl"));
     assert_eq!((rejects("killed").lines().count(), rejects("killed")), (10, rejects("whole")));
 }

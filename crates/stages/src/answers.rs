@@ -21,6 +21,8 @@ pub(crate) struct Order<'a> {
     pub options: &'a SamplingOptions,
     /// Whether a request that cannot be answered ends it all.
     pub strict: bool,
+    /// What is added to the numbers of samples in the journal, where several models answer the same requests.
+    pub side: u64,
 }
 
 /// What came of an order; its samples stand in the journal.
@@ -33,7 +35,8 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Sets the rows of refused requests aside, as `row` makes them of index and reason, and warns of the first.
+    /// Sets the rows of refused requests aside, as `row` makes them of index and reason, and warns of the
+    /// first.
     ///
     /// # Errors
     /// [`Error::Unanswerable`] for the first, where none may be set aside.
@@ -88,8 +91,8 @@ impl Effort {
 /// Has the samples written that the journal lacks.
 ///
 /// # Errors
-/// Those of the generator; [`Error::Unanswered`], once all else is in the journal, for requests at which a server
-/// failed for now.
+/// Those of the generator; [`Error::Unanswered`], once all else is in the journal, for requests at which a
+/// server failed for now.
 pub(crate) fn write_missing(
     order: Order<'_>,
     generator: &mut dyn Generator,
@@ -100,7 +103,7 @@ pub(crate) fn write_missing(
     let mut requests = order.requests.to_vec();
     for request in &mut requests {
         let key = request.key;
-        request.samples.retain(|number| !journal.contains(&[key, *number]));
+        request.samples.retain(|number| !journal.contains(&[key, *number + order.side]));
     }
     let (mut delivery, mut passing) = (Delivery::default(), BTreeMap::new());
     if requests.iter().all(|request| request.samples.is_empty()) {
@@ -111,8 +114,10 @@ pub(crate) fn write_missing(
         match answer {
             Answer::Sample { request, number, sample } => {
                 tokens += sample.tokens.len() as u64;
-                journal.append([requests[request].key, number], &sample)?;
+                journal.append([requests[request].key, number + order.side], &sample)?;
             }
+            // Nothing was asked.
+            Answer::Refused { request, .. } if requests[request].samples.is_empty() => {}
             Answer::Refused { request, error } if error.may_pass() => {
                 passing.entry(request).or_insert(error);
             }

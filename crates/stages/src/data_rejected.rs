@@ -33,9 +33,10 @@ const TUNED: &str = "tuned";
 /// rejected.
 ///
 /// Rows are drawn as Python's `random.Random(seed).sample` draws them. Of an answer, the prompt's echo and
-/// code fences are left out; one that is empty, or equal to the chosen one, is asked for again. Rows that get no
-/// other answer stand in dropped.jsonl. Where there are fewer rows than are wanted, both files shrink alike. The model is to go on from the prompt as it
-/// stands: a server is asked for completions, not for chats.
+/// code fences are left out; one that is empty, or equal to the chosen one, is asked for again. Rows that get
+/// no other answer stand in dropped.jsonl. Where there are fewer rows than are wanted, both files shrink
+/// alike. The model is to go on from the prompt as it stands: a server is asked for completions, not for
+/// chats.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(
     rename_all = "snake_case",
@@ -157,7 +158,7 @@ impl DataRejected {
         let (mut source, mut summary) = (self.open(context)?, Summary::default());
         for attempt in 0..self.config.max_attempts.get() {
             let requests: Vec<Request> = picks.rows.iter().map(|pick| self.request(pick, attempt)).collect();
-            let order = Order { requests: &requests, options, strict: self.config.strict };
+            let order = Order { requests: &requests, options, strict: self.config.strict, side: 0 };
             let task = if attempt == 0 { "asking" } else { "asking again" };
             let delivery = write_missing(order, source.generator(task).as_mut(), journal, context)?;
             summary.effort = summary.effort.and(delivery.effort);

@@ -3,23 +3,26 @@
 mod report;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use collimate_generate::{FinishReason, Prompt, Request, Sample, SamplingOptions};
-use collimate_run::{Context, Stage, atomic, peak_memory};
+use collimate_data::BadRow;
+use collimate_generate::{FinishReason, Request, Sample, SamplingOptions};
+use collimate_run::{Context, Journal, Stage, atomic, peak_memory};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::answers::Effort;
+use crate::answers::{Effort, Order, Samples, write_missing};
 use crate::generator::{Batch, ModelSettings, NamedAdapter, Selection, Source};
-use crate::prompts::{self, Asked, Chooser, PromptFormat, PromptSettings};
+use crate::prompts::{self, Asked, Chooser, PromptFormat, PromptSettings, Prompts};
 use crate::sampling::{Sampling, described};
 
 /// Prompts and answers, as JSON.
 pub const RESULT_FILE: &str = "compare.json";
 /// What the adapter is called among the requests.
 const TUNED: &str = "tuned";
+/// The sides' places in the journal.
+const BASE: u64 = 0;
+const TUNED_SIDE: u64 = 1;
 /// Prompts and answers to read.
 pub const REPORT_FILE: &str = "compare.md";
 
@@ -63,13 +66,13 @@ pub struct Config {
 /// Prompts and answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// One row a prompt, in the order of the file.
+    /// One row a prompt that was answered, in the order of the file.
     pub rows: Vec<Row>,
-    /// What the answers without the adapter took.
+    /// What the answers without the adapter took since the last start.
     pub base: Effort,
-    /// What the answers with the adapter took, if one was given.
+    /// What the answers with the adapter took since the last start, if one was given.
     pub tuned: Option<Effort>,
-    /// Bad rows of the file of prompts.
+    /// Bad rows and prompts that could not be answered, in rejects.jsonl.
     pub rejected: u64,
     /// Most memory that the program held, in bytes.
     pub peak_memory_bytes: Option<u64>,
@@ -137,104 +140,104 @@ impl Stage for EvalCompare {
     }
 
     fn run(&self, context: &Context) -> Result<Summary, Error> {
-        let Config { model, batch, prompts, adapter_name_or_path, .. } = &self.config;
-        let sampling = self.config.sampling.options()?;
-        let (asked, rejected) = questions(prompts, context)?;
+        let Config { model, batch, prompts: settings, adapter_name_or_path, .. } = &self.config;
+        let options = self.config.sampling.options()?;
+        let mut prompts = questions(settings, context)?;
         let adapter =
             adapter_name_or_path.clone().map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
         let adapters = adapter.as_slice();
         let selection = Selection { model, adapters, batch, threads: self.threads, server: None };
         let source = Source::open(selection, context)?;
         let chooser = Chooser {
-            asked: prompts.prompt_format,
+            asked: settings.prompt_format,
             adapted: adapter.is_some(),
             has_template: source.has_chat_template(),
         };
-        let (formats, prompts): (Vec<_>, Vec<_>) =
-            asked.iter().map(|asked| chooser.write(&asked.question)).unzip();
-        let sides = Sides { source, adapted: adapter.is_some(), sampling };
-        let (base, tuned) = sides.answer(prompts, context)?;
-        let summary = Summary {
-            rows: rows(&asked, formats, &base, tuned.as_ref()),
-            base: base.effort,
-            tuned: tuned.map(|side| side.effort),
-            rejected,
-            peak_memory_bytes: peak_memory(),
-        };
-        save(&summary, context.output())?;
-        Ok(summary)
+        let (formats, texts): (Vec<_>, Vec<_>) =
+            prompts.asked.iter().map(|asked| chooser.write(&asked.question)).unzip();
+        let mut sides = Sides { source, options, strict: settings.strict, journal: Journal::open(context)? };
+        let mut requests: Vec<Request> =
+            (0..).zip(texts).map(|(key, text)| Request::new(text, key)).collect();
+        let base = sides.answer(BASE, &mut requests, &mut prompts, context)?;
+        let tuned = adapter.map(|_| sides.answer(TUNED_SIDE, &mut requests, &mut prompts, context));
+        let (rows, tuned) = (sides.rows(&prompts.asked, &formats, &requests)?, tuned.transpose()?);
+        let rejected = prompts.rejects.finish()?;
+        save(&rows, rejected, context.output())?;
+        Ok(Summary { rows, base, tuned, rejected, peak_memory_bytes: peak_memory() })
     }
 }
 
-/// The prompts of the file, or the built-in ones, and the number of bad rows.
-fn questions(settings: &PromptSettings, context: &Context) -> Result<(Vec<Asked>, u64), Error> {
-    let Some(path) = &settings.prompts else {
-        let most = settings.max_samples.unwrap_or(usize::MAX);
-        return Ok((
-            (1..).zip(QUESTIONS).take(most).map(|(number, text)| Asked::text(text, number)).collect(),
-            0,
-        ));
-    };
-    let prompts = prompts::read(path, settings, context)?;
-    Ok((prompts.asked, prompts.rejects.finish()?))
+/// The prompts of the file, or the built-in ones.
+fn questions(settings: &PromptSettings, context: &Context) -> Result<Prompts, Error> {
+    match &settings.prompts {
+        Some(path) => prompts::read(path, settings, context),
+        None => Ok(prompts::typed(&QUESTIONS, "the built-in questions", settings, context)),
+    }
 }
 
-/// One source of text for both sides.
+/// Both sides, which one source of text writes into one journal.
 struct Sides {
     source: Source,
-    adapted: bool,
-    sampling: SamplingOptions,
-}
-
-/// What one side wrote.
-struct Side {
-    samples: Vec<Sample>,
-    effort: Effort,
+    options: SamplingOptions,
+    strict: bool,
+    journal: Samples,
 }
 
 impl Sides {
-    /// The answers without and with the adapter; both draw from the same streams.
-    fn answer(mut self, prompts: Vec<Prompt>, context: &Context) -> Result<(Side, Option<Side>), Error> {
-        let keyed = prompts.into_iter().zip(0..);
-        let mut requests: Vec<Request> = keyed.map(|(prompt, key)| Request::new(prompt, key)).collect();
-        let mut answer = |requests: &[Request], task| -> Result<Side, Error> {
-            let begun = Instant::now();
-            let mut generator = self.source.generator(task);
-            let samples = generator.generate_all(requests, &self.sampling, context)?.concat();
-            let tokens = samples.iter().map(|sample| sample.tokens.len() as u64).sum();
-            Ok(Side { samples, effort: Effort::since(begun, tokens) })
-        };
-        let base = answer(&requests, "base model")?;
-        if !self.adapted {
-            return Ok((base, None));
+    /// Has one side answer what is not refused so far; both draw from the same streams.
+    fn answer(
+        &mut self,
+        side: u64,
+        requests: &mut [Request],
+        prompts: &mut Prompts,
+        context: &Context,
+    ) -> Result<Effort, Error> {
+        let (task, adapter) = if side == BASE { ("base model", None) } else { ("tuned model", Some(TUNED)) };
+        for request in &mut *requests {
+            request.adapter = adapter.map(str::to_owned);
         }
-        requests.iter_mut().for_each(|request| request.adapter = Some(TUNED.to_owned()));
-        let tuned = answer(&requests, "tuned model")?;
-        Ok((base, Some(tuned)))
+        let order = Order { requests, options: &self.options, strict: self.strict, side };
+        let delivery =
+            write_missing(order, self.source.generator(task).as_mut(), &mut self.journal, context)?;
+        for index in delivery.refused.keys() {
+            requests[*index].samples.clear();
+        }
+        let may_lack = !self.strict && requests.iter().any(|request| !request.samples.is_empty());
+        delivery.set_aside(Some(&mut prompts.rejects).filter(|_| may_lack), context, |index, reason| {
+            BadRow::of(&prompts.file, &prompts.asked[index].row, reason)
+        })?;
+        Ok(delivery.effort)
+    }
+
+    /// The prompts that no side refused.
+    fn rows(
+        &self,
+        asked: &[Asked],
+        formats: &[PromptFormat],
+        requests: &[Request],
+    ) -> Result<Vec<Row>, Error> {
+        let mut rows = Vec::new();
+        for ((asked, prompt_format), request) in asked.iter().zip(formats).zip(requests) {
+            let answer = |side| self.journal.get(&[request.key, side]);
+            let Some(base) = answer(BASE)?.filter(|_| !request.samples.is_empty()) else { continue };
+            let (prompt, tuned) = (asked.question.shown(), answer(TUNED_SIDE)?.map(Answer::from));
+            rows.push(Row { prompt, prompt_format: *prompt_format, base: base.into(), tuned });
+        }
+        Ok(rows)
     }
 }
 
-fn rows(asked: &[Asked], formats: Vec<PromptFormat>, base: &Side, tuned: Option<&Side>) -> Vec<Row> {
-    let row = |(at, prompt_format): (usize, PromptFormat)| Row {
-        prompt: asked[at].question.shown(),
-        prompt_format,
-        base: Answer::of(&base.samples[at]),
-        tuned: tuned.map(|side| Answer::of(&side.samples[at])),
-    };
-    formats.into_iter().enumerate().map(row).collect()
-}
-
-impl Answer {
-    fn of(Sample { text, tokens, finish_reason, .. }: &Sample) -> Self {
-        Self { text: text.clone(), tokens: tokens.len() as u64, finish_reason: *finish_reason }
+impl From<Sample> for Answer {
+    fn from(Sample { text, tokens, finish_reason, .. }: Sample) -> Self {
+        Self { text, tokens: tokens.len() as u64, finish_reason }
     }
 }
 
-/// Writes both files.
-fn save(summary: &Summary, output: &Path) -> Result<(), Error> {
+/// Writes both files, without figures that are other ones each time.
+fn save(rows: &[Row], rejected: u64, output: &Path) -> Result<(), Error> {
     let path = output.join(RESULT_FILE);
-    let json = serde_json::to_vec_pretty(summary);
+    let json = serde_json::to_vec_pretty(&json!({ "rows": rows, "rejected": rejected }));
     let json = json.map_err(|source| collimate_run::Error::write(&path, source.into()))?;
     atomic::write(&path, &json)?;
-    Ok(atomic::write(output.join(REPORT_FILE), report::markdown(summary).as_bytes())?)
+    Ok(atomic::write(output.join(REPORT_FILE), report::markdown(rows).as_bytes())?)
 }

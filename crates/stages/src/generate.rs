@@ -28,8 +28,8 @@ const SHOWN: usize = 3;
 /// Prompts come from a file, from standard input (`--prompts -`: lines of text, or rows as JSON) or from the
 /// command line. Every row of output.jsonl holds `prompt`, `gen`, the other columns of the prompt's row, the
 /// number of the `sample`, `prompt_format`, `finish_reason`, and the number of `tokens`, which a server does
-/// not tell. Where an adapter is given, a row of the prompts may say in a column `adapter` which one is to answer
-/// it, or none.
+/// not tell. Where an adapter is given, a row of the prompts may say in a column `adapter` which one is to
+/// answer it, or none.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -63,8 +63,8 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub sampling: Sampling,
-    /// Give the log-prob of every token under the model as it is, before penalties, temperature and filters, and
-    /// those of so many of the likeliest in its place, at most 20.
+    /// Give the log-prob of every token under the model as it is, before penalties, temperature and filters,
+    /// and those of so many of the likeliest in its place, at most 20.
     #[arg(long, value_name = "COUNT", value_parser = RangedU64ValueParser::<usize>::new().range(..=20))]
     pub logprobs: Option<usize>,
     /// A server that answers.
@@ -140,7 +140,7 @@ impl Generate {
             (Some(input), _) => prompts::read(&keep(input, context)?, settings, context),
             (None, Some(path)) => prompts::read(path, settings, context),
             (None, None) if self.config.prompt.is_empty() => Err(Error::NoPrompts),
-            (None, None) => Ok(prompts::typed(&self.config.prompt, settings, context)),
+            (None, None) => Ok(prompts::typed(&self.config.prompt, "--prompt", settings, context)),
         }
     }
 
@@ -217,10 +217,11 @@ impl Stage for Generate {
         };
         let (formats, requests) = self.requests(&prompts.asked, &chooser, adapter.as_ref());
         let mut journal = Journal::open(context)?;
-        let order = Order { requests: &requests, options: &options, strict: self.config.prompts.strict };
+        let strict = self.config.prompts.strict;
+        let order = Order { requests: &requests, options: &options, strict, side: 0 };
         let delivery = write_missing(order, source.generator("sampling").as_mut(), &mut journal, context)?;
         // A run without a single answer is no result.
-        let may_lack = !order.strict && !journal.is_empty();
+        let may_lack = !strict && !journal.is_empty();
         delivery.set_aside(Some(&mut prompts.rejects).filter(|_| may_lack), context, |index, reason| {
             BadRow::of(&prompts.file, &prompts.asked[index].row, reason)
         })?;

@@ -118,6 +118,20 @@ fn an_answer_equal_to_the_chosen_one_is_asked_for_again() {
 }
 
 #[test]
+fn a_row_that_cannot_be_answered_is_set_aside_once_however_often_others_are_asked() {
+    let long = json!({ "prompt": "egg ".repeat(600), "response": "Long." });
+    let room = Room::new([long.clone()].into_iter().chain((0..5).map(row)));
+    assert_eq!(room.pairs("first", &[]).unwrap().rejected, 1);
+    let mut said = [room.rows("first/prefs_train.jsonl"), room.rows("first/prefs_val.jsonl")].concat();
+    // The draws of a row follow from its place.
+    said.sort_by_key(|pair| pair["prompt"].to_string());
+    let own = said.iter().map(|pair| json!({ "prompt": pair["prompt"], "response": pair["rejected"] }));
+    let again = Room::new([long].into_iter().chain(own)).pairs("again", &[]).unwrap();
+    assert_eq!((again.rejected, again.train + again.validation), (1, 5));
+    assert!(again.identical > 0, "nothing was asked again");
+}
+
+#[test]
 fn neither_batches_nor_stops_change_a_byte() {
     let room = Room::new((0..30).map(row));
     let whole = room.pairs("whole", &[]).unwrap();

@@ -11,20 +11,27 @@ use collimate_run::atomic;
 use collimate_stages::Error;
 use collimate_stages::eval_compare::{Config, EvalCompare, Summary};
 use collimate_stages::prompts::PromptFormat;
-use common::{config, fixtures, run};
+use common::{config, fixtures, run, run_until_samples};
+use serde_json::{Value, json};
 
 /// Compares the tiny Llama with its adapter, in a folder of its own.
 fn compare(folder: &Path, words: &[&str]) -> Result<Summary, Error> {
-    let model = fixtures().join("tiny/llama");
-    let adapter = model.join("adapter");
-    base(folder, &[&["--adapter_name_or_path", adapter.to_str().unwrap()], words].concat())
+    Ok(run(&stage(folder, "out", &[&with_adapter(), words].concat()))?.summary)
 }
 
 fn base(folder: &Path, words: &[&str]) -> Result<Summary, Error> {
-    let (model, output) = (fixtures().join("tiny/llama"), folder.join("out"));
+    Ok(run(&stage(folder, "out", words))?.summary)
+}
+
+fn with_adapter() -> [&'static str; 2] {
+    ["--adapter_name_or_path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/llama/adapter")]
+}
+
+fn stage(folder: &Path, output: &str, words: &[&str]) -> EvalCompare {
+    let (model, output) = (fixtures().join("tiny/llama"), folder.join(output));
     let paths = ["--model_name_or_path", model.to_str().unwrap(), "--output_dir", output.to_str().unwrap()];
     let words = [&paths, &["--max_new_tokens", "12"][..], words].concat();
-    Ok(run(&EvalCompare::new(config::<Config>(&words), Some(2)))?.summary)
+    EvalCompare::new(config::<Config>(&words), Some(2))
 }
 
 fn file(folder: &Path, name: &str, text: &str) -> String {
@@ -49,11 +56,34 @@ fn three_questions_are_answered_twice() {
     let written: u64 = summary.rows.iter().map(|row| row.base.tokens).sum();
     assert_eq!(summary.base.tokens, written);
     let read = |name: &str| std::fs::read_to_string(folder.path().join("out").join(name)).unwrap();
-    assert_eq!(serde_json::from_str::<Summary>(&read("compare.json")).unwrap(), summary);
+    let found: Value = serde_json::from_str(&read("compare.json")).unwrap();
+    assert_eq!(found, json!({ "rows": summary.rows, "rejected": 0 }));
     let markdown = read("compare.md");
     for row in &summary.rows {
         assert!(markdown.contains(&row.prompt) && markdown.contains(&row.base.text));
         assert!(markdown.contains(&row.tuned.as_ref().unwrap().text));
+    }
+}
+
+#[test]
+fn neither_stops_nor_prompts_that_are_too_long_change_a_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = format!("Boil the egg.\n{}\nFry the egg.\nEat the egg.\n", "egg ".repeat(600));
+    let prompts = file(folder.path(), "prompts.txt", &lines);
+    let words = [&with_adapter()[..], &["--prompts", &prompts, "--do_sample"]].concat();
+    let summary = run(&stage(folder.path(), "whole", &words)).unwrap().summary;
+    assert_eq!((summary.rows.len(), summary.rejected), (3, 1));
+    assert!(summary.rows.iter().all(|row| row.tuned.is_some()));
+    let parts = stage(folder.path(), "parts", &[&words[..], &["--per_device_eval_batch_size", "1"]].concat());
+    for _ in 0..2 {
+        assert_eq!(run_until_samples(&parts, 2).unwrap_err().to_string(), "stopped before the end");
+    }
+    let resumed = run(&parts).unwrap().summary;
+    assert_eq!(resumed.rows, summary.rows);
+    assert!(resumed.base.tokens < summary.base.tokens, "what was finished is not written again");
+    for name in ["compare.json", "compare.md", "rejects.jsonl"] {
+        let read = |output: &str| std::fs::read(folder.path().join(output).join(name)).unwrap();
+        assert!(read("parts") == read("whole"), "{name}");
     }
 }
 

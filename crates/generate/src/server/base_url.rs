@@ -9,8 +9,8 @@ use ureq::http::uri::{InvalidUri, Scheme, Uri};
 
 use super::error::ServerError;
 
-/// What paths such as `/chat/completions` are added to, as in `https://api.openai.com/v1`. It holds no name, password
-/// or query, any of which may be a key: it can be shown and kept.
+/// What paths such as `/chat/completions` are added to, as in `https://api.openai.com/v1`. It holds no name,
+/// password or query, any of which may be a key: it can be shown and kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(Uri);
 

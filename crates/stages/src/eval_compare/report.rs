@@ -2,26 +2,23 @@
 
 use collimate_generate::FinishReason;
 
-use super::{Answer, Row, Summary};
-use crate::answers::Effort;
+use super::{Answer, Row};
 
 /// The fewest backticks that fence a text.
 const SHORTEST_FENCE: usize = 3;
 
-/// Figures, then each prompt with its answers.
-pub(super) fn markdown(summary: &Summary) -> String {
-    let efforts = [("base", Some(summary.base)), ("tuned", summary.tuned)];
-    let lines = efforts.into_iter().filter_map(|(name, effort)| Some(line(name, effort?)));
-    let table = "| model | tokens | seconds | tokens a second |\n| --- | ---: | ---: | ---: |\n";
+/// How many tokens each side wrote, then each prompt with its answers.
+pub(super) fn markdown(rows: &[Row]) -> String {
+    let base = rows.iter().map(|row| row.base.tokens).sum::<u64>();
+    let tuned = rows.iter().map(|row| Some(row.tuned.as_ref()?.tokens)).sum::<Option<u64>>();
+    let lines = [("base", Some(base)), ("tuned", tuned)];
+    let lines = lines.into_iter().filter_map(|(name, tokens)| Some(format!("| {name} | {} |\n", tokens?)));
+    let table = "| model | tokens |\n| --- | ---: |\n";
     let mut text = format!("# Answers side by side\n\n{table}{}", lines.collect::<String>());
-    for (number, row) in (1..).zip(&summary.rows) {
+    for (number, row) in (1..).zip(rows) {
         text.push_str(&section(number, row));
     }
     text
-}
-
-fn line(name: &str, Effort { tokens, seconds, tokens_per_second }: Effort) -> String {
-    format!("| {name} | {tokens} | {seconds:.1} | {tokens_per_second:.1} |\n")
 }
 
 fn section(number: usize, row: &Row) -> String {

@@ -27,8 +27,8 @@ const SERVER: &str = "server";
 /// Which part of the free memory keys and values may take, where nothing else is said.
 const SHARE_OF_FREE: u64 = 4;
 /// What is said where a key goes over a network as it is.
-const EXPOSED_KEY: &str = "the key goes to the server unencrypted, for everybody on the way to read: an address that \
-                           begins with https:// would keep it";
+const EXPOSED_KEY: &str = "the key goes to the server unencrypted, for everybody on the way to read: an address \
+                           that begins with https:// would keep it";
 /// What they may take where the free memory is not known.
 const FALLBACK_MEMORY: u64 = 1 << 30;
 

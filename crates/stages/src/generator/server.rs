@@ -21,8 +21,8 @@ use super::{ModelSettings, SERVER};
 pub struct ServerSettings {
     /// Ask a server with OpenAI's interface, such as http://localhost:8000/v1, instead of the built-in
     /// engine. model_name_or_path is the model's name there; the key, where one is wanted, is OPENAI_API_KEY
-    /// in the environment or in a file .env, and is sent to that address. OpenAI itself knows no top_k, which is
-    /// then left out.
+    /// in the environment or in a file .env, and is sent to that address. OpenAI itself knows no top_k, which
+    /// is then left out.
     #[arg(long, value_name = "URL", group = SERVER, value_parser = Address)]
     pub base_url: Option<BaseUrl>,
     /// Calls under way at once.
@@ -42,8 +42,8 @@ pub struct ServerSettings {
     #[arg(long, value_name = "TOKENS", requires = "base_url")]
     pub tokens_per_minute: Option<NonZeroU64>,
     /// Tokens, of prompts and answers, that may be spent from one start of the command on. No call is made
-    /// that might pass it, where the length of a prompt is estimated until the server has counted it; what was
-    /// answered until then is kept.
+    /// that might pass it, where the length of a prompt is estimated until the server has counted it; what
+    /// was answered until then is kept.
     #[arg(long, value_name = "TOKENS", requires = "base_url")]
     pub max_total_tokens: Option<u64>,
 }

@@ -39,7 +39,8 @@ pub struct PromptSettings {
 }
 
 impl PromptSettings {
-    /// The settings as a manifest keeps them. Of the file, whose contents are an input, it matters how it is read.
+    /// The settings as a manifest keeps them. Of the file, whose contents are an input, it matters how it is
+    /// read.
     pub(crate) fn described(&self) -> Map<String, Value> {
         let mut fields = described(self, &[]);
         let form = self.prompts.as_ref().map(|path| if holds_lines(path) { "lines" } else { "rows" });
@@ -71,12 +72,18 @@ impl Asked {
     }
 }
 
-/// Prompts that were typed as they are.
-pub(crate) fn typed(texts: &[String], settings: &PromptSettings, context: &Context) -> Prompts {
+/// Prompts that stand in no file, as they are; `place` says in messages where they stand.
+pub(crate) fn typed(
+    texts: &[impl AsRef<str>],
+    place: &str,
+    settings: &PromptSettings,
+    context: &Context,
+) -> Prompts {
     let most = settings.max_samples.unwrap_or(usize::MAX);
-    let asked = (1..).zip(texts).take(most).map(|(number, text)| Asked::text(text, number)).collect();
+    let asked =
+        (1..).zip(texts).take(most).map(|(number, text)| Asked::text(text.as_ref(), number)).collect();
     let rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), settings.strict);
-    Prompts { asked, file: PathBuf::from("--prompt"), rejects }
+    Prompts { asked, file: PathBuf::from(place), rejects }
 }
 
 /// How a prompt is put to the model.
