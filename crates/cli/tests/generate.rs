@@ -61,6 +61,7 @@ fn settings_without_an_effect_are_refused() {
         ("--prompt a --n 2", "--do_sample must be given"),
         ("--prompt a --regex a --choice b", "'--regex <PATTERN>' cannot be used with '--choice <TEXT>'"),
         ("--prompt a --prompts b", "'--prompt <TEXT>' cannot be used with '--prompts <FILE>'"),
+        ("--prompt a --logprobs 21", "0..=20"),
         ("--prompt a --adapter_name_or_path /", "its name cannot be told from the folder"),
     ] {
         let said = generate(&room, words, "");
