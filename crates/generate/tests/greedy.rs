@@ -36,7 +36,6 @@ fn greedy_texts_are_transformers() {
         let recorded: Vec<Recorded> = serde_json::from_reader(GzDecoder::new(file)).unwrap();
         assert_eq!(recorded.len(), 50);
         let mut loaded = Loaded::open(&PathBuf::from(&models).join(name), 2);
-        loaded.memory = 1 << 30;
         let requests = recorded.iter().map(|recorded| Request::new(Prompt::Text(recorded.prompt.clone()), 0));
         let requests: Vec<Request> = requests.collect();
         let end = loaded.tokenizer.eos_id().unwrap();

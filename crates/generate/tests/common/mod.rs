@@ -51,7 +51,7 @@ impl Loaded {
                 .then(|| (ADAPTER.to_owned(), Lora::load(&adapter, model.config()).unwrap()))
                 .into_iter()
                 .collect(),
-            memory: 1 << 24,
+            memory: 1 << 30,
         }
     }
 
