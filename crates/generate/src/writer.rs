@@ -107,17 +107,11 @@ impl<'a> Writer<'a> {
         Ok(self.text.piece(self.ended()))
     }
 
-    /// What was written.
-    pub fn finish(mut self) -> Result<Sample> {
-        let finish_reason = match self.ended {
-            Some(reason) => reason,
-            None => {
-                self.text.end(&self.tokens)?;
-                FinishReason::Length
-            }
-        };
+    /// What was written, if something has ended it.
+    pub fn finish(self) -> Option<Sample> {
+        let finish_reason = self.ended?;
         let logprobs = self.rules.options.logprobs.is_some().then_some(self.log_probs);
-        Ok(Sample { text: self.text.into_string(), tokens: self.tokens, finish_reason, logprobs })
+        Some(Sample { text: self.text.into_string(), tokens: self.tokens, finish_reason, logprobs })
     }
 
     fn choose(&mut self, buffers: &mut Buffers, logits: &[f32], number: usize) -> Result<u32> {

@@ -124,6 +124,7 @@ pub(crate) fn write_missing(
             Answer::Refused { request, error } => {
                 delivery.refused.entry(request).or_insert(error);
                 if order.strict {
+                    // Ends the work; what is said of it is the refusal.
                     return Err(RunError::Interrupted.into());
                 }
             }

@@ -260,7 +260,9 @@ impl<'a> Scheduler<'a> {
             let Sample { shared, number, writer, .. } = sample;
             self.full = false;
             self.progress.done += 1;
-            take(Answer::Sample { request: shared.request, number, sample: writer.finish()? })?;
+            if let Some(sample) = writer.finish() {
+                take(Answer::Sample { request: shared.request, number, sample })?;
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::super::adapter::{Adapter, Block};
 use super::super::forward::{GATE_UP, Pass, QKV};
-use super::{Decoder, Span, extend, write};
+use super::{Decoder, Span, extend, last_states, write};
 use collimate_kernels::attention::{Blocks, Piece, attend_pages};
 use collimate_kernels::norm::rms_norm;
 use collimate_kernels::rotary::Turn;
@@ -61,10 +61,7 @@ impl Decoder<'_> {
                 few.layer(&step, layer, spans);
             }
         });
-        for (piece, last) in step.pieces.iter().zip(last.chunks_exact_mut(shape.hidden)) {
-            let row = &few.stream[(piece.row + piece.tokens - 1) * shape.hidden..][..shape.hidden];
-            rms_norm(row, &engine.weights.norm, shape.epsilon, last);
-        }
+        last_states(&step.pass, &step.pieces, &few.stream, last);
     }
 }
 

@@ -179,15 +179,7 @@ impl Decoder<'_> {
             });
         });
         let output = &space.inputs[space.input_index(engine.weights.layers.len())];
-        for (piece, last) in pieces.iter().zip(last.chunks_exact_mut(shape.hidden)) {
-            let row = piece.row + piece.tokens - 1;
-            rms_norm(
-                &output[row * shape.hidden..][..shape.hidden],
-                &engine.weights.norm,
-                shape.epsilon,
-                last,
-            );
-        }
+        last_states(&pass, &pieces, output, last);
     }
 }
 
@@ -207,6 +199,15 @@ fn extend(spans: &mut [Span<'_>]) -> Vec<Piece> {
         piece
     };
     spans.iter_mut().enumerate().map(extend).collect()
+}
+
+/// The final states of the pieces' last tokens, normed, from all rows of the last layer's output.
+fn last_states(pass: &Pass<'_>, pieces: &[Piece], output: &[f32], last: &mut [f32]) {
+    let width = pass.shape.hidden;
+    for (piece, last) in pieces.iter().zip(last.chunks_exact_mut(width)) {
+        let row = &output[(piece.row + piece.tokens - 1) * width..][..width];
+        rms_norm(row, &pass.weights.norm, pass.shape.epsilon, last);
+    }
 }
 
 /// Writes a layer's keys and values into the sequences' pages.
