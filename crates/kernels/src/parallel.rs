@@ -25,6 +25,11 @@ impl RowBlocks {
         Self { rows, size: rows.div_ceil(count).next_multiple_of(6) }
     }
 
+    /// All `rows` in one block.
+    pub fn whole(rows: usize) -> Self {
+        Self { rows, size: rows }
+    }
+
     /// Cuts `rows` into at least as many blocks as there are threads, for work whose result the cut does not change.
     pub fn among(rows: usize, threads: usize) -> Self {
         let blocks = Self::new(rows);

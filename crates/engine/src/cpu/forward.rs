@@ -2,7 +2,7 @@
 
 use super::adapter::{Adapter, Block};
 use super::shape::Shape;
-use super::weights::{Layer, Weights};
+use super::weights::{Layer, Linear, Weights};
 use super::workspace::Workspace;
 use collimate_kernels::attention;
 use collimate_kernels::head::{OUTPUTS, Outputs};
@@ -19,7 +19,18 @@ pub(super) struct Pass<'a> {
     pub shape: Shape,
     pub weights: &'a Weights,
     pub rotary: &'a RotaryTable,
-    pub adapter: Option<Adapter<'a>>,
+    /// Rows with an adapter beside the layers, in their order.
+    pub adapters: &'a [(Range<usize>, Adapter<'a>)],
+    pub sharing: Sharing,
+}
+
+/// What of a product the threads share out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// The rows, block by block: nothing within one.
+    Rows,
+    /// The columns, so that the weights are read once, however few the rows.
+    Columns,
 }
 
 /// Modules that read the normed input of a layer.
@@ -79,7 +90,31 @@ impl Pass<'_> {
     }
 
     fn reduced_width(&self, layer: usize) -> usize {
-        self.adapter.map_or(0, |adapter| adapter.reduced_width(layer))
+        self.adapters.iter().map(|(_, adapter)| adapter.reduced_width(layer)).max().unwrap_or(0)
+    }
+
+    /// y = x·Wᵀ + b for the rows of a block.
+    fn product(&self, linear: &Linear, block: &Block, x: &[f32], y: &mut [f32]) {
+        match self.sharing {
+            Sharing::Rows => linear.forward(block.rows.len(), x, y),
+            Sharing::Columns => linear.forward_columns(block.rows.len(), x, y),
+        }
+    }
+
+    /// Adds what the adapters beside `modules` make of their rows of a block.
+    fn adapt(&self, block: &Block, modules: &[Module], (x, y): (&[f32], &mut [f32]), reduced: &mut [f32]) {
+        let first = block.rows.start;
+        let [inputs, outputs] = [x.len(), y.len()].map(|len| len / block.rows.len().max(1));
+        for (rows, adapter) in self.adapters {
+            let rows = rows.start.max(first)..rows.end.min(block.rows.end);
+            if rows.is_empty() {
+                continue;
+            }
+            let (start, end) = (rows.start - first, rows.end - first);
+            let reduced = &mut reduced[start * self.reduced_width(block.layer)..];
+            let (x, y) = (&x[start * inputs..end * inputs], &mut y[start * outputs..end * outputs]);
+            adapter.forward(&Block { layer: block.layer, rows }, modules, x, y, reduced);
+        }
     }
 
     /// Finishes layer `layer - 1`, if there is one, and starts layer `layer`, if there is one, block of rows by
@@ -135,10 +170,8 @@ impl Pass<'_> {
         let (shape, layer) = (self.shape, &self.weights.layers[block.layer]);
         with_scratch([input.len()], |[normed]| {
             rms_norm(input, &layer.attention_norm, shape.epsilon, normed);
-            layer.qkv.forward(block.rows.len(), normed, qkv);
-            if let Some(adapter) = self.adapter {
-                adapter.forward(block, &QKV, normed, qkv, reduced);
-            }
+            self.product(&layer.qkv, block, normed, qkv);
+            self.adapt(block, &QKV, (normed, qkv), reduced);
         });
         self.turn(qkv, positions, Turn::Forward);
     }
@@ -161,26 +194,21 @@ impl Pass<'_> {
         // so large that a sum carried on from them would lose what is added.
         with_scratch([m * shape.hidden, m * shape.intermediate], |[normed, inner]| {
             let product = &mut *normed;
-            layer.output.forward(m, attended, product);
-            if let Some(adapter) = self.adapter {
-                adapter.forward(block, &[Module::O], attended, product, reduced);
-            }
+            self.product(&layer.output, block, attended, product);
+            self.adapt(block, &[Module::O], (attended, product), reduced);
             add(input, product, middle);
             rms_norm(middle, &layer.mlp_norm, shape.epsilon, normed);
-            layer.gate_up.forward(m, normed, gate_up);
-            if let Some(adapter) = self.adapter {
-                adapter.forward(block, &GATE_UP, normed, gate_up, reduced);
-            }
+            self.product(&layer.gate_up, block, normed, gate_up);
+            self.adapt(block, &GATE_UP, (normed, gate_up), reduced);
             let down = [Module::Down];
-            if output.is_none() && !self.adapter.is_some_and(|adapter| adapter.adapts(block.layer, &down)) {
+            let adapted = self.adapters.iter().any(|(_, adapter)| adapter.adapts(block.layer, &down));
+            if output.is_none() && !adapted {
                 return;
             }
             swiglu(gate_up, shape.intermediate, inner);
             let product = &mut *normed;
-            layer.down.forward(m, inner, product);
-            if let Some(adapter) = self.adapter {
-                adapter.forward(block, &down, inner, product, reduced);
-            }
+            self.product(&layer.down, block, inner, product);
+            self.adapt(block, &down, (inner, product), reduced);
             if let Some(output) = output {
                 add(middle, product, output);
             }

@@ -26,11 +26,15 @@ use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::parallel::RowBlocks;
 use collimate_kernels::rotary::RotaryTable;
 use collimate_model::{DecoderConfig, Lora, Model, Parameters, WeightLayout};
-use forward::Pass;
+use forward::{Pass, Sharing};
 use shape::Shape;
+use std::ops::Range;
 use trained::Trained;
 use weights::Weights;
 use workspace::{Room, Workspace};
+
+/// The rows beside which an adapter stands that stands beside all.
+const ALL_ROWS: Range<usize> = 0..usize::MAX;
 
 /// How an engine is made.
 #[derive(Debug, Clone, Copy, Default)]
@@ -178,7 +182,9 @@ impl CpuEngine {
     fn run(&mut self, adapter: Option<(&Lora, Option<Dropout>)>, keep: bool) {
         let (shape, space) = (self.shape, &mut self.space);
         let adapter = adapter.map(|(lora, dropout)| self.prepared.prepare(lora, dropout, shape));
-        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter };
+        let adapters = adapter.map(|adapter| (ALL_ROWS, adapter));
+        let (adapters, sharing) = (adapters.as_slice(), Sharing::Rows);
+        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapters, sharing };
         self.pool.install(|| {
             pass.layers(space, |space, layer| pass.attend(space, layer));
             pass.head(space, keep);
@@ -252,8 +258,9 @@ impl Engine for CpuEngine {
             }
         }
         let (space, shape) = (&mut self.space, self.shape);
-        let adapter = trained.adapter();
-        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapter };
+        let adapters = trained.adapter().map(|adapter| (ALL_ROWS, adapter));
+        let (adapters, sharing) = (adapters.as_slice(), Sharing::Rows);
+        let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapters, sharing };
         self.pool.install(|| pass.backward(trained, space, gradients, into));
         Ok(())
     }

@@ -4,14 +4,13 @@
 //! alone or beside others, they get the bits of one pass over the whole text.
 
 mod cache;
-mod few;
 mod sequence;
 
 pub use sequence::Sequence;
 
 use super::CpuEngine;
-use super::adapter::Prepared;
-use super::forward::Pass;
+use super::adapter::{Adapter, Prepared};
+use super::forward::{Pass, Sharing};
 use crate::{Engine, Error, Result};
 use cache::Cache;
 use collimate_kernels::attention::{Blocks, Heads, Page, Paged, Piece, attend_pages};
@@ -19,7 +18,7 @@ use collimate_kernels::gemm::Into;
 use collimate_kernels::norm::rms_norm;
 use collimate_kernels::parallel::RowBlocks;
 use collimate_model::{DecoderConfig, Lora, Parameters};
-use few::FewRows;
+use std::ops::Range;
 
 /// Rows for each thread from which on a step shares out the rows, so that all its work is shared; with fewer, it shares
 /// out the columns of every product, so that the weights are read once.
@@ -31,7 +30,6 @@ pub struct Decoder<'a> {
     engine: &'a mut CpuEngine,
     adapters: Vec<(&'a Lora, Prepared)>,
     cache: Cache,
-    few: FewRows,
     /// Final hidden states of the spans' last tokens, normed.
     last: Vec<f32>,
 }
@@ -64,7 +62,7 @@ impl CpuEngine {
         };
         let adapters = adapters.into_iter().map(prepare).collect::<Result<_>>()?;
         let cache = Cache::new(self.shape.heads, self.config.num_hidden_layers, memory);
-        Ok(Decoder { engine: self, adapters, cache, few: FewRows::default(), last: Vec::new() })
+        Ok(Decoder { engine: self, adapters, cache, last: Vec::new() })
     }
 }
 
@@ -111,20 +109,9 @@ impl Decoder<'_> {
     pub fn step(&mut self, spans: &mut [Span<'_>], logits: &mut Vec<f32>) -> Result<()> {
         self.check(spans)?;
         self.engine.kept = None;
-        let (rows, hidden) =
-            (spans.iter().map(|span| span.tokens.len()).sum::<usize>(), self.engine.shape.hidden);
-        self.last.resize(spans.len() * hidden, 0.0);
+        self.last.resize(spans.len() * self.engine.shape.hidden, 0.0);
         let mut last = std::mem::take(&mut self.last);
-        if rows < MANY * self.engine.pool.current_num_threads() {
-            self.few_rows(spans, &mut last);
-        } else {
-            let mut done = 0;
-            for spans in spans.chunk_by_mut(|a, b| a.sequence.adapter == b.sequence.adapter) {
-                let last = &mut last[done * hidden..(done + spans.len()) * hidden];
-                self.many_rows(spans, last);
-                done += spans.len();
-            }
-        }
+        self.append(spans, &mut last);
         let head = &self.engine.weights.head.forward;
         logits.resize(spans.len() * head.columns(), 0.0);
         self.engine.pool.install(|| head.apply_columns(spans.len(), &last, logits, Into::Replace));
@@ -148,8 +135,8 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    /// A step whose rows are shared out, for spans with the same adapter.
-    fn many_rows(&mut self, spans: &mut [Span<'_>], last: &mut [f32]) {
+    /// Appends the spans' tokens; `last` gets the final states of their last tokens, normed.
+    fn append(&mut self, spans: &mut [Span<'_>], last: &mut [f32]) {
         let pieces = extend(spans);
         let engine = &mut *self.engine;
         let space = &mut engine.space;
@@ -161,13 +148,29 @@ impl Decoder<'_> {
             space.tokens.extend_from_slice(span.tokens);
             space.positions.extend((piece.position as u32..).take(piece.tokens));
         }
-        let adapter = spans.first().and_then(|span| span.sequence.adapter);
-        let adapter = adapter.and_then(|number| self.adapters.get(number));
-        engine.make_room(adapter.map(|(lora, _)| Parameters::Adapter(lora)), false);
-        engine.space.blocks = RowBlocks::among(engine.space.tokens.len(), engine.pool.current_num_threads());
+        engine.make_room(None, false);
+        let mut adapters: Vec<(Range<usize>, Adapter<'_>)> = Vec::new();
+        let runs =
+            pieces.chunk_by(|a, b| spans[a.sequence].sequence.adapter == spans[b.sequence].sequence.adapter);
+        for run in runs {
+            let adapter = spans[run[0].sequence].sequence.adapter;
+            if let Some((lora, prepared)) = adapter.and_then(|number| self.adapters.get(number)) {
+                engine.make_room(Some(Parameters::Adapter(lora)), false);
+                let last = run[run.len() - 1];
+                let rows = run[0].row..last.row + last.tokens;
+                adapters.push((rows, prepared.again(lora, None, engine.shape)));
+            }
+        }
+        let (rows, threads) = (engine.space.tokens.len(), engine.pool.current_num_threads());
+        let (sharing, blocks) = if rows < MANY * threads {
+            (Sharing::Columns, RowBlocks::whole(rows))
+        } else {
+            (Sharing::Rows, RowBlocks::among(rows, threads))
+        };
+        engine.space.blocks = blocks;
         let (shape, heads, space) = (engine.shape, engine.shape.heads, &mut engine.space);
-        let adapter = adapter.map(|(lora, prepared)| prepared.again(lora, None, shape));
-        let pass = Pass { shape, weights: &engine.weights, rotary: &engine.rotary, adapter };
+        let (weights, rotary, adapters) = (&engine.weights, &engine.rotary, adapters.as_slice());
+        let pass = Pass { shape, weights, rotary, adapters, sharing };
         let blocks = Blocks::new(heads, &pieces);
         engine.pool.install(|| {
             pass.layers(space, |space, layer| {
@@ -178,8 +181,11 @@ impl Decoder<'_> {
                 attend_pages(&blocks, (heads, layer), spans, qkv, &mut state.attended);
             });
         });
-        let output = &space.inputs[space.input_index(engine.weights.layers.len())];
-        last_states(&pass, &pieces, output, last);
+        let output = &space.inputs[space.input_index(weights.layers.len())];
+        for (piece, last) in pieces.iter().zip(last.chunks_exact_mut(shape.hidden)) {
+            let row = &output[(piece.row + piece.tokens - 1) * shape.hidden..][..shape.hidden];
+            rms_norm(row, &weights.norm, shape.epsilon, last);
+        }
     }
 }
 
@@ -199,15 +205,6 @@ fn extend(spans: &mut [Span<'_>]) -> Vec<Piece> {
         piece
     };
     spans.iter_mut().enumerate().map(extend).collect()
-}
-
-/// The final states of the pieces' last tokens, normed, from all rows of the last layer's output.
-fn last_states(pass: &Pass<'_>, pieces: &[Piece], output: &[f32], last: &mut [f32]) {
-    let width = pass.shape.hidden;
-    for (piece, last) in pieces.iter().zip(last.chunks_exact_mut(width)) {
-        let row = &output[(piece.row + piece.tokens - 1) * width..][..width];
-        rms_norm(row, &pass.weights.norm, pass.shape.epsilon, last);
-    }
 }
 
 /// Writes a layer's keys and values into the sequences' pages.
