@@ -17,5 +17,5 @@ mod settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    application::run(commands::COMMANDS, std::env::args_os())
+    application::run(&commands::all(), std::env::args_os())
 }

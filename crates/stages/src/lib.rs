@@ -12,6 +12,7 @@ pub mod eval_compare;
 pub mod eval_loss;
 pub mod generate;
 pub mod generator;
+pub mod judge;
 mod loading;
 mod log_probs;
 pub mod prompts;

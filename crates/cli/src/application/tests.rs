@@ -102,5 +102,5 @@ fn help_shows_defaults_required_settings_and_examples() {
 #[test]
 fn the_tree_is_sound() {
     arguments::tree(ENTRIES).debug_assert();
-    arguments::tree(crate::commands::COMMANDS).debug_assert();
+    arguments::tree(&crate::commands::all()).debug_assert();
 }

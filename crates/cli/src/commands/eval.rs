@@ -1,0 +1,51 @@
+//! Commands that measure and compare
+
+use clap::Args;
+use collimate_stages::{eval_accuracy, eval_compare, eval_loss};
+
+use super::Entry;
+use crate::{environment, render};
+
+/// The commands.
+pub const COMMANDS: &[Entry] = &[
+    Entry {
+        path: "eval accuracy",
+        arguments: eval_accuracy::Config::augment_args,
+        examples: "  collimate eval accuracy --model_name_or_path models/base --tuned models/dpo_output \\
+      --dataset prefs_val.jsonl
+  collimate eval accuracy --model_name_or_path models/base --dataset prefs_val.jsonl",
+        run: |session| {
+            let cache = environment::cache().ok();
+            session.run_stage(
+                |config| eval_accuracy::EvalAccuracy::new(config, session.threads()).with_cache(cache),
+                render::eval_accuracy,
+            )
+        },
+    },
+    Entry {
+        path: "eval compare",
+        arguments: eval_compare::Config::augment_args,
+        examples: "  collimate eval compare --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output
+  collimate eval compare --model_name_or_path model.gguf --prompts questions.txt \\
+      --prompt_format chat --do_sample --temperature 0.7",
+        run: |session| {
+            session.run_stage(
+                |config| eval_compare::EvalCompare::new(config, session.threads()),
+                render::eval_compare,
+            )
+        },
+    },
+    Entry {
+        path: "eval loss",
+        arguments: eval_loss::Config::augment_args,
+        examples:
+            "  collimate eval loss --model_name_or_path models/base --dataset data/processed/sft_val.jsonl
+  collimate eval loss --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output --dataset data/processed/sft_val.jsonl \\
+      --output_dir results/sft_loss",
+        run: |session| {
+            session.run_stage(|config| eval_loss::EvalLoss::new(config, session.threads()), render::eval_loss)
+        },
+    },
+];

@@ -1,0 +1,6 @@
+//! Commands of the judge pipeline.
+
+use super::Entry;
+
+/// The commands.
+pub const COMMANDS: &[Entry] = &[];

@@ -1,0 +1,66 @@
+//! Commands that train
+
+use clap::Args;
+use collimate_stages::train;
+use miette::Report;
+
+use super::Entry;
+use crate::session::Session;
+use crate::{environment, render};
+
+/// Runs a training, which keeps the reference model's log-probs in the cache.
+fn train_by<M: train::Method + Args>(session: &Session) -> Result<(), Report> {
+    // Without a home there is no cache, and nothing is kept.
+    let cache = environment::cache().ok();
+    session.run_stage(
+        |config: M| train::Training::new(config, session.threads()).with_cache(cache),
+        render::train,
+    )
+}
+
+/// The commands.
+pub const COMMANDS: &[Entry] = &[
+    Entry {
+        path: "train sft",
+        arguments: train::sft::Config::augment_args,
+        examples: "  collimate train sft --model_name_or_path models/base \\
+      --dataset data/processed/sft_train.jsonl --eval_dataset data/processed/sft_val.jsonl
+  collimate train sft --config run.toml --set learning_rate=1e-4
+  collimate train sft --model_name_or_path model.gguf --dataset rows.jsonl \\
+      --lora_target_modules all-linear",
+        run: train_by::<train::sft::Config>,
+    },
+    Entry {
+        path: "train dpo",
+        arguments: train::dpo::Config::augment_args,
+        examples: "  collimate train dpo --model_name_or_path models/base --dataset prefs_train.jsonl \\
+      --eval_dataset prefs_val.jsonl
+  collimate train dpo --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output --dataset prefs_train.jsonl \\
+      --beta 0.05 --rpo_alpha 0.001
+  collimate train dpo --config run.toml --loss_type sigmoid,bco_pair,sft \\
+      --loss_weights 0.8,0.2,1",
+        run: train_by::<train::dpo::Config>,
+    },
+    Entry {
+        path: "train orpo",
+        arguments: train::orpo::Config::augment_args,
+        examples: "  collimate train orpo --model_name_or_path models/base --dataset prefs_train.jsonl",
+        run: train_by::<train::orpo::Config>,
+    },
+    Entry {
+        path: "train cpo",
+        arguments: train::cpo::Config::augment_args,
+        examples: "  collimate train cpo --model_name_or_path models/base --dataset prefs_train.jsonl
+  collimate train cpo --model_name_or_path models/base --dataset prefs_train.jsonl \\
+      --loss_type simpo --cpo_alpha 0 --beta 2 --simpo_gamma 1",
+        run: train_by::<train::cpo::Config>,
+    },
+    Entry {
+        path: "train kto",
+        arguments: train::kto::Config::augment_args,
+        examples: "  collimate train kto --model_name_or_path models/base --dataset labelled.jsonl \\
+      --undesirable_weight 1.5",
+        run: train_by::<train::kto::Config>,
+    },
+];

@@ -1,0 +1,89 @@
+//! What was measured
+
+use collimate_run::Outcome;
+use collimate_stages::statistics::McNemar;
+use collimate_stages::{eval_accuracy, eval_compare, eval_loss};
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::{bytes, count, estimate, share, some_of, speed, table, time};
+use crate::figures::figure;
+
+/// The figures of a model on a file.
+pub fn eval_loss(outcome: &Outcome<eval_loss::Summary>) -> String {
+    let summary = &outcome.summary;
+    let facts = [
+        ("loss", Some(estimate(&summary.loss))),
+        ("perplexity", Some(estimate(&summary.perplexity))),
+        ("token accuracy", Some(estimate(&summary.mean_token_accuracy))),
+        ("entropy", Some(figure(summary.entropy))),
+        ("sequences", Some(count(summary.sequences))),
+        ("tokens measured", Some(count(summary.trained_tokens))),
+        ("rows cut to max_length", some_of(summary.truncated)),
+        ("rows with nothing to measure", some_of(summary.skipped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time", Some(time(summary.seconds))),
+        ("tokens a second", Some(figure(summary.tokens_per_second))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// How often each model prefers what people prefer, in all and by groups.
+pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
+    let summary = &outcome.summary;
+    let mut shares = Table::new();
+    shares.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    let with_tuned = summary.all.tuned.is_some();
+    let names = ["", "pairs", "base", "base, by token", "tuned", "tuned, by token", "by reward", "margin"];
+    shares.set_header(&names[..if with_tuned { 8 } else { 4 }]);
+    let groups = summary.groups.iter().map(|group| (format!("{} {}", group.by, group.name), &group.figures));
+    for (name, figures) in std::iter::once(("all".to_owned(), &summary.all)).chain(groups) {
+        let accuracy =
+            |accuracy: &eval_accuracy::Accuracy| [share(&accuracy.sum), share(&accuracy.length_normalised)];
+        let mut row = vec![name, count(figures.pairs)];
+        row.extend(accuracy(&figures.base));
+        if let Some(tuned) = &figures.tuned {
+            row.extend(accuracy(&tuned.accuracy));
+            row.extend([share(&tuned.reward_accuracy), figure(tuned.reward_margin.value)]);
+        }
+        shares.add_row(row);
+    }
+    let test = |test: &McNemar| {
+        let McNemar { first_only, second_only, p_value } = test;
+        format!("{first_only} by base alone, {second_only} by tuned alone, p = {}", figure(*p_value))
+    };
+    let facts = [
+        ("margin of the rewards", summary.all.tuned.as_ref().map(|tuned| estimate(&tuned.reward_margin))),
+        ("right by the sum", summary.all.tuned.as_ref().map(|tuned| test(&tuned.sum_test))),
+        ("right by token", summary.all.tuned.as_ref().map(|tuned| test(&tuned.length_normalised_test))),
+        ("rows cut to max_length", some_of(summary.truncated)),
+        ("rows that say nothing", some_of(summary.skipped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time of the models", Some(time(summary.seconds))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    format!("{shares}\n\n{facts}")
+}
+
+/// The answers of base and tuned model side by side, prompt by prompt.
+pub fn eval_compare(outcome: &Outcome<eval_compare::Summary>) -> String {
+    let summary = &outcome.summary;
+    let mut text = String::new();
+    for row in &summary.rows {
+        let mut answers = Table::new();
+        answers.load_style(presets::UTF8_FULL).set_content_arrangement(ContentArrangement::Dynamic);
+        let columns = [Some(("base", &row.base)), row.tuned.as_ref().map(|tuned| ("tuned", tuned))];
+        let columns: Vec<_> = columns.into_iter().flatten().collect();
+        answers.set_header(columns.iter().map(|(name, _)| *name));
+        answers.add_row(columns.iter().map(|(_, answer)| answer.text.trim()));
+        text += &format!("{}\n{answers}\n\n", row.prompt.trim());
+    }
+    let facts = [
+        ("tokens, base", speed(&summary.base)),
+        ("tokens, tuned", summary.tuned.as_ref().and_then(speed)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    text + &table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}

@@ -1,0 +1,35 @@
+//! What a training did
+
+use collimate_run::Outcome;
+use collimate_stages::train;
+use indicatif::HumanCount;
+
+use super::{bytes, count, percent, some_of, table, time};
+use crate::figures::figure;
+
+/// What training did to the loss, and what it cost.
+pub fn train(outcome: &Outcome<train::Summary>) -> String {
+    let summary = &outcome.summary;
+    let best = summary.best_step.zip(summary.best_eval_loss);
+    let best = best.map(|(step, loss)| format!("{} at step {}", figure(loss), HumanCount(step)));
+    let stopped = if summary.stopped_early { ", stopped early" } else { "" };
+    let facts = [
+        ("steps", Some(format!("{}{stopped}", HumanCount(summary.steps)))),
+        ("passes over the data", Some(figure(summary.epochs))),
+        ("parameters trained", Some(count(summary.trainable_parameters))),
+        ("mean training loss", Some(figure(summary.train_loss))),
+        ("validation loss before", summary.eval_loss_before.map(figure)),
+        ("validation loss after", summary.eval_loss_after.map(figure)),
+        ("lowest validation loss", best),
+        ("validation pairs told apart", summary.eval_accuracy.map(percent)),
+        ("validation margin", summary.eval_margin.map(figure)),
+        ("rows cut to max_length", some_of(summary.truncated)),
+        ("rows that teach nothing", some_of(summary.skipped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time of the reference model", summary.reference_seconds.map(time)),
+        ("time in steps", Some(time(summary.seconds))),
+        ("tokens a second", Some(figure(summary.tokens_per_second))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}

@@ -1,0 +1,28 @@
+//! What a model wrote
+
+use collimate_run::Outcome;
+use collimate_stages::generate as stage;
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::{bytes, count, some_of, speed, table};
+
+/// Some samples to read, and what writing them took.
+pub fn generate(outcome: &Outcome<stage::Summary>) -> String {
+    let summary = &outcome.summary;
+    let example = |stage::Example { prompt, r#gen }: &stage::Example| {
+        let mut box_of_text = Table::new();
+        box_of_text.load_style(presets::UTF8_FULL).set_content_arrangement(ContentArrangement::Dynamic);
+        box_of_text.add_row([r#gen.trim()]);
+        format!("{}\n{box_of_text}\n\n", prompt.trim())
+    };
+    let facts = [
+        ("prompts answered", Some(count(summary.prompts))),
+        ("samples", Some(count(summary.samples))),
+        ("samples that reached max_new_tokens", some_of(summary.cut_off)),
+        ("tokens", speed(&summary.effort)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    summary.examples.iter().map(example).collect::<String>() + &facts
+}

@@ -1,0 +1,92 @@
+//! The languages in which a judge is asked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The language of a judge prompt, and of the keys of the JSON that it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Language {
+    /// `zh`: keys `原因` and `更好的回答`.
+    #[serde(rename = "zh")]
+    Chinese,
+    /// `en`: keys `reason` and `better_answer`.
+    #[serde(rename = "en")]
+    English,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Chinese, Self::English];
+
+    /// The name that settings use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chinese => "zh",
+            Self::English => "en",
+        }
+    }
+
+    /// The key of the reason in a judgement.
+    pub fn reason_key(self) -> &'static str {
+        match self {
+            Self::Chinese => "原因",
+            Self::English => "reason",
+        }
+    }
+
+    /// The key of the number of the better answer in a judgement.
+    pub fn verdict_key(self) -> &'static str {
+        match self {
+            Self::Chinese => "更好的回答",
+            Self::English => "better_answer",
+        }
+    }
+
+    /// The language that a text is mostly written in: Chinese if, of its letters, more than a third are Chinese
+    /// characters, which each stand for what takes several Latin letters.
+    pub fn of(text: &str) -> Self {
+        let (mut chinese, mut letters) = (0_usize, 0_usize);
+        for letter in text.chars().filter(|letter| letter.is_alphabetic()) {
+            letters += 1;
+            chinese += usize::from(is_chinese(letter));
+        }
+        if 3 * chinese > letters { Self::Chinese } else { Self::English }
+    }
+}
+
+/// Whether a character is a Chinese one (Unicode's unified ideographs, their extension A and compatibility forms).
+pub fn is_chinese(letter: char) -> bool {
+    matches!(letter, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Language {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|language| language.name() == name);
+        found.ok_or_else(|| "no language of this name; there are zh, en".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_in_the_language_of_most_of_it() {
+        for text in ["用Python写一个函数", "你好", "请解释 API 是什么意思。"] {
+            assert_eq!(Language::of(text), Language::Chinese, "{text}");
+        }
+        for text in ["", "1 + 1 = 2", "How do I write 你好 in a Python string?", "Grüße"] {
+            assert_eq!(Language::of(text), Language::English, "{text}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Rows of the judge pipeline, read from files in any format.
+
+use std::path::Path;
+
+use collimate_data::{BadRow, Rejects, read_rows};
+use collimate_run::Context;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::Error;
+
+/// The rows of a file that are of the kind `T`, one after the other; others go to the rejects.
+///
+/// # Errors
+/// When asked for a row: a file that cannot be read, a bad row where none may be, an interruption.
+pub(super) fn typed<'a, T: DeserializeOwned>(
+    path: &'a Path,
+    rejects: &'a mut Rejects,
+    context: &'a Context<'a>,
+) -> Result<impl Iterator<Item = Result<T, Error>> + use<'a, T>, Error> {
+    let mut entries = read_rows(path)?;
+    let mut next = move || -> Result<Option<T>, Error> {
+        for entry in entries.by_ref() {
+            context.check()?;
+            let Some(row) = rejects.sort(entry?)? else { continue };
+            match serde_json::from_value(Value::Object(row.fields.clone())) {
+                Ok(typed) => return Ok(Some(typed)),
+                Err(reason) => rejects.add(BadRow::of(path, &row, reason.to_string()))?,
+            }
+        }
+        Ok(None)
+    };
+    Ok(std::iter::from_fn(move || next().transpose()))
+}
