@@ -5,6 +5,8 @@
 
 mod language;
 mod row;
+mod verdict;
 
 pub use language::{Language, is_chinese};
 pub use row::{Judgement, Number, PromptRow, fields};
+pub use verdict::{Reading, judgement, verdict};
