@@ -1,0 +1,36 @@
+//! Any text has a reading, in time linear in its length; and a judgement is read back, whatever its reason.
+#![no_main]
+
+use std::time::{Duration, Instant};
+
+use collimate_judge::{Language, Number, judgement, verdict};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+
+/// How long the text is made by repeating it, in bytes.
+const LENGTH: usize = 1 << 16;
+/// Longer texts are not repeated, which would leave little time for the rest.
+const LONGEST_REPEATED: usize = 16;
+
+fuzz_target!(|text: &str| {
+    verdict(text);
+    for language in Language::ALL {
+        for number in [Number::First, Number::Second] {
+            assert_eq!(verdict(&judgement(language, text, number)), Some(number));
+            let number_first = json!({ language.verdict_key(): u8::from(number), language.reason_key(): text });
+            assert_eq!(verdict(&number_first.to_string()), Some(number));
+        }
+    }
+    if let Ok(value @ Value::Object(_)) = serde_json::from_str(text) {
+        // Two members of one name become one.
+        let text = value.to_string();
+        assert_eq!(verdict(&text), verdict(&format!("```json\n{value:#}\n```")), "{text}");
+    }
+    if !text.is_empty() && text.len() <= LONGEST_REPEATED {
+        let long = text.repeat(LENGTH / text.len());
+        let start = Instant::now();
+        verdict(&long);
+        // Milliseconds if linear, with the sanitiser; ten seconds and more if not.
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?} for {text:?} repeated", start.elapsed());
+    }
+});
