@@ -54,6 +54,12 @@ impl Language {
         }
         if 3 * chinese > letters { Self::Chinese } else { Self::English }
     }
+
+    /// The language of a question with its answers: Chinese if one of them is. The others may be code.
+    pub fn of_any<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let is_chinese = texts.into_iter().any(|text| Self::of(text) == Self::Chinese);
+        if is_chinese { Self::Chinese } else { Self::English }
+    }
 }
 
 /// Whether a character is a Chinese one (Unicode's unified ideographs, their extension A and compatibility forms).
@@ -88,5 +94,8 @@ mod tests {
         for text in ["", "1 + 1 = 2", "How do I write 你好 in a Python string?", "Grüße"] {
             assert_eq!(Language::of(text), Language::English, "{text}");
         }
+        let code = "print('hello'); ".repeat(9);
+        assert_eq!(Language::of_any([code.as_str(), "写一个函数"]), Language::Chinese);
+        assert_eq!(Language::of_any([code.as_str(), "Write 函数"]), Language::English);
     }
 }

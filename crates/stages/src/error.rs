@@ -97,6 +97,10 @@ pub enum Error {
         #[source]
         first: Box<collimate_generate::Error>,
     },
+    /// A template of the judge pipeline.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Template(#[from] Box<collimate_judge::TemplateError>),
     /// The fetching of the demo's files.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -1,5 +1,6 @@
 //! Examples for preference training: answers to one prompt, compared or labelled, as trees of tokens.
 
+mod comparison;
 mod format;
 mod losses;
 mod source;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_model::Tokenizer;
 
+pub use self::comparison::{Comparison, comparison};
 pub use self::format::PreferenceFormat;
 use self::format::{Details, Judged};
 pub use self::losses::Dropped;
