@@ -47,6 +47,7 @@ impl Generator for EngineGenerator<'_> {
             adapters: self.adapters,
             context: self.engine.config().max_position_embeddings,
             vocabulary: self.engine.config().vocab_size,
+            options,
         };
         let adapters = self.adapters.iter().map(|(_, lora)| lora);
         let decoder = self.engine.decoder(adapters, self.memory)?;
@@ -65,6 +66,7 @@ struct Prompts<'a> {
     context: usize,
     /// Tokens that it knows.
     vocabulary: usize,
+    options: &'a SamplingOptions,
 }
 
 impl Prompts<'_> {
@@ -75,12 +77,16 @@ impl Prompts<'_> {
             let vocab_size = self.vocabulary;
             return Err(collimate_engine::Error::Token { token, vocab_size }.into());
         }
-        let room = match tokens.len() {
-            0 => return Err(Error::EmptyPrompt { number }),
-            length if length >= self.context => {
-                return Err(Error::PromptTooLong { number, tokens: length, context: self.context });
+        let SamplingOptions { max_new_tokens, max_length, .. } = *self.options;
+        let room = match (tokens.len(), max_length) {
+            (0, _) => return Err(Error::EmptyPrompt { number }),
+            (tokens, _) if tokens >= self.context => {
+                return Err(Error::PromptTooLong { number, tokens, context: self.context });
             }
-            length => self.context - length,
+            (tokens, Some(max_length)) if tokens.saturating_add(max_new_tokens) > max_length => {
+                return Err(Error::NoRoom { number, tokens, max_new_tokens, max_length });
+            }
+            (tokens, _) => self.context - tokens,
         };
         Ok(Prepared { tokens, room, adapter: self.adapter(request.adapter.as_deref())? })
     }

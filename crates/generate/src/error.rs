@@ -91,6 +91,21 @@ pub enum Error {
         /// Tokens that the model was made for.
         context: usize,
     },
+    /// A prompt that leaves no room for the longest answer.
+    #[error(
+        "prompt {number} has {tokens} tokens, and max_length {max_length} leaves no room for {max_new_tokens} new ones"
+    )]
+    #[diagnostic(help("shorten it, ask for fewer with --max_new_tokens, or allow more with --max_length"))]
+    NoRoom {
+        /// Which of the prompts, counted from 1.
+        number: usize,
+        /// Its length.
+        tokens: usize,
+        /// Tokens of the longest answer.
+        max_new_tokens: usize,
+        /// Tokens of both, at most.
+        max_length: usize,
+    },
     /// The longest answer would not fit into memory, even alone.
     #[error(
         "prompt {number} and its answer may take {tokens} tokens, and the memory for keys and values has room for {capacity}"

@@ -38,6 +38,9 @@ pub struct SamplingOptions {
     pub presence_penalty: f64,
     /// Tokens after which an answer ends in any case.
     pub max_new_tokens: usize,
+    /// Tokens of a prompt and of the longest answer to it, at most: a prompt that leaves less room is refused. Not
+    /// given, an answer ends where the model's context does. A server keeps to its own limit.
+    pub max_length: Option<usize>,
     /// Tokens before which an answer is not ended by a token.
     pub min_new_tokens: usize,
     /// Texts that end an answer where they first stand in it; they are not part of it.
@@ -76,6 +79,7 @@ impl Default for SamplingOptions {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             max_new_tokens: 200,
+            max_length: None,
             min_new_tokens: 0,
             stop_strings: Vec::new(),
             eos_token_id: None,

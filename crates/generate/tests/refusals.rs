@@ -121,3 +121,13 @@ fn the_pieces_of_a_stream_are_its_text() {
         }
     }
 }
+
+#[test]
+fn a_prompt_without_room_for_the_longest_answer_is_refused_where_that_is_wanted() {
+    let mut loaded = Loaded::tiny("llama");
+    let options = SamplingOptions { max_length: Some(30), ..options() };
+    let became = answer(&mut loaded, &[tokens(0, 10), tokens(1, 11)], &options);
+    assert_eq!(became.samples.keys().copied().collect::<Vec<_>>(), [(0, 0), (0, 1)]);
+    let refused = "prompt 2 has 11 tokens, and max_length 30 leaves no room for 20 new ones";
+    assert_eq!(became.refused.get(&1).map(String::as_str), Some(refused));
+}
