@@ -60,6 +60,16 @@ impl Language {
         let is_chinese = texts.into_iter().any(|text| Self::of(text) == Self::Chinese);
         if is_chinese { Self::Chinese } else { Self::English }
     }
+
+    /// The language in which a prompt wants its judgement: the one whose key of the verdict it names; if it names both
+    /// or neither, the one that it is mostly written in.
+    pub fn asked_by(prompt: &str) -> Self {
+        let mut named = Self::ALL.into_iter().filter(|language| prompt.contains(language.verdict_key()));
+        match (named.next(), named.next()) {
+            (Some(language), None) => language,
+            _ => Self::of(prompt),
+        }
+    }
 }
 
 /// Whether a character is a Chinese one (Unicode's unified ideographs, their extension A and compatibility forms).
@@ -97,5 +107,14 @@ mod tests {
         let code = "print('hello'); ".repeat(9);
         assert_eq!(Language::of_any([code.as_str(), "写一个函数"]), Language::Chinese);
         assert_eq!(Language::of_any([code.as_str(), "Write 函数"]), Language::English);
+    }
+
+    #[test]
+    fn a_prompt_asks_in_the_language_of_its_keys() {
+        // The question may be in another language than the keys.
+        assert_eq!(Language::asked_by("How are you? Fill in `更好的回答`."), Language::Chinese);
+        assert_eq!(Language::asked_by("你好吗？ Fill in `better_answer`."), Language::English);
+        assert_eq!(Language::asked_by("请写出 better_answer 与更好的回答这两个键"), Language::Chinese);
+        assert_eq!(Language::asked_by("Which is better?"), Language::English);
     }
 }

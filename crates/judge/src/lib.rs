@@ -4,15 +4,19 @@
 //! for Preference Alignment", ICLR 2025. The stages that read and write files are in `collimate-stages`.
 
 mod conversation;
+mod form;
 mod inert;
 mod language;
 mod pattern;
+mod reason;
 mod row;
-mod verdict;
 mod template;
+mod verdict;
 
 pub use conversation::{Turn, conversation};
+pub use form::schema;
 pub use language::{Language, is_chinese};
+pub use reason::reason;
 pub use row::{Judgement, Number, PromptRow, fields};
-pub use verdict::{Reading, judgement, verdict};
 pub use template::{Kind, Question, Template, TemplateError};
+pub use verdict::{Reading, judgement, verdict};
