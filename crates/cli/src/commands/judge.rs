@@ -1,17 +1,49 @@
 //! Commands of the judge pipeline.
 
 use clap::Args;
-use collimate_stages::judge::prompts;
+use collimate_stages::judge::{hint, prompts, sample};
 
 use super::Entry;
-use crate::render;
+use crate::{environment, render};
 
 /// The commands.
-pub const COMMANDS: &[Entry] = &[Entry {
-    path: "judge prompts",
-    arguments: prompts::Config::augment_args,
-    examples: "  collimate judge prompts --dataset preferences.parquet
+pub const COMMANDS: &[Entry] = &[
+    Entry {
+        path: "judge prompts",
+        arguments: prompts::Config::augment_args,
+        examples: "  collimate judge prompts --dataset preferences.parquet
   collimate judge prompts --dataset saved_to_disk --language zh --max_samples 1000
   collimate judge prompts --dataset pairs.jsonl --template my_judge.jinja",
-    run: |session| session.run_stage(prompts::Prompts::new, render::judge_prompts),
-}];
+        run: |session| session.run_stage(prompts::Prompts::new, render::judge_prompts),
+    },
+    Entry {
+        path: "judge sample",
+        arguments: sample::Config::augment_args,
+        examples: "  collimate judge sample --model_name_or_path models/base \\
+      --dataset data/judge/prompts/prompts.jsonl
+  collimate judge sample --model_name_or_path models/base --dataset prompts.jsonl \\
+      --n 4 --constrained
+  collimate judge sample --base_url http://localhost:8000/v1 \\
+      --model_name_or_path Qwen/Qwen2.5-7B-Instruct --dataset prompts.jsonl",
+        run: |session| {
+            let config: sample::Config = session.settings()?;
+            let api_key = environment::api_key(&config.judge.server)?;
+            let stage = sample::JudgeSample::new(config, session.threads()).with_api_key(api_key);
+            session.run_and_print(&stage, render::judge_sample)
+        },
+    },
+    Entry {
+        path: "judge hint",
+        arguments: hint::Config::augment_args,
+        examples: "  collimate judge hint --model_name_or_path models/base \\
+      --dataset data/judge/prompts/prompts.jsonl
+  collimate judge hint --model_name_or_path models/base --dataset prompts.jsonl \\
+      --template hint.txt --max_attempts 3",
+        run: |session| {
+            let config: hint::Config = session.settings()?;
+            let api_key = environment::api_key(&config.judge.server)?;
+            let stage = hint::JudgeHint::new(config, session.threads()).with_api_key(api_key);
+            session.run_and_print(&stage, render::judge_hint)
+        },
+    },
+];

@@ -15,7 +15,7 @@ use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 use crate::figures::figure;
 pub use data::{data_clean, data_rejected, data_sft};
 pub use eval::{eval_accuracy, eval_compare, eval_loss};
-pub use judge::judge_prompts;
+pub use judge::{judge_hint, judge_prompts, judge_sample};
 pub use train::train;
 pub use whole::demo;
 pub use write::generate;

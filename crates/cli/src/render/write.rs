@@ -9,12 +9,6 @@ use super::{bytes, count, some_of, speed, table};
 /// Some samples to read, and what writing them took.
 pub fn generate(outcome: &Outcome<stage::Summary>) -> String {
     let summary = &outcome.summary;
-    let example = |stage::Example { prompt, r#gen }: &stage::Example| {
-        let mut box_of_text = Table::new();
-        box_of_text.load_style(presets::UTF8_FULL).set_content_arrangement(ContentArrangement::Dynamic);
-        box_of_text.add_row([r#gen.trim()]);
-        format!("{}\n{box_of_text}\n\n", prompt.trim())
-    };
     let facts = [
         ("prompts answered", Some(count(summary.prompts))),
         ("samples", Some(count(summary.samples))),
@@ -25,4 +19,12 @@ pub fn generate(outcome: &Outcome<stage::Summary>) -> String {
     ];
     let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
     summary.examples.iter().map(example).collect::<String>() + &facts
+}
+
+/// A sample in a box, under its prompt.
+pub(super) fn example(stage::Example { prompt, r#gen }: &stage::Example) -> String {
+    let mut box_of_text = Table::new();
+    box_of_text.load_style(presets::UTF8_FULL).set_content_arrangement(ContentArrangement::Dynamic);
+    box_of_text.add_row([r#gen.trim()]);
+    format!("{}\n{box_of_text}\n\n", prompt.trim())
 }

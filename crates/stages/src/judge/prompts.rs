@@ -13,7 +13,7 @@ use collimate_run::{Context, Stage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::templates;
+use super::Templates;
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
 use crate::sampling::described;
@@ -110,24 +110,24 @@ impl Prompts {
     }
 
     /// The language of a pair's prompt.
-    fn language(&self, pair: &Pair, template: Option<&Template>) -> Language {
+    fn language(&self, pair: &Pair, templates: &Templates) -> Language {
         match self.0.language {
             Choice::Zh => Language::Chinese,
             Choice::En => Language::English,
-            Choice::Auto => template.map_or_else(|| pair.language(), Template::language),
+            Choice::Auto => templates.own.as_ref().map_or_else(|| pair.language(), Template::language),
         }
     }
 
     /// A pair as a row, and its language; whether anything in it was kept from imitating a marker.
-    fn row(&self, pair: Pair, chosen: Number, template: Option<&Template>) -> (PromptRow, Language, bool) {
-        let language = self.language(&pair, template);
+    fn row(&self, pair: Pair, chosen: Number, templates: &Templates) -> (PromptRow, Language, bool) {
+        let language = self.language(&pair, templates);
         let q = pair.question(language);
         let [r1, r2] = match chosen {
             Number::First => [pair.chosen, pair.rejected],
             Number::Second => [pair.rejected, pair.chosen],
         };
         let question = Question { q: &q, r1: &r1, r2: &r2, told: None };
-        let template = templates::or_built_in(template, Kind::Judge, language);
+        let template = templates.of(language);
         let (prompt, inert) = (template.render(&question), template.is_imitated_in(&question));
         let Pair { test_id, tag, others, .. } = pair;
         (PromptRow { prompt, r#gen: String::new(), tag, test_id, chosen, q, r1, r2, others }, language, inert)
@@ -155,7 +155,7 @@ impl Stage for Prompts {
 
     fn run(&self, context: &Context) -> Result<Summary, Error> {
         let Config { dataset, template, max_samples, seed, strict, .. } = &self.0;
-        let template = templates::load(template.as_deref(), Kind::Judge)?;
+        let templates = Templates::open(Kind::Judge, template.as_deref())?;
         let mut rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), *strict);
         let create = |name: &str| RowWriter::create(&context.output().join(name));
         let (mut prompts, mut dropped) = (create(PROMPTS_FILE)?, create(DROPPED_FILE)?);
@@ -179,7 +179,7 @@ impl Stage for Prompts {
                 dropped.write(&dropped_row(&pair))?;
                 continue;
             }
-            let (row, language, inert) = self.row(pair, chosen, template.as_ref());
+            let (row, language, inert) = self.row(pair, chosen, &templates);
             summary.count(chosen, language, inert);
             prompts.write(&fields(&row))?;
         }

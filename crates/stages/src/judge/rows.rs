@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collimate_data::{BadRow, Rejects, read_rows};
+use collimate_data::{BadRow, Rejects, Row, read_rows};
 use collimate_run::Context;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,12 +23,18 @@ pub(super) fn typed<'a, T: DeserializeOwned>(
         for entry in entries.by_ref() {
             context.check()?;
             let Some(row) = rejects.sort(entry?)? else { continue };
-            match serde_json::from_value(Value::Object(row.fields.clone())) {
+            match parse(path, &row) {
                 Ok(typed) => return Ok(Some(typed)),
-                Err(reason) => rejects.add(BadRow::of(path, &row, reason.to_string()))?,
+                Err(bad) => rejects.add(bad)?,
             }
         }
         Ok(None)
     };
     Ok(std::iter::from_fn(move || next().transpose()))
+}
+
+/// A row of a file as one of the kind `T`; the error is the row as a bad one.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, row: &Row) -> Result<T, BadRow> {
+    serde_json::from_value(Value::Object(row.fields.clone()))
+        .map_err(|reason| BadRow::of(path, row, reason.to_string()))
 }
