@@ -22,11 +22,28 @@ impl Estimate {
         if total == 0 {
             return Self { value: 0.0, interval: None };
         }
-        let (n, share, z) = (total as f64, count as f64 / total as f64, NORMAL_95);
-        let centre = share + z * z / (2.0 * n);
-        let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
-        let ends = [centre - half, centre + half].map(|end| (end / (1.0 + z * z / n)).clamp(0.0, 1.0));
-        Self { value: share, interval: Some(ends) }
+        let share = count as f64 / total as f64;
+        Self { value: share, interval: Some(wilson(share, total as f64)) }
+    }
+
+    /// The share of all cases that are hits, `(hits, cases)` a cluster, where the cases of one cluster are not
+    /// independent: Wilson's interval for as many independent cases as have the variance of the ratio of the sums
+    /// (Cochran 1977, section 6.3), at least as many as there are clusters and at most as many as there are cases.
+    pub fn clustered(clusters: impl Iterator<Item = (u64, u64)> + Clone) -> Self {
+        let clusters = clusters.filter(|(_, cases)| *cases > 0);
+        let add = |(hits, cases): (u64, u64), (more, all): (u64, u64)| (hits + more, cases + all);
+        let (hits, cases) = clusters.clone().fold((0, 0), add);
+        if cases == 0 {
+            return Self { value: 0.0, interval: None };
+        }
+        let (count, share) = (clusters.clone().count() as f64, hits as f64 / cases as f64);
+        let squares: f64 = clusters.map(|(hits, cases)| (hits as f64 - share * cases as f64).powi(2)).sum();
+        let variance = squares * count / (count - 1.0).max(1.0) / (cases as f64).powi(2);
+        let spread = share * (1.0 - share);
+        // Where all cases are alike, nothing tells whether those of a cluster are independent.
+        let independent = if spread > 0.0 { spread / variance } else { count };
+        let independent = independent.clamp(count, cases as f64);
+        Self { value: share, interval: Some(wilson(share, independent)) }
     }
 
     /// The mean of the values, with its normal interval; one value does not tell how values differ.
@@ -42,6 +59,14 @@ impl Estimate {
     pub(crate) fn map(self, change: impl Fn(f64) -> f64) -> Self {
         Self { value: change(self.value), interval: self.interval.map(|ends| ends.map(change)) }
     }
+}
+
+/// Wilson's interval for a share of `n` cases.
+fn wilson(share: f64, n: f64) -> [f64; 2] {
+    let z = NORMAL_95;
+    let centre = share + z * z / (2.0 * n);
+    let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    [centre - half, centre + half].map(|end| (end / (1.0 + z * z / n)).clamp(0.0, 1.0))
 }
 
 /// Two judges on the same cases: where one alone was right.
@@ -87,6 +112,25 @@ mod tests {
         let [low, high] = Estimate::share(0, 5).interval.unwrap();
         assert!(low == 0.0 && (high - 0.4345).abs() < 1e-4, "{high}");
         assert_eq!(Estimate::share(0, 0).interval, None);
+    }
+
+    /// Clusters 2 of 2, 1 of 2, 2 of 2 and 0 of 2: 5 of 8. The hits less 2 · 5/8 are 3/4, -1/4, 3/4 and -5/4, their
+    /// squares 44/16 in all; so the variance is 44/16 · 4/3 / 64 = 11/192, and 15/64 over it 45/11 cases.
+    #[test]
+    fn the_interval_of_clusters_by_hand() {
+        let found = Estimate::clustered([(2, 2), (1, 2), (2, 2), (0, 2), (0, 0)].into_iter());
+        assert_eq!(found.value, 0.625);
+        let expected = wilson(0.625, 45.0 / 11.0);
+        assert!(found.interval.unwrap().iter().zip(expected).all(|(found, end)| (found - end).abs() < 1e-12));
+        // Alike within clusters: as many cases as clusters. Unlike within them: as many as there are cases.
+        let alike = Estimate::clustered([(2, 2), (0, 2)].into_iter());
+        assert_eq!(alike.interval, Estimate::share(1, 2).interval);
+        let unlike = Estimate::clustered([(1, 2); 5].into_iter());
+        assert_eq!(unlike.interval, Estimate::share(5, 10).interval);
+        assert_eq!(Estimate::clustered([(2, 2); 3].into_iter()).interval, Estimate::share(3, 3).interval);
+        assert_eq!(Estimate::clustered([(0, 0)].into_iter()).interval, None);
+        let alone = Estimate::clustered([(1, 2)].into_iter());
+        assert_eq!(alone.interval, Estimate::share(1, 2).interval);
     }
 
     /// 1, 2 and 6: mean 3, variance (4 + 1 + 9) / 2 = 7.
