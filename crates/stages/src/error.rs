@@ -72,6 +72,10 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// What only a model in the memory can say, asked of a server.
+    #[error("a server does not say how likely a given text is")]
+    #[diagnostic(help("leave out base_url and give the model's folder or its GGUF file"))]
+    NotInMemory,
     /// Nothing to answer.
     #[error("no prompt is given")]
     #[diagnostic(help("give --prompts FILE, --prompts - for standard input, or --prompt TEXT"))]

@@ -9,7 +9,7 @@ use clap::Args;
 use collimate_engine::Dtype;
 use collimate_run::Outcome;
 use collimate_stages::Error;
-use collimate_stages::eval_accuracy::{self, EvalAccuracy};
+use collimate_stages::eval_accuracy::{EvalAccuracy, Summary, likelihood};
 use collimate_stages::train::{self, Method, Training, cpo, dpo, kto, orpo, sft};
 use common::{config, fixtures, run, run_until};
 use serde_json::{Value, json};
@@ -81,14 +81,19 @@ impl Place {
         records.find(|record| record["step"] == step && record.get("loss").is_some()).unwrap()
     }
 
-    fn accuracy(&self, output: &str, more: &[&str]) -> eval_accuracy::Summary {
+    fn accuracy(&self, output: &str, more: &[&str]) -> likelihood::Summary {
         let words = [
             flag("model_name_or_path", &fixtures().join("tiny/llama")),
             flag("dataset", &self.path("val.jsonl")),
             flag("output_dir", &self.path(output)),
         ];
         let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        run(&EvalAccuracy::new(config(&words), None).with_cache(Some(self.path("cache")))).unwrap().summary
+        let stage = EvalAccuracy::new(config(&words), None).with_cache(Some(self.path("cache")));
+        let measured = match run(&stage).unwrap().summary {
+            Summary::Likelihood(summary) => Some(*summary),
+            Summary::Verdicts(_) => None,
+        };
+        measured.unwrap()
     }
 }
 
@@ -283,7 +288,7 @@ fn accuracy_of_base_and_tuned() {
     );
     let tags: Vec<_> = summary.groups.iter().filter(|group| group.by == "tag").collect();
     assert_eq!(tags.iter().map(|group| group.figures.pairs).collect::<Vec<_>>(), [10, 10]);
-    let lines = std::fs::read_to_string(place.path("accuracy").join(eval_accuracy::PAIRS_FILE)).unwrap();
+    let lines = std::fs::read_to_string(place.path("accuracy").join(likelihood::PAIRS_FILE)).unwrap();
     assert_eq!(lines.lines().count(), 20);
     // A model against itself: nothing parts them. Its log-probs are known by now.
     let itself = place.accuracy("itself", &[&flag("tuned", &fixtures().join("tiny/llama"))]);

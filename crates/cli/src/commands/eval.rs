@@ -13,7 +13,10 @@ pub const COMMANDS: &[Entry] = &[
         arguments: eval_accuracy::Config::augment_args,
         examples: "  collimate eval accuracy --model_name_or_path models/base --tuned models/dpo_output \\
       --dataset prefs_val.jsonl
-  collimate eval accuracy --model_name_or_path models/base --dataset prefs_val.jsonl",
+  collimate eval accuracy --model_name_or_path models/base --tuned models/judge \\
+      --dataset data/judge/pairs/judge_validation.jsonl
+  collimate eval accuracy --model_name_or_path models/base --dataset judge_validation.jsonl \\
+      --method verdict_likelihood --reason none",
         run: |session| {
             let cache = environment::cache().ok();
             session.run_stage(

@@ -1,6 +1,7 @@
 //! What was measured
 
 use collimate_run::Outcome;
+use collimate_stages::eval_accuracy::{likelihood, verdicts};
 use collimate_stages::statistics::McNemar;
 use collimate_stages::{eval_accuracy, eval_compare, eval_loss};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -30,7 +31,14 @@ pub fn eval_loss(outcome: &Outcome<eval_loss::Summary>) -> String {
 
 /// How often each model prefers what people prefer, in all and by groups.
 pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
-    let summary = &outcome.summary;
+    match &outcome.summary {
+        eval_accuracy::Summary::Likelihood(summary) => answers(summary),
+        eval_accuracy::Summary::Verdicts(summary) => judgements(summary),
+    }
+}
+
+/// Which answers are the likelier.
+fn answers(summary: &likelihood::Summary) -> String {
     let mut shares = Table::new();
     shares.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     let with_tuned = summary.all.tuned.is_some();
@@ -39,7 +47,7 @@ pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
     let groups = summary.groups.iter().map(|group| (format!("{} {}", group.by, group.name), &group.figures));
     for (name, figures) in std::iter::once(("all".to_owned(), &summary.all)).chain(groups) {
         let accuracy =
-            |accuracy: &eval_accuracy::Accuracy| [share(&accuracy.sum), share(&accuracy.length_normalised)];
+            |accuracy: &likelihood::Accuracy| [share(&accuracy.sum), share(&accuracy.length_normalised)];
         let mut row = vec![name, count(figures.pairs)];
         row.extend(accuracy(&figures.base));
         if let Some(tuned) = &figures.tuned {
@@ -48,10 +56,6 @@ pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
         }
         shares.add_row(row);
     }
-    let test = |test: &McNemar| {
-        let McNemar { first_only, second_only, p_value } = test;
-        format!("{first_only} by base alone, {second_only} by tuned alone, p = {}", figure(*p_value))
-    };
     let facts = [
         ("margin of the rewards", summary.all.tuned.as_ref().map(|tuned| estimate(&tuned.reward_margin))),
         ("right by the sum", summary.all.tuned.as_ref().map(|tuned| test(&tuned.sum_test))),
@@ -64,6 +68,40 @@ pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
     ];
     let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
     format!("{shares}\n\n{facts}")
+}
+
+/// Which answers are named.
+fn judgements(summary: &verdicts::Summary) -> String {
+    let mut shares = Table::new();
+    shares.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    let columns = ["", "model", "pairs", "accuracy", "as the prompt stands", "where consistent"];
+    shares.set_header(columns.into_iter().chain(["consistent", "first answer named", "unreadable"]));
+    let groups = summary.groups.iter().map(|group| (format!("{} {}", group.by, group.name), &group.figures));
+    for (name, figures) in std::iter::once(("all".to_owned(), &summary.all)).chain(groups) {
+        let tuned = figures.tuned.as_ref().map(|tuned| ("tuned", &tuned.accuracy));
+        for (model, found) in [("base", &figures.base)].into_iter().chain(tuned) {
+            let accuracies = [&found.accuracy, &found.first_order_accuracy, &found.consistent_accuracy];
+            let others = [&found.consistency, &found.first_named, &found.unreadable];
+            let shown = accuracies.into_iter().chain(others).map(share);
+            shares.add_row([name.clone(), model.to_owned(), count(figures.pairs)].into_iter().chain(shown));
+        }
+    }
+    let tuned = summary.all.tuned.as_ref();
+    let facts = [
+        ("right in both orders", tuned.map(|tuned| test(&tuned.both_orders_test))),
+        ("right as the prompt stands", tuned.map(|tuned| test(&tuned.first_order_test))),
+        ("judgements that reached max_new_tokens", some_of(summary.cut_off)),
+        ("tokens", speed(&summary.effort)),
+        ("time of log-probs", Some(summary.seconds).filter(|&seconds| seconds > 0.0).map(time)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    format!("{shares}\n\n{facts}")
+}
+
+fn test(McNemar { first_only, second_only, p_value }: &McNemar) -> String {
+    format!("{first_only} by base alone, {second_only} by tuned alone, p = {}", figure(*p_value))
 }
 
 /// The answers of base and tuned model side by side, prompt by prompt.

@@ -58,6 +58,22 @@ impl BuiltIn {
         }
     }
 
+    /// The engine, and the adapter of this name in it.
+    pub fn engine(&mut self, adapter: Option<&str>) -> (&mut CpuEngine, Option<&Lora>) {
+        let named = self.adapters.iter().find(|(name, _)| Some(name.as_str()) == adapter);
+        (&mut self.engine, named.map(|(_, lora)| lora))
+    }
+
+    /// What reads texts for the model.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Tokens that the model was made for.
+    pub fn context_length(&self) -> usize {
+        self.engine.config().max_position_embeddings
+    }
+
     /// Whether the model says how conversations are written.
     pub fn has_chat_template(&self) -> bool {
         self.tokenizer.chat_template().is_some()
@@ -65,15 +81,20 @@ impl BuiltIn {
 
     /// Whether a conversation leaves room for an answer of so many tokens, or for one of half the context.
     pub fn has_room(&self, messages: &[Value], answer: usize) -> Result<bool, Error> {
-        let context = self.engine.config().max_position_embeddings;
+        let context = self.context_length();
         Ok(self.length(messages)? <= context - answer.min(context / 2))
+    }
+
+    /// A conversation as the model reads it, up to the opening of the answer.
+    pub fn render(&self, messages: &[Value]) -> Result<String, Error> {
+        let template = self.tokenizer.chat_template();
+        let template = template.ok_or(collimate_generate::Error::NoChatTemplate { number: 1 })?;
+        let options = TemplateOptions { add_generation_prompt: true, ..Default::default() };
+        Ok(template.render(messages, &options)?)
     }
 
     /// How many tokens a conversation has, up to the opening of the answer.
     fn length(&self, messages: &[Value]) -> Result<usize, Error> {
-        let template = self.tokenizer.chat_template();
-        let template = template.ok_or(collimate_generate::Error::NoChatTemplate { number: 1 })?;
-        let options = TemplateOptions { add_generation_prompt: true, ..Default::default() };
-        Ok(self.tokenizer.encode(&template.render(messages, &options)?, false)?.len())
+        Ok(self.tokenizer.encode(&self.render(messages)?, false)?.len())
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::Error;
 pub use adapters::{Adapters, NamedAdapter};
-use built_in::BuiltIn;
+pub(crate) use built_in::BuiltIn;
 pub use server::ServerSettings;
 
 pub(crate) use adapters::NO_ADAPTER;
@@ -116,6 +116,17 @@ impl Source {
         match self {
             Self::BuiltIn(model) => Box::new(model.generator(task)),
             Self::Server(endpoint) => Box::new(ServerGenerator { endpoint, task }),
+        }
+    }
+
+    /// The model in the memory.
+    ///
+    /// # Errors
+    /// [`Error::NotInMemory`] of a server.
+    pub(crate) fn built_in(&mut self) -> Result<&mut BuiltIn, Error> {
+        match self {
+            Self::BuiltIn(model) => Ok(model),
+            Self::Server(_) => Err(Error::NotInMemory),
         }
     }
 

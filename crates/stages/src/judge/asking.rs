@@ -5,8 +5,10 @@ use std::path::Path;
 
 use collimate_data::{BadRow, Error as DataError, Rejects};
 use collimate_generate::{Prompt, Request, SamplingOptions};
+use collimate_judge::Language;
 use collimate_run::{Context, Journal};
 
+use super::settings::constraint;
 use super::{Asked, Windows};
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
@@ -19,6 +21,16 @@ pub(crate) struct Put {
     /// The row's place in the window.
     pub place: usize,
     pub request: Request,
+}
+
+/// How requests are answered.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    pub options: &'a SamplingOptions,
+    /// Whether an answer is held to the JSON that its prompt asks for.
+    pub constrained: bool,
+    /// What progress calls the work.
+    pub task: &'a str,
 }
 
 /// What a stage has at hand in which a judge writes.
@@ -67,13 +79,35 @@ impl<'a> Asking<'a> {
         self.chooser.write(&Question::from(text)).1
     }
 
-    /// Has written what the journal lacks of these requests; progress calls the work `task`. Returns the places of rows
-    /// that cannot be answered, which are set aside.
+    /// Has written what the journal lacks of these requests. Returns the places of rows that cannot be answered, which
+    /// are set aside.
     pub fn ask(
         &mut self,
         window: &[Asked],
+        mut puts: Vec<Put>,
+        manner: Manner<'_>,
+        context: &Context,
+    ) -> Result<BTreeSet<usize>, Error> {
+        if !manner.constrained {
+            return self.write(window, puts, manner, context);
+        }
+        let mut refused = BTreeSet::new();
+        // A constraint is one for a whole call.
+        for language in Language::ALL {
+            let asks = |put: &mut Put| Language::asked_by(&window[put.place].row.prompt) == language;
+            let puts = puts.extract_if(.., asks).collect();
+            let constraint = Some(constraint(language, manner.options.max_new_tokens));
+            let options = &SamplingOptions { constraint, ..manner.options.clone() };
+            refused.append(&mut self.write(window, puts, Manner { options, ..manner }, context)?);
+        }
+        Ok(refused)
+    }
+
+    fn write(
+        &mut self,
+        window: &[Asked],
         puts: Vec<Put>,
-        (options, task): (&SamplingOptions, &str),
+        Manner { options, task, .. }: Manner<'_>,
         context: &Context,
     ) -> Result<BTreeSet<usize>, Error> {
         let (places, requests): (Vec<usize>, Vec<Request>) =
@@ -90,9 +124,23 @@ impl<'a> Asking<'a> {
         Ok(refused)
     }
 
-    /// Completes the rejects and returns their count; a run without a single answer is no result.
-    pub fn finish(self) -> Result<u64, Error> {
-        if self.journal.is_empty() {
+    /// Sets a row aside that cannot be asked about.
+    pub fn refuse(&mut self, asked: &Asked, reason: impl Into<String>) -> Result<(), Error> {
+        Ok(self.rejects.add(BadRow::of(self.file, &asked.place, reason))?)
+    }
+
+    /// The same with another source, for which the present one makes room.
+    pub fn over(self, open: impl FnOnce() -> Result<Source, Error>) -> Result<Self, Error> {
+        let Self { source, journal, rejects, effort, chooser, file, strict } = self;
+        drop(source);
+        let source = open()?;
+        let chooser = Chooser { has_template: source.has_chat_template(), ..chooser };
+        Ok(Self { source, journal, rejects, effort, chooser, file, strict })
+    }
+
+    /// Completes the rejects and returns their count; a run in which nothing was `answered` is no result.
+    pub fn finish(self, answered: bool) -> Result<u64, Error> {
+        if !answered {
             let all_bad = |first| format!("all {} rows are bad (the first: {first})", self.rejects.count());
             let reason = self.rejects.first().map_or_else(|| "it is empty".to_owned(), all_bad);
             return Err(DataError::Empty { path: self.file.to_owned(), reason }.into());

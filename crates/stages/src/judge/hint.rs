@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Asked, Asking, JudgeSettings, Put, Templates, Windows};
+use super::{Asked, Asking, JudgeSettings, Manner, Put, Templates, Windows};
 use crate::Error;
 use crate::answers::Effort;
 
@@ -124,7 +124,8 @@ impl JudgeHint {
                 break;
             }
             let task = if attempt == 0 { "asking for reasons" } else { "asking again" };
-            refused.append(&mut asking.ask(window, puts, (options, task), context)?);
+            let manner = Manner { options, constrained: false, task };
+            refused.append(&mut asking.ask(window, puts, manner, context)?);
             for (Asked { row, .. }, reasons) in window.iter().zip(&mut found) {
                 for (side, found) in reasons.iter_mut().enumerate().filter(|(_, found)| found.is_none()) {
                     *found = written(row.test_id, number(attempt, side), asking)?;
@@ -249,7 +250,7 @@ impl Stage for JudgeHint {
             }
         }
         summary.effort = asking.effort;
-        summary.rejected = asking.finish()?;
+        summary.rejected = asking.finish(summary.prompts > 0)?;
         summary.peak_memory_bytes = peak_memory();
         files.finish()?;
         Ok(summary)

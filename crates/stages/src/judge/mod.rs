@@ -11,7 +11,6 @@ mod windows;
 
 pub use settings::JudgeSettings;
 
-pub(crate) use asking::{Asking, Put};
-pub(crate) use settings::constraint;
+pub(crate) use asking::{Asking, Manner, Put};
 pub(crate) use templates::Templates;
 pub(crate) use windows::{Asked, Windows};

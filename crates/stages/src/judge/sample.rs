@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use collimate_data::RowWriter;
 use collimate_generate::{FinishReason, Sample, SamplingOptions};
-use collimate_judge::{Judgement, Language, PromptRow, Reading, fields, verdict};
+use collimate_judge::{Judgement, PromptRow, Reading, fields, verdict};
 use collimate_run::{Context, Stage, peak_memory};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Asked, Asking, JudgeSettings, Put, Windows, constraint};
+use super::{Asked, Asking, JudgeSettings, Manner, Put, Windows};
 use crate::Error;
 use crate::answers::Effort;
 use crate::generate::Example;
@@ -98,27 +98,13 @@ impl JudgeSample {
         options: &SamplingOptions,
         context: &Context,
     ) -> Result<BTreeSet<usize>, Error> {
-        let puts = |asking: &Asking<'_>, wanted: &dyn Fn(&PromptRow) -> bool| {
-            let wanted = window.iter().enumerate().filter(|(_, asked)| wanted(&asked.row));
-            let put = |(place, Asked { row, .. }): (usize, &Asked)| {
-                let samples = (0..self.config.n).collect();
-                Put { place, request: self.config.judge.request(asking, &row.prompt, row.test_id, samples) }
-            };
-            wanted.map(put).collect::<Vec<_>>()
+        let put = |(place, Asked { row, .. }): (usize, &Asked)| {
+            let samples = (0..self.config.n).collect();
+            Put { place, request: self.config.judge.request(asking, &row.prompt, row.test_id, samples) }
         };
-        if !self.config.constrained {
-            let puts = puts(asking, &|_| true);
-            return asking.ask(window, puts, (options, "judging"), context);
-        }
-        // A constraint is one for a whole call.
-        let mut refused = BTreeSet::new();
-        for language in Language::ALL {
-            let puts = puts(asking, &|row| Language::asked_by(&row.prompt) == language);
-            let constraint = Some(constraint(language, options.max_new_tokens));
-            let options = SamplingOptions { constraint, ..options.clone() };
-            refused.append(&mut asking.ask(window, puts, (&options, "judging"), context)?);
-        }
-        Ok(refused)
+        let puts = window.iter().enumerate().map(put).collect();
+        let manner = Manner { options, constrained: self.config.constrained, task: "judging" };
+        asking.ask(window, puts, manner, context)
     }
 
     /// Writes the judgements of a row.
@@ -201,7 +187,7 @@ impl Stage for JudgeSample {
             }
         }
         summary.effort = asking.effort;
-        summary.rejected = asking.finish()?;
+        summary.rejected = asking.finish(summary.samples > 0)?;
         summary.peak_memory_bytes = peak_memory();
         writer.finish()?;
         Ok(summary)

@@ -128,7 +128,7 @@ impl JudgeSettings {
 /// That an answer is a judgement with the keys of this language. Its reason is kept so short that all of it fits into
 /// `max_new_tokens`, but where a tokenizer takes more tokens for the text than one a Chinese character, or one for two
 /// other letters.
-pub(crate) fn constraint(language: Language, max_new_tokens: usize) -> Constraint {
+pub(super) fn constraint(language: Language, max_new_tokens: usize) -> Constraint {
     let per_token = match language {
         Language::Chinese => 1,
         Language::English => ENGLISH_PER_TOKEN,

@@ -56,9 +56,14 @@ impl ReferenceSettings {
 }
 
 impl Named {
+    /// Whether an adapter lies there.
+    pub(crate) fn is_adapter(path: &Path) -> bool {
+        path.join(ADAPTER_CONFIG).exists()
+    }
+
     /// An adapter on `model`, or another model.
     pub(crate) fn open(path: &Path, model: &Model) -> Result<Self, Error> {
-        Ok(if path.join(ADAPTER_CONFIG).exists() {
+        Ok(if Self::is_adapter(path) {
             Self::Adapter(Box::new(Lora::load(path, model.config())?))
         } else {
             Self::Model(path.to_owned(), Box::new(Model::open(path)?))

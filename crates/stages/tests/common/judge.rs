@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_judge::{Kind, Language, Number, Question, Template};
+use collimate_judge::{Kind, Language, Question, Template};
 use collimate_run::atomic;
 use serde_json::{Value, json};
 
@@ -15,12 +15,16 @@ pub struct Room {
 
 impl Room {
     pub fn new(rows: impl IntoIterator<Item = Value>) -> Self {
+        Self::with_model("llama", rows)
+    }
+
+    /// With one of the tiny models, whose context is made long enough for prompts of a judge.
+    pub fn with_model(name: &str, rows: impl IntoIterator<Item = Value>) -> Self {
         let room = Self { folder: tempfile::tempdir().unwrap() };
         let lines: String = rows.into_iter().map(|row| format!("{row}\n")).collect();
         atomic::write(room.path("prompts.jsonl"), lines.as_bytes()).unwrap();
-        // The tiny Llama, with a context that is long enough for prompts of a judge.
         std::fs::create_dir(room.path("model")).unwrap();
-        for entry in std::fs::read_dir(fixtures().join("tiny/llama")).unwrap().map(Result::unwrap) {
+        for entry in std::fs::read_dir(fixtures().join("tiny").join(name)).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_file() {
                 std::fs::copy(entry.path(), room.path("model").join(entry.file_name())).unwrap();
             }
@@ -63,10 +67,17 @@ pub fn prompt_row(number: usize) -> Value {
     let language = if even { Language::English } else { Language::Chinese };
     let (q, right) = (format!("{number} + {number} = ?"), (2 * number).to_string());
     let (chosen, [r1, r2]) = if even { (1, [right, "?".to_owned()]) } else { (2, ["?".to_owned(), right]) };
-    let question = Question { q: &q, r1: &r1, r2: &r2, told: None::<Number> };
-    json!({
-        "prompt": Template::built_in(Kind::Judge, language).render(&question),
-        "gen": "", "tag": if number < 3 { "small" } else { "large" },
+    let mut row = json!({
+        "prompt": language.verdict_key(), "gen": "", "tag": if number < 3 { "small" } else { "large" },
         "test_id": number, "chosen": chosen, "q": q, "r1": r1, "r2": r2,
-    })
+    });
+    row["prompt"] = prompt(&row).into();
+    row
+}
+
+/// What the judge is asked about a row, in the language in which its prompt asks.
+pub fn prompt(row: &Value) -> String {
+    let text = |name: &str| row[name].as_str().unwrap();
+    let question = Question { q: text("q"), r1: text("r1"), r2: text("r2"), told: None };
+    Template::built_in(Kind::Judge, Language::asked_by(text("prompt"))).render(&question)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Estimate, McNemar};
+use crate::statistics::{Estimate, McNemar};
 
 /// Shortest length of a group, in tokens; each further one is twice as long.
 const SHORTEST: u64 = 64;
@@ -174,7 +174,7 @@ pub(super) fn groups(pairs: &[Pair], beta: f64) -> Vec<Group> {
 }
 
 /// Where a length belongs: the group's rank, and its name such as `64 to 127`.
-fn length_group(length: u64) -> (u64, String) {
+pub(in crate::eval_accuracy) fn length_group(length: u64) -> (u64, String) {
     if length < SHORTEST {
         return (0, format!("below {SHORTEST}"));
     }
