@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::fingerprint::fingerprint;
 use crate::journal::JOURNAL_FILE;
-use crate::manifest::{DONE_FILE, Input, LOCK_FILE, MANIFEST_FILE, Manifest, now};
+use crate::manifest::{DONE_FILE, LOCK_FILE, MANIFEST_FILE, Manifest, now};
+use crate::plan::{Plan, describe};
 use crate::stage::{Context, Outcome, RunOptions, Stage};
 use crate::{Error, Event, Result, atomic, peak_memory};
 
@@ -29,10 +29,10 @@ where
 {
     let folder = stage.output();
     let mut manifest = describe(stage)?;
-    let (lock, resuming) = match plan(folder, &manifest, options.force)? {
+    let (lock, resuming) = match Plan::against(folder, &manifest, options.force)? {
         Plan::Reuse(older) => return Ok(reuse::<S>(folder, older)?),
         Plan::Resume(older) => (resume(folder, older, &mut manifest)?, true),
-        Plan::Replace(reason) => {
+        Plan::Replace { reason } => {
             move_aside(folder, &reason, options)?;
             (begin(folder, &manifest)?, false)
         }
@@ -43,86 +43,6 @@ where
     finish::<S>(folder, &mut manifest, &summary, begun)?;
     drop(lock);
     Ok(Outcome { summary, reused: false, manifest })
-}
-
-fn describe<S: Stage>(stage: &S) -> Result<Manifest> {
-    let output = resolve(stage.output());
-    let describe_input = |path: PathBuf| {
-        let resolved = resolve(&path);
-        if resolved.starts_with(&output) || output.starts_with(&resolved) {
-            return Err(Error::Overlap { input: path, output: stage.output().to_owned() });
-        }
-        refuse_unfinished(&path)?;
-        Ok(Input { contents: fingerprint(&path)?, path: path.display().to_string() })
-    };
-    let inputs: Result<Vec<Input>> = stage.inputs().into_iter().map(describe_input).collect();
-    Ok(Manifest::new(S::NAME, stage.settings(), inputs?))
-}
-
-/// The path without links and `..`, also where its last part does not exist yet.
-fn resolve(path: &Path) -> PathBuf {
-    let with_parent = || -> Option<PathBuf> {
-        let absolute = std::path::absolute(path).ok()?;
-        let parent = absolute.parent()?.canonicalize().ok()?;
-        Some(parent.join(absolute.file_name()?))
-    };
-    path.canonicalize().ok().or_else(with_parent).unwrap_or_else(|| path.to_owned())
-}
-
-/// A file counts as unfinished with the run folder in which it stands.
-fn refuse_unfinished(path: &Path) -> Result<()> {
-    let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    match folder.map(Manifest::load) {
-        Some(Ok(Some(manifest))) if !folder.is_some_and(|folder| folder.join(DONE_FILE).exists()) => {
-            Err(Error::UnfinishedInput { path: path.to_owned(), stage: manifest.stage })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What is to be done about an output folder.
-enum Plan {
-    Begin,
-    Resume(Manifest),
-    Reuse(Manifest),
-    Replace(String),
-}
-
-fn plan(folder: &Path, manifest: &Manifest, force: bool) -> Result<Plan> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Plan::Begin),
-        Err(_) if folder.is_file() => return Err(Error::NotAFolder { path: folder.to_owned() }),
-        Err(source) => return Err(Error::write(folder, source)),
-    };
-    let older = match Manifest::load(folder) {
-        Ok(Some(older)) => older,
-        Ok(None) => return refuse_foreign(folder, entries).map(|()| Plan::Begin),
-        Err(Error::Manifest { .. }) if force => {
-            return Ok(Plan::Replace("its manifest could not be read".to_owned()));
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(if older.key != manifest.key {
-        Plan::Replace(format!("what changed: {}", manifest.changes_since(&older).join(", ")))
-    } else if force {
-        Plan::Replace("nothing changed, but --force asks for a new run".to_owned())
-    } else if folder.join(DONE_FILE).exists() {
-        Plan::Reuse(older)
-    } else {
-        Plan::Resume(older)
-    })
-}
-
-fn refuse_foreign(folder: &Path, entries: fs::ReadDir) -> Result<()> {
-    for entry in entries {
-        let name = entry.map_err(|source| Error::read(folder, source))?.file_name();
-        if name != LOCK_FILE && !atomic::is_leftover(&name) {
-            let found = name.to_string_lossy().into_owned();
-            return Err(Error::ForeignFolder { path: folder.to_owned(), found });
-        }
-    }
-    Ok(())
 }
 
 fn reuse<S: Stage>(folder: &Path, manifest: Manifest) -> Result<Outcome<S::Summary>> {

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use collimate_run::{
-    Context, Error, Event, Manifest, Outcome, Reporter, Result, RunOptions, Stage, atomic, run_stage,
+    Context, Error, Event, Manifest, Outcome, Plan, Reporter, Result, RunOptions, Stage, atomic, real_path,
+    run_stage,
 };
 use miette::Diagnostic;
 use serde_json::{Value, json};
@@ -204,6 +205,37 @@ fn a_run_without_done_is_resumed() {
     assert_eq!(outcome.manifest.started, started);
     assert!(!room.path("out/.copy.x1.part").exists());
     assert!(room.run().unwrap().reused);
+}
+
+#[test]
+fn a_plan_says_what_would_be_done_and_touches_nothing() {
+    let mut room = Room::new();
+    let plan = |room: &Room, force| Plan::of(&room.stage, force).unwrap();
+    assert_eq!(plan(&room, false), Plan::Begin);
+    assert!(!room.stage.output.exists());
+    room.stage.fails = true;
+    room.run().unwrap_err();
+    let unfinished = Manifest::load(&room.stage.output).unwrap().unwrap();
+    assert_eq!(plan(&room, false), Plan::Resume(unfinished));
+    room.stage.fails = false;
+    let done = room.run().unwrap().manifest;
+    assert_eq!(plan(&room, false), Plan::Reuse(done.clone()));
+    assert!(matches!(plan(&room, true), Plan::Replace { reason } if reason.starts_with("nothing changed")));
+    room.stage.settings = json!({"beta": 0.2, "seed": 42});
+    let reason = "what changed: beta: 0.1 -> 0.2".to_owned();
+    assert_eq!(plan(&room, false), Plan::Replace { reason });
+    assert_eq!(Manifest::load(&room.stage.output).unwrap(), Some(done));
+    assert_eq!(room.runs(), [false, true]);
+    assert!(!room.path("out~1").exists());
+}
+
+#[test]
+fn a_path_is_real_as_far_as_it_exists() {
+    let room = Room::new();
+    let folder = room.folder.path().canonicalize().unwrap();
+    assert_eq!(real_path(&room.path("a/b/c")), folder.join("a/b/c"));
+    fs::create_dir_all(room.path("a/b")).unwrap();
+    assert_eq!(real_path(&room.path("a/../a/b/new/file")), folder.join("a/b/new/file"));
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! What running a stage would do: its key, compared with what stands in the output folder.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::fingerprint::fingerprint;
+use crate::manifest::{DONE_FILE, Input, LOCK_FILE, Manifest};
+use crate::stage::Stage;
+use crate::{Error, Result, atomic};
+
+/// What [`crate::run_stage`] does about an output folder.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// Nothing is there: the stage begins.
+    Begin,
+    /// The very same run was begun, as its manifest says: it goes on.
+    Resume(Manifest),
+    /// The very same run is done, as its manifest says: nothing is left to do.
+    Reuse(Manifest),
+    /// Another run is there: its folder is kept under another name, and the stage begins.
+    Replace {
+        /// What makes it another run, or why it is not to be kept.
+        reason: String,
+    },
+}
+
+impl Plan {
+    /// Looks at inputs and output folder and says what [`crate::run_stage`] would do; touches nothing.
+    ///
+    /// # Errors
+    /// Inputs that cannot be read, and what keeps a stage from beginning: [`Error::ForeignFolder`],
+    /// [`Error::Overlap`], [`Error::UnfinishedInput`], [`Error::NotAFolder`].
+    pub fn of<S: Stage>(stage: &S, force: bool) -> Result<Self> {
+        Self::against(stage.output(), &describe(stage)?, force)
+    }
+
+    /// The plan for a folder that is to hold the run of `manifest`.
+    pub(crate) fn against(folder: &Path, manifest: &Manifest, force: bool) -> Result<Self> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Self::Begin),
+            Err(_) if folder.is_file() => return Err(Error::NotAFolder { path: folder.to_owned() }),
+            Err(source) => return Err(Error::write(folder, source)),
+        };
+        let replace = |reason: String| Ok(Self::Replace { reason });
+        let older = match Manifest::load(folder) {
+            Ok(Some(older)) => older,
+            Ok(None) => return refuse_foreign(folder, entries).map(|()| Self::Begin),
+            Err(Error::Manifest { .. }) if force => {
+                return replace("its manifest could not be read".to_owned());
+            }
+            Err(error) => return Err(error),
+        };
+        if older.key != manifest.key {
+            replace(format!("what changed: {}", manifest.changes_since(&older).join(", ")))
+        } else if force {
+            replace("nothing changed, but a new run is asked for".to_owned())
+        } else if folder.join(DONE_FILE).exists() {
+            Ok(Self::Reuse(older))
+        } else {
+            Ok(Self::Resume(older))
+        }
+    }
+}
+
+/// The manifest with which `stage` would begin now.
+pub(crate) fn describe<S: Stage>(stage: &S) -> Result<Manifest> {
+    let output = real_path(stage.output());
+    let describe_input = |path: PathBuf| {
+        let resolved = real_path(&path);
+        if resolved.starts_with(&output) || output.starts_with(&resolved) {
+            return Err(Error::Overlap { input: path, output: stage.output().to_owned() });
+        }
+        refuse_unfinished(&path)?;
+        Ok(Input { contents: fingerprint(&path)?, path: path.display().to_string() })
+    };
+    let inputs: Result<Vec<Input>> = stage.inputs().into_iter().map(describe_input).collect();
+    Ok(Manifest::new(S::NAME, stage.settings(), inputs?))
+}
+
+/// The path from the root on, without links and `..` as far as it exists: two of them can be compared.
+pub fn real_path(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = |ancestor: &Path| {
+        let rest = absolute.strip_prefix(ancestor).ok()?;
+        Some(ancestor.canonicalize().ok()?.join(rest))
+    };
+    absolute.ancestors().find_map(real).unwrap_or_else(|| absolute.clone())
+}
+
+/// A file counts as unfinished with the run folder in which it stands.
+fn refuse_unfinished(path: &Path) -> Result<()> {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    match folder.map(Manifest::load) {
+        Some(Ok(Some(manifest))) if !folder.is_some_and(|folder| folder.join(DONE_FILE).exists()) => {
+            Err(Error::UnfinishedInput { path: path.to_owned(), stage: manifest.stage })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_foreign(folder: &Path, entries: fs::ReadDir) -> Result<()> {
+    for entry in entries {
+        let name = entry.map_err(|source| Error::read(folder, source))?.file_name();
+        if name != LOCK_FILE && !atomic::is_leftover(&name) {
+            let found = name.to_string_lossy().into_owned();
+            return Err(Error::ForeignFolder { path: folder.to_owned(), found });
+        }
+    }
+    Ok(())
+}
