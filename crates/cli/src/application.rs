@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
-use miette::Report;
 
 use crate::arguments::{self, Shared};
 use crate::commands::Entry;
@@ -39,8 +38,7 @@ fn dispatch(entries: &[Entry], words: impl IntoIterator<Item = OsString>) -> Exi
         Err(refusal) => return failure::of_arguments(&refusal),
     };
     let style = if shared.json { Style::Json } else { Style::Text(Screen::of_stderr()) };
-    let session = Session::open(entry, entries, matches, shared, style);
-    match session.map_err(Report::from).and_then(|session| (entry.run)(&session)) {
+    match entry.run(&Session::open(entry, entries, matches, shared, style)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => failure::show(&report, style),
     }

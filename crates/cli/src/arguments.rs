@@ -61,6 +61,12 @@ pub fn chosen<'a>(entries: &'a [Entry], matches: &'a ArgMatches) -> Option<(&'a 
     entries.iter().find(|entry| entry.path == path).map(|entry| (entry, innermost))
 }
 
+/// What is left of a command line on which nothing was typed but the command.
+pub fn untyped(entry: &Entry) -> ArgMatches {
+    // Nothing of a leaf is required, so that no words are words enough.
+    leaf(entry).no_binary_name(true).get_matches_from(std::iter::empty::<&str>())
+}
+
 fn parent(command: Command) -> Command {
     command.subcommand_required(true).arg_required_else_help(true).max_term_width(100)
 }

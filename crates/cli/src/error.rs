@@ -42,6 +42,22 @@ pub enum Error {
         /// The table that was looked for.
         section: String,
     },
+    /// A recipe where settings of one command are to be read.
+    #[error("{path} is a recipe: its tables name their commands", path = path.display())]
+    #[diagnostic(help("`collimate run {}` runs it", path.display()))]
+    RecipeAsConfig {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `--config` for a command that reads a recipe.
+    #[error("--config {path} is not read by this command", path = path.display())]
+    #[diagnostic(help(
+        "settings stand in the recipe; `--set name=value` and `--set step.name=value` change them"
+    ))]
+    ConfigBesideRecipe {
+        /// The file.
+        path: PathBuf,
+    },
     /// A value that the setting cannot take.
     #[error("{place}: `{name}` must be {expected}, not {got}")]
     #[diagnostic(help("`--help` describes every setting"))]
@@ -82,7 +98,9 @@ pub enum Error {
     },
     /// A setting without a default that was not given.
     #[error("{names} must be given", names = names.join(", "))]
-    #[diagnostic(help("give it as a flag, or write it into the file of --config; `--help` describes it"))]
+    #[diagnostic(help(
+        "give it as a flag, or write it into the file of --config or the recipe; `--help` describes it"
+    ))]
     Missing {
         /// The flags.
         names: Vec<String>,
@@ -114,13 +132,18 @@ pub enum Error {
     Run(#[from] collimate_run::Error),
 }
 
-/// The name most like `name`, if one is like it, and in any case the whole list.
-fn nearest_or_all(name: &str, known: &[String]) -> String {
-    let all = format!("known are: {}", known.join(", "));
+/// The name most like `name`, if one is like it.
+pub fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
     let likeness = |candidate: &&String| strsim::jaro_winkler(name, candidate);
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     // 0.8 lets through slips such as `learning_rat` and `max_len`, not just any word.
-    match nearest.filter(|candidate| likeness(candidate) > 0.8) {
+    nearest.filter(|candidate| likeness(candidate) > 0.8)
+}
+
+/// The name most like `name`, if one is like it, and in any case the whole list.
+pub fn nearest_or_all(name: &str, known: &[String]) -> String {
+    let all = format!("known are: {}", known.join(", "));
+    match nearest(name, known) {
         Some(candidate) => format!("did you mean `{candidate}`? {all}"),
         None => all,
     }

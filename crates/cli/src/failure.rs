@@ -48,7 +48,8 @@ pub fn show(report: &Report, style: Style) -> ExitCode {
     ExitCode::from(if is_interruption(report.as_ref()) { INTERRUPTED } else { FIXABLE })
 }
 
-fn is_interruption(diagnostic: &dyn Diagnostic) -> bool {
+/// Whether the person asked for it.
+pub fn is_interruption(diagnostic: &dyn Diagnostic) -> bool {
     diagnostic.code().is_some_and(|code| code.to_string() == collimate_run::INTERRUPTED)
 }
 

@@ -7,51 +7,101 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{ArgMatches, Args};
-use collimate_run::{Outcome, Reporter, RunOptions, Stage};
+use collimate_run::{Event, Outcome, Reporter, RunOptions, Stage};
 use miette::{Diagnostic, Report};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::arguments::Shared;
 use crate::commands::Entry;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::job::{Job, job};
 use crate::progress::Style;
 use crate::settings::{self, Setting};
 use crate::{interrupt, progress};
 
-/// One command being run.
+/// One command being run, or one step of a recipe.
 pub struct Session<'a> {
     matches: &'a ArgMatches,
     shared: Shared,
     style: Style,
-    overrides: Vec<Setting>,
+    layers: Layers<'a>,
     reporter: Arc<dyn Reporter>,
     interrupted: &'static AtomicBool,
 }
 
+/// Where settings come from that were not typed as flags.
+enum Layers<'a> {
+    /// The file of `--config`, and `--set`.
+    CommandLine { entry: &'a Entry, entries: &'a [Entry] },
+    /// A recipe.
+    Step(Vec<Setting>),
+}
+
 impl<'a> Session<'a> {
-    /// Reads the config file and `--set`, and begins to watch for Ctrl-C.
+    /// The session of a command; begins to watch for Ctrl-C.
     pub fn open(
-        entry: &Entry,
-        entries: &[Entry],
+        entry: &'a Entry,
+        entries: &'a [Entry],
         matches: &'a ArgMatches,
         shared: Shared,
         style: Style,
-    ) -> Result<Self> {
-        let sections: Vec<String> = entries.iter().map(Entry::section).collect();
-        let mut overrides = match &shared.config {
-            Some(path) => settings::read_file(path, &entry.section(), &sections)?,
-            None => Vec::new(),
-        };
-        overrides.extend(settings::parse_sets(&shared.set)?);
+    ) -> Self {
         let reporter = progress::reporter(style, shared.quiet);
         let interrupted = interrupt::watch(&reporter);
-        Ok(Self { matches, shared, style, overrides, reporter, interrupted })
+        Self { matches, shared, style, layers: Layers::CommandLine { entry, entries }, reporter, interrupted }
+    }
+
+    /// The session of a step with these settings, under which no flag was typed.
+    pub fn step<'b>(&self, matches: &'b ArgMatches, settings: Vec<Setting>) -> Session<'b> {
+        Session {
+            matches,
+            shared: self.shared.clone(),
+            style: self.style,
+            layers: Layers::Step(settings),
+            reporter: Arc::clone(&self.reporter),
+            interrupted: self.interrupted,
+        }
     }
 
     /// The command's settings from all layers.
     pub fn settings<T: Args>(&self) -> Result<T> {
-        settings::merge(self.matches, &self.overrides)
+        let overrides = match &self.layers {
+            Layers::Step(settings) => settings.clone(),
+            Layers::CommandLine { entry, entries } => {
+                let sections: Vec<String> = entries.iter().map(Entry::section).collect();
+                let read = |path| settings::read_file(path, &entry.section(), &sections);
+                let file = self.shared.config.as_deref().map(read).transpose()?;
+                [file.unwrap_or_default(), self.sets()?].concat()
+            }
+        };
+        settings::merge(self.matches, &overrides)
+    }
+
+    /// The settings of a command that runs a recipe, whose `--set` is for the steps: what was typed as flags.
+    pub fn flags<T: Args>(&self) -> Result<T> {
+        match &self.shared.config {
+            Some(path) => Err(Error::ConfigBesideRecipe { path: path.clone() }),
+            None => settings::merge(self.matches, &[]),
+        }
+    }
+
+    /// What `--set` says.
+    pub fn sets(&self) -> Result<Vec<Setting>> {
+        settings::parse_sets(&self.shared.set)
+    }
+
+    /// A stage that is made from its settings, ready to run; `render` shows its result to a person.
+    pub fn stage<T, S>(
+        &self,
+        build: impl FnOnce(T) -> S,
+        render: impl Fn(&Outcome<S::Summary>) -> String + 'static,
+    ) -> Result<Box<dyn Job>, Report>
+    where
+        T: Args,
+        S: Stage + 'static,
+        S::Error: From<collimate_run::Error> + Diagnostic + Send + Sync + 'static,
+    {
+        Ok(job(build(self.settings()?), render))
     }
 
     /// How many threads the person asked for.
@@ -74,6 +124,11 @@ impl<'a> Session<'a> {
         self.interrupted
     }
 
+    /// Tells the person something.
+    pub fn note(&self, text: &str) {
+        self.reporter.report(Event::Note(text));
+    }
+
     /// How stages are to be run.
     pub fn run_options(&self) -> RunOptions<'_> {
         RunOptions {
@@ -81,41 +136,6 @@ impl<'a> Session<'a> {
             reporter: self.reporter.as_ref(),
             interrupted: self.interrupted,
         }
-    }
-
-    /// Runs a stage that is made from its settings and prints what it gave.
-    pub fn run_stage<T, S>(
-        &self,
-        build: impl FnOnce(T) -> S,
-        render: impl FnOnce(&Outcome<S::Summary>) -> String,
-    ) -> Result<(), Report>
-    where
-        T: Args,
-        S: Stage,
-        S::Error: From<collimate_run::Error> + Diagnostic + Send + Sync + 'static,
-    {
-        self.run_and_print(&build(self.settings()?), render)
-    }
-
-    /// Runs a stage and prints what it gave.
-    pub fn run_and_print<S>(
-        &self,
-        stage: &S,
-        render: impl FnOnce(&Outcome<S::Summary>) -> String,
-    ) -> Result<(), Report>
-    where
-        S: Stage,
-        S::Error: From<collimate_run::Error> + Diagnostic + Send + Sync + 'static,
-    {
-        let outcome = self.run(stage)?;
-        let result = json!({
-            "stage": S::NAME,
-            "output": stage.output(),
-            "reused": outcome.reused,
-            "summary": outcome.summary,
-        });
-        let text = format!("{}\n\nThe output stands in {}", render(&outcome), stage.output().display());
-        Ok(self.print(&result, text)?)
     }
 
     /// All that stands on standard input.
@@ -126,33 +146,26 @@ impl<'a> Session<'a> {
         Ok(bytes)
     }
 
-    /// Runs a stage and says so when there was nothing to do.
-    pub fn run<S: Stage>(&self, stage: &S) -> Result<Outcome<S::Summary>, S::Error>
-    where
-        S::Error: From<collimate_run::Error>,
-    {
-        let outcome = collimate_run::run_stage(stage, &self.run_options())?;
-        if outcome.reused {
-            let output = stage.output().display();
-            let note = format!("{output} is finished and nothing changed; --force would run it again");
-            self.reporter.report(collimate_run::Event::Note(&note));
-        }
-        Ok(outcome)
-    }
-
     /// Prints a result to stdout: the value with `--json`, else the text.
     pub fn print(&self, value: &impl Serialize, text: impl Display) -> Result<()> {
-        let written = if self.shared.json {
-            serde_json::to_string(value)
-                .map_err(io::Error::from)
-                .and_then(|line| writeln!(io::stdout(), "{line}"))
-        } else {
-            writeln!(io::stdout(), "{text}")
-        };
-        match written {
-            // `collimate ... | head` has read enough.
-            Err(refusal) if refusal.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written.map_err(|source| collimate_run::Error::write("stdout", source))?),
+        if !self.shared.json {
+            return self.show(text);
         }
+        let line = serde_json::to_string(value).map_err(io::Error::from);
+        put(line.and_then(|line| writeln!(io::stdout(), "{line}")))
+    }
+
+    /// Prints a text to stdout, for persons alone.
+    pub fn show(&self, text: impl Display) -> Result<()> {
+        if self.shared.json { Ok(()) } else { put(writeln!(io::stdout(), "{text}")) }
+    }
+}
+
+/// What came of writing to stdout.
+fn put(written: io::Result<()>) -> Result<()> {
+    match written {
+        // `collimate ... | head` has read enough.
+        Err(refusal) if refusal.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.map_err(|source| collimate_run::Error::write("stdout", source))?),
     }
 }

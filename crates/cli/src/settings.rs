@@ -11,7 +11,7 @@
 //! - `config`, `set`, `force`, `json`, `quiet` and `threads` are taken by the flags that all commands share.
 
 mod file;
-mod schema;
+pub mod schema;
 
 use std::ffi::OsString;
 
@@ -20,10 +20,10 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
 use toml::Value;
 
-pub use file::read as read_file;
+pub use file::{COMMAND, Document, Section, read as read_file};
+use schema::Schema;
 
 use crate::error::{Error, Result};
-use schema::Schema;
 
 /// One setting from a file or from `--set`.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +55,7 @@ pub fn merge<T: Args>(matches: &ArgMatches, overrides: &[Setting]) -> Result<T> 
     // Values arrive one by one: a list's comma has done its work by now, or stands within an item.
     let command = T::augment_args(Command::new("settings").no_binary_name(true))
         .mut_args(|argument| argument.value_delimiter(None));
-    let schema = Schema::of::<T>();
+    let schema = Schema::of(T::augment_args);
     for setting in overrides {
         schema.check(setting)?;
     }

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::path::Path;
-
 use serde_json::Value;
 use support::{INSTRUCTIONS, Room};
 
@@ -137,33 +135,4 @@ fn ctrl_c_stops_and_the_same_command_goes_on() {
     assert!(!room.path("out/DONE").exists());
     assert_eq!(room.run("data clean rows.jsonl --output_dir out").code, Some(0));
     assert!(room.path("out/DONE").exists());
-}
-
-/// Fine-tuning, pairs from its adapter, DPO from there, then the accuracy of the result, from one file of settings.
-#[test]
-fn the_hybrid_recipe_runs_from_end_to_end() {
-    let room = Room::new();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/hybrid.toml");
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama");
-    let recipe =
-        std::fs::read_to_string(shipped).unwrap().replace("models/base", &model.display().to_string());
-    room.write("hybrid.toml", &recipe);
-    let row = |n: usize| format!(r#"{{"instruction": "Double {n}.", "output": "{} is twice {n}."}}"#, 2 * n);
-    room.write("rows.jsonl", &(0..40).map(row).collect::<Vec<_>>().join("\n"));
-    let cache = room.path("cache").display().to_string();
-    for words in [
-        "data clean rows.jsonl --config hybrid.toml",
-        "data sft data/cleaned/cleaned_data.json --config hybrid.toml",
-        "train sft --config hybrid.toml --max_steps 3",
-        "data rejected --config hybrid.toml --max_train_samples 24 --max_eval_samples 12 --max_new_tokens 8",
-        "train dpo --config hybrid.toml --max_steps 3",
-        "eval accuracy --config hybrid.toml --json",
-    ] {
-        let said = room.run_with(words, &[("COLLIMATE_CACHE", &cache)]);
-        assert_eq!(said.code, Some(0), "{words}: {}", said.stderr);
-        if words.ends_with("--json") {
-            let found: Value = serde_json::from_str(&said.stdout).unwrap();
-            assert_eq!(found["summary"]["all"]["pairs"], 12);
-        }
-    }
 }

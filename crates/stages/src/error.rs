@@ -6,8 +6,6 @@ use bytesize::ByteSize;
 use miette::Diagnostic;
 use thiserror::Error as ThisError;
 
-use crate::demo::FetchError;
-
 /// A failure of a stage: that of the part which failed. The larger ones are boxed, to keep every result small.
 #[derive(Debug, ThisError, Diagnostic)]
 pub enum Error {
@@ -105,25 +103,6 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Template(#[from] Box<collimate_judge::TemplateError>),
-    /// The fetching of the demo's files.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Fetch(Box<FetchError>),
-    /// Settings that the demo hands to a stage.
-    #[error("the settings do not fit `{command}`")]
-    #[diagnostic(help("`collimate demo --help` describes every setting"))]
-    Settings {
-        /// The stage's command.
-        command: &'static str,
-        /// Which and why.
-        source: Box<clap::Error>,
-    },
-}
-
-impl From<FetchError> for Error {
-    fn from(error: FetchError) -> Self {
-        Self::Fetch(Box::new(error))
-    }
 }
 
 impl From<collimate_data::Error> for Error {

@@ -7,6 +7,7 @@ use collimate_run::{Context, Error, Result, Stage, atomic};
 use serde::Serialize;
 
 use super::*;
+use crate::commands::Action;
 
 /// Write a text many times.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -58,7 +59,7 @@ const ENTRIES: &[Entry] = &[Entry {
     path: "data repeat",
     arguments: Config::augment_args,
     examples: "  collimate data repeat --text abc --output out",
-    run: |session| session.run_stage(Repeat, |outcome| format!("{} bytes", outcome.summary)),
+    action: Action::Stage(|session| session.stage(Repeat, |outcome| format!("{} bytes", outcome.summary))),
 }];
 
 /// Runs `collimate data repeat` into a folder of its own; the exit code and what was written.

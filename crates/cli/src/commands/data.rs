@@ -3,7 +3,8 @@
 use clap::Args;
 use collimate_stages::{data_clean, data_rejected, data_sft};
 
-use super::Entry;
+use super::{Action, Entry};
+use crate::job::job;
 use crate::{environment, render};
 
 /// The commands.
@@ -14,14 +15,14 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate data clean alpaca_data.json
   collimate data clean alpaca_data.json code_alpaca_20k.json --output_dir data/cleaned
   collimate data clean rows.jsonl.zst --near_duplicate_threshold 0.8 --strict",
-        run: |session| session.run_stage(data_clean::DataClean::new, render::data_clean),
+        action: Action::Stage(|session| session.stage(data_clean::DataClean::new, render::data_clean)),
     },
     Entry {
         path: "data sft",
         arguments: data_sft::Config::augment_args,
         examples: "  collimate data sft data/cleaned/cleaned_data.json
   collimate data sft data/cleaned/cleaned_data.json --test_size 0.05 --seed 7",
-        run: |session| session.run_stage(data_sft::DataSft::new, render::data_sft),
+        action: Action::Stage(|session| session.stage(data_sft::DataSft::new, render::data_sft)),
     },
     Entry {
         path: "data rejected",
@@ -32,11 +33,11 @@ pub const COMMANDS: &[Entry] = &[
       --max_train_samples 1000
   collimate data rejected --base_url http://localhost:8000/v1 --model_name_or_path tuned \\
       --dataset rows.jsonl",
-        run: |session| {
+        action: Action::Stage(|session| {
             let config: data_rejected::Config = session.settings()?;
             let api_key = environment::api_key(&config.server)?;
             let stage = data_rejected::DataRejected::new(config, session.threads()).with_api_key(api_key);
-            session.run_and_print(&stage, render::data_rejected)
-        },
+            Ok(job(stage, render::data_rejected))
+        }),
     },
 ];

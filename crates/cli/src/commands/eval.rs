@@ -3,7 +3,7 @@
 use clap::Args;
 use collimate_stages::{eval_accuracy, eval_compare, eval_loss};
 
-use super::Entry;
+use super::{Action, Entry};
 use crate::{environment, render};
 
 /// The commands.
@@ -17,13 +17,13 @@ pub const COMMANDS: &[Entry] = &[
       --dataset data/judge/pairs/judge_validation.jsonl
   collimate eval accuracy --model_name_or_path models/base --dataset judge_validation.jsonl \\
       --method verdict_likelihood --reason none",
-        run: |session| {
+        action: Action::Stage(|session| {
             let cache = environment::cache().ok();
-            session.run_stage(
+            session.stage(
                 |config| eval_accuracy::EvalAccuracy::new(config, session.threads()).with_cache(cache),
                 render::eval_accuracy,
             )
-        },
+        }),
     },
     Entry {
         path: "eval compare",
@@ -32,12 +32,12 @@ pub const COMMANDS: &[Entry] = &[
       --adapter_name_or_path models/sft_output
   collimate eval compare --model_name_or_path model.gguf --prompts questions.txt \\
       --prompt_format chat --do_sample --temperature 0.7",
-        run: |session| {
-            session.run_stage(
+        action: Action::Stage(|session| {
+            session.stage(
                 |config| eval_compare::EvalCompare::new(config, session.threads()),
                 render::eval_compare,
             )
-        },
+        }),
     },
     Entry {
         path: "eval loss",
@@ -47,8 +47,8 @@ pub const COMMANDS: &[Entry] = &[
   collimate eval loss --model_name_or_path models/base \\
       --adapter_name_or_path models/sft_output --dataset data/processed/sft_val.jsonl \\
       --output_dir results/sft_loss",
-        run: |session| {
-            session.run_stage(|config| eval_loss::EvalLoss::new(config, session.threads()), render::eval_loss)
-        },
+        action: Action::Stage(|session| {
+            session.stage(|config| eval_loss::EvalLoss::new(config, session.threads()), render::eval_loss)
+        }),
     },
 ];

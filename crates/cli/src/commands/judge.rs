@@ -3,7 +3,8 @@
 use clap::Args;
 use collimate_stages::judge::{hint, prompts, sample};
 
-use super::Entry;
+use super::{Action, Entry};
+use crate::job::job;
 use crate::{environment, render};
 
 /// The commands.
@@ -14,7 +15,7 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate judge prompts --dataset preferences.parquet
   collimate judge prompts --dataset saved_to_disk --language zh --max_samples 1000
   collimate judge prompts --dataset pairs.jsonl --template my_judge.jinja",
-        run: |session| session.run_stage(prompts::Prompts::new, render::judge_prompts),
+        action: Action::Stage(|session| session.stage(prompts::Prompts::new, render::judge_prompts)),
     },
     Entry {
         path: "judge sample",
@@ -25,12 +26,12 @@ pub const COMMANDS: &[Entry] = &[
       --n 4 --constrained
   collimate judge sample --base_url http://localhost:8000/v1 \\
       --model_name_or_path Qwen/Qwen2.5-7B-Instruct --dataset prompts.jsonl",
-        run: |session| {
+        action: Action::Stage(|session| {
             let config: sample::Config = session.settings()?;
             let api_key = environment::api_key(&config.judge.server)?;
             let stage = sample::JudgeSample::new(config, session.threads()).with_api_key(api_key);
-            session.run_and_print(&stage, render::judge_sample)
-        },
+            Ok(job(stage, render::judge_sample))
+        }),
     },
     Entry {
         path: "judge hint",
@@ -39,11 +40,11 @@ pub const COMMANDS: &[Entry] = &[
       --dataset data/judge/prompts/prompts.jsonl
   collimate judge hint --model_name_or_path models/base --dataset prompts.jsonl \\
       --template hint.txt --max_attempts 3",
-        run: |session| {
+        action: Action::Stage(|session| {
             let config: hint::Config = session.settings()?;
             let api_key = environment::api_key(&config.judge.server)?;
             let stage = hint::JudgeHint::new(config, session.threads()).with_api_key(api_key);
-            session.run_and_print(&stage, render::judge_hint)
-        },
+            Ok(job(stage, render::judge_hint))
+        }),
     },
 ];

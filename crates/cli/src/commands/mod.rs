@@ -10,6 +10,7 @@ mod write;
 use clap::Command;
 use miette::Report;
 
+use crate::job::Job;
 use crate::session::Session;
 
 /// One command.
@@ -22,8 +23,18 @@ pub struct Entry {
     pub arguments: fn(Command) -> Command,
     /// Command lines that work, one a line.
     pub examples: &'static str,
-    /// Does it; a stage in one line: `|session| session.run_stage(train::sft::TrainSft::new, render::train)`.
-    pub run: fn(&Session) -> Result<(), Report>,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a command does.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// Makes a stage of its settings, which is then run, alone or as a step of a recipe; mostly in one line:
+    /// `|session| session.stage(train::sft::TrainSft::new, render::train)`.
+    Stage(fn(&Session) -> Result<Box<dyn Job>, Report>),
+    /// All else.
+    Other(fn(&Session) -> Result<(), Report>),
 }
 
 impl Entry {
@@ -35,6 +46,20 @@ impl Entry {
     /// The last word of the path.
     pub fn name(&self) -> &'static str {
         self.path.split_once(' ').map_or(self.path, |(_, name)| name)
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Settings that cannot be, and what goes wrong with the work.
+    pub fn run(&self, session: &Session) -> Result<(), Report> {
+        match self.action {
+            Action::Stage(stage) => {
+                let done = stage(session)?.run(&session.run_options())?;
+                Ok(session.print(&done, &done.text)?)
+            }
+            Action::Other(act) => act(session),
+        }
     }
 
     /// The table of a config file that belongs to this command, such as `train_sft`.

@@ -4,18 +4,17 @@ use clap::Args;
 use collimate_stages::train;
 use miette::Report;
 
-use super::Entry;
+use super::{Action, Entry};
+use crate::job::Job;
 use crate::session::Session;
 use crate::{environment, render};
 
-/// Runs a training, which keeps the reference model's log-probs in the cache.
-fn train_by<M: train::Method + Args>(session: &Session) -> Result<(), Report> {
+/// A training, which keeps the reference model's log-probs in the cache.
+fn train_by<M: train::Method + Args + 'static>(session: &Session) -> Result<Box<dyn Job>, Report> {
     // Without a home there is no cache, and nothing is kept.
     let cache = environment::cache().ok();
-    session.run_stage(
-        |config: M| train::Training::new(config, session.threads()).with_cache(cache),
-        render::train,
-    )
+    session
+        .stage(|config: M| train::Training::new(config, session.threads()).with_cache(cache), render::train)
 }
 
 /// The commands.
@@ -28,7 +27,7 @@ pub const COMMANDS: &[Entry] = &[
   collimate train sft --config run.toml --set learning_rate=1e-4
   collimate train sft --model_name_or_path model.gguf --dataset rows.jsonl \\
       --lora_target_modules all-linear",
-        run: train_by::<train::sft::Config>,
+        action: Action::Stage(train_by::<train::sft::Config>),
     },
     Entry {
         path: "train dpo",
@@ -40,13 +39,13 @@ pub const COMMANDS: &[Entry] = &[
       --beta 0.05 --rpo_alpha 0.001
   collimate train dpo --config run.toml --loss_type sigmoid,bco_pair,sft \\
       --loss_weights 0.8,0.2,1",
-        run: train_by::<train::dpo::Config>,
+        action: Action::Stage(train_by::<train::dpo::Config>),
     },
     Entry {
         path: "train orpo",
         arguments: train::orpo::Config::augment_args,
         examples: "  collimate train orpo --model_name_or_path models/base --dataset prefs_train.jsonl",
-        run: train_by::<train::orpo::Config>,
+        action: Action::Stage(train_by::<train::orpo::Config>),
     },
     Entry {
         path: "train cpo",
@@ -54,13 +53,13 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate train cpo --model_name_or_path models/base --dataset prefs_train.jsonl
   collimate train cpo --model_name_or_path models/base --dataset prefs_train.jsonl \\
       --loss_type simpo --cpo_alpha 0 --beta 2 --simpo_gamma 1",
-        run: train_by::<train::cpo::Config>,
+        action: Action::Stage(train_by::<train::cpo::Config>),
     },
     Entry {
         path: "train kto",
         arguments: train::kto::Config::augment_args,
         examples: "  collimate train kto --model_name_or_path models/base --dataset labelled.jsonl \\
       --undesirable_weight 1.5",
-        run: train_by::<train::kto::Config>,
+        action: Action::Stage(train_by::<train::kto::Config>),
     },
 ];

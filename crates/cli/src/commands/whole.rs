@@ -1,20 +1,34 @@
 //! Commands that do several steps at once
 
 use clap::Args;
-use collimate_stages::demo;
 
-use super::Entry;
-use crate::{environment, render};
+use super::{Action, Entry};
+use crate::demo;
+use crate::recipe::{init, run};
 
 /// The commands.
-pub const COMMANDS: &[Entry] = &[Entry {
-    path: "demo",
-    arguments: demo::Config::augment_args,
-    examples: "  collimate demo
-  collimate demo --output_dir demo/longer --max_steps 200",
-    run: |session| {
-        let demo = demo::Demo::new(session.settings()?, environment::cache()?, session.threads());
-        let summary = demo.run(&session.run_options())?;
-        Ok(session.print(&summary, render::demo(&summary))?)
+pub const COMMANDS: &[Entry] = &[
+    Entry {
+        path: "demo",
+        arguments: demo::Config::augment_args,
+        examples: "  collimate demo
+  collimate demo --output_dir demo/longer --set train_sft.max_steps=200",
+        action: Action::Other(demo::run),
     },
-}];
+    Entry {
+        path: "init",
+        arguments: init::Config::augment_args,
+        examples: "  collimate init
+  collimate init judge
+  collimate init train dpo --output recipes/dpo.toml",
+        action: Action::Other(init::run),
+    },
+    Entry {
+        path: "run",
+        arguments: run::Config::augment_args,
+        examples: "  collimate run judge.toml --dry_run
+  collimate run judge.toml --set train_dpo.beta=0.2
+  collimate run judge.toml --from judge_pairs --output_dir runs/again",
+        action: Action::Other(run::run),
+    },
+];

@@ -3,7 +3,8 @@
 use clap::Args;
 use collimate_stages::{chat, generate};
 
-use super::Entry;
+use super::{Action, Entry};
+use crate::job::job;
 use crate::{conversation, environment, render};
 
 /// The commands.
@@ -19,13 +20,13 @@ pub const COMMANDS: &[Entry] = &[
       --prompts - --schema verdict.json --max_new_tokens 400
   collimate generate --base_url https://api.openai.com/v1 --model_name_or_path gpt-4o-mini \\
       --prompts questions.jsonl --max_total_tokens 1000000",
-        run: |session| {
+        action: Action::Stage(|session| {
             let config: generate::Config = session.settings()?;
             let input = config.wants_standard_input().then(|| session.standard_input()).transpose()?;
             let api_key = environment::api_key(&config.server)?;
             let stage = generate::Generate::new(config, input, session.threads()).with_api_key(api_key);
-            session.run_and_print(&stage, render::generate)
-        },
+            Ok(job(stage, render::generate))
+        }),
     },
     Entry {
         path: "chat",
@@ -35,6 +36,6 @@ pub const COMMANDS: &[Entry] = &[
       --system 'Answer in one sentence.' --do_sample --temperature 0.7
   collimate chat --base_url http://localhost:8000/v1 \\
       --model_name_or_path Qwen/Qwen2.5-7B-Instruct",
-        run: conversation::run,
+        action: Action::Other(conversation::run),
     },
 ];

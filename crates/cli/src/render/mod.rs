@@ -3,6 +3,7 @@
 mod data;
 mod eval;
 mod judge;
+mod recipe;
 mod train;
 mod whole;
 mod write;
@@ -16,6 +17,7 @@ use crate::figures::figure;
 pub use data::{data_clean, data_rejected, data_sft};
 pub use eval::{eval_accuracy, eval_compare, eval_loss};
 pub use judge::{judge_hint, judge_prompts, judge_sample};
+pub use recipe::{dry_run, offers, walked};
 pub use train::train;
 pub use whole::demo;
 pub use write::generate;

@@ -1,42 +1,65 @@
-//! What several steps came to
+//! What the demo came to
 
-use collimate_stages::{demo as stage, eval_loss};
+use collimate_stages::statistics::Estimate;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{bytes, count, estimate, table, time};
-use crate::figures::figure;
+use super::{estimate, share, walked as steps};
+use crate::recipe::Walked;
 
-/// What the demo's training changed on the validation split, what it cost, and where everything stands.
-pub fn demo(summary: &stage::Summary) -> String {
-    let stage::Summary { before, after, training, made, .. } = summary;
-    let mut change = Table::new();
-    change.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
-    change.set_header(["on the validation split", "before", "after"]);
-    let row = |name: &str, figure: &dyn Fn(&eval_loss::Summary) -> String| {
-        [name.to_owned(), figure(before), figure(after)]
-    };
-    change.add_rows([
-        row("loss", &|side| estimate(&side.loss)),
-        row("perplexity", &|side| estimate(&side.perplexity)),
-        row("token accuracy", &|side| estimate(&side.mean_token_accuracy)),
-    ]);
-    let facts = [
-        ("steps of training", Some(count(training.steps))),
-        ("tokens a second in training", Some(figure(training.tokens_per_second))),
-        ("tokens a second in measuring", Some(figure(after.tokens_per_second))),
-        ("peak memory", summary.peak_memory_bytes.map(bytes)),
-        ("time", Some(time(summary.seconds))),
-    ];
-    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    let places = [
-        ("model", &made.model),
-        ("instructions", &made.instructions),
-        ("cleaned", &made.cleaned),
-        ("trained on", &made.train),
-        ("measured on", &made.validation),
-        ("adapter", &made.adapter),
-        ("answers side by side", &made.comparison),
-    ];
-    let places = places.map(|(name, path)| format!("{name:<20}  {}", path.display()));
-    format!("{change}\n\n{facts}\n\n{}", places.join("\n"))
+/// A figure before and after: its name, and where both stand, each a step with a pointer into its summary.
+struct Change {
+    name: &'static str,
+    before: (&'static str, &'static str),
+    after: (&'static str, &'static str),
+    shown: fn(&Estimate) -> String,
+}
+
+/// What the two halves of the demo are to change.
+const CHANGES: [Change; 5] = [
+    Change {
+        name: "loss on instructions",
+        before: ("loss_before", "/loss"),
+        after: ("loss_after", "/loss"),
+        shown: estimate,
+    },
+    Change {
+        name: "perplexity on instructions",
+        before: ("loss_before", "/perplexity"),
+        after: ("loss_after", "/perplexity"),
+        shown: estimate,
+    },
+    Change {
+        name: "token accuracy on instructions",
+        before: ("loss_before", "/mean_token_accuracy"),
+        after: ("loss_after", "/mean_token_accuracy"),
+        shown: estimate,
+    },
+    Change {
+        name: "better answers named",
+        before: ("eval_accuracy", "/base/accuracy"),
+        after: ("eval_accuracy", "/tuned/accuracy"),
+        shown: share,
+    },
+    Change {
+        name: "unreadable judgements",
+        before: ("eval_accuracy", "/base/unreadable"),
+        after: ("eval_accuracy", "/tuned/unreadable"),
+        shown: share,
+    },
+];
+
+/// The steps of the demo, and what its two trainings changed.
+pub fn demo(walked: &Walked) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["on what was not trained on", "before", "after"]);
+    for Change { name, before, after, shown } in CHANGES {
+        let figure = |(step, pointer): (&str, &str)| {
+            let found = walked.step(step).and_then(|done| done.summary.pointer(pointer));
+            let found = found.and_then(|value| serde_json::from_value(value.clone()).ok());
+            found.as_ref().map_or_else(|| "not measured".to_owned(), shown)
+        };
+        table.add_row([name.to_owned(), figure(before), figure(after)]);
+    }
+    format!("{}\n\n{table}", steps(walked))
 }

@@ -1,7 +1,7 @@
-//! The file of `--config`: TOML, either the settings themselves or a table of them per stage.
+//! Files of settings: TOML, those of all stages at the top, those of one in a table.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 use toml::{Table, Value};
@@ -9,7 +9,65 @@ use toml::{Table, Value};
 use super::{Setting, normal};
 use crate::error::{Error, Result};
 
-/// Reads what the file holds for the stage `section`; `sections` are the stages that there are.
+/// The setting of a table that names its command, where the table's name does not.
+pub const COMMAND: &str = "command";
+
+/// A file of settings.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The file, for messages.
+    pub path: PathBuf,
+    /// The settings at its top.
+    pub top: Vec<Setting>,
+    /// The tables, in the order of the file.
+    pub tables: Vec<Section>,
+}
+
+/// A table of settings.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// Its name, with `_`.
+    pub name: String,
+    /// Where it stands, for messages.
+    pub place: String,
+    /// What is set in it.
+    pub settings: Vec<Setting>,
+}
+
+impl Document {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not TOML.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(|source| collimate_run::Error::read(path, source))?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads a text that is called `path` in messages.
+    ///
+    /// # Errors
+    /// A text that is not TOML.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let not_toml = |source| Error::NotToml { path: path.to_owned(), source };
+        let table: Table = text.parse().map_err(not_toml)?;
+        let spans = DeTable::parse(text).map_err(not_toml)?;
+        let lines = Lines { path, text };
+        let (tables, top): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| value.is_table());
+        let mut tables: Vec<(usize, Section)> = tables
+            .into_iter()
+            .filter_map(|(name, value)| lines.section(name, value.as_table()?, spans.get_ref()))
+            .collect();
+        tables.sort_by_key(|(start, _)| *start);
+        Ok(Self {
+            path: path.to_owned(),
+            top: top.into_iter().map(|(name, value)| lines.setting(name, value, spans.get_ref())).collect(),
+            tables: tables.into_iter().map(|(_, section)| section).collect(),
+        })
+    }
+}
+
+/// Reads what the file of `--config` holds for the stage `section`; `sections` are the stages that there are.
 ///
 /// Settings stand at the top of the file or under `[section]`, which counts more; tables of other stages
 /// are theirs to read.
@@ -17,49 +75,43 @@ use crate::error::{Error, Result};
 /// # Errors
 /// A file that cannot be read or is not TOML, a table that is no stage's, nothing for this stage.
 pub fn read(path: &Path, section: &str, sections: &[String]) -> Result<Vec<Setting>> {
-    let text = fs::read_to_string(path).map_err(|source| collimate_run::Error::read(path, source))?;
-    let not_toml = |source| Error::NotToml { path: path.to_owned(), source };
-    let table: Table = text.parse().map_err(not_toml)?;
-    let spans = DeTable::parse(&text).map_err(not_toml)?;
-    let file = File { path, text: &text };
-
-    let mut settings = file.settings(&table, spans.get_ref());
-    let tables = table.iter().filter(|(_, value)| value.is_table());
-    let mut others = 0;
-    for (name, _) in tables {
-        if !sections.contains(&normal(name)) {
-            let place = file.place(spans.get_ref(), name);
-            return Err(Error::UnknownSection { place, name: name.clone(), known: sections.to_vec() });
+    let Document { top, tables, .. } = Document::read(path)?;
+    for table in &tables {
+        if table.settings.iter().any(|setting| setting.name == COMMAND) {
+            return Err(Error::RecipeAsConfig { path: path.to_owned() });
         }
-        match (normal(name) == section, &table[name], spans.get_ref().get(name.as_str())) {
-            (true, Value::Table(own), Some(spans)) => {
-                let spans = spans.get_ref().as_table();
-                settings.extend(spans.map(|spans| file.settings(own, spans)).unwrap_or_default());
-                return Ok(settings);
-            }
-            _ => others += 1,
+        if !sections.contains(&table.name) {
+            let (place, name) = (table.place.clone(), table.name.clone());
+            return Err(Error::UnknownSection { place, name, known: sections.to_vec() });
         }
     }
-    if others > 0 && settings.is_empty() {
-        return Err(Error::MissingSection { path: path.to_owned(), section: section.to_owned() });
+    let has_tables = !tables.is_empty();
+    match tables.into_iter().find(|table| table.name == section) {
+        Some(own) => Ok([top, own.settings].concat()),
+        None if has_tables && top.is_empty() => {
+            Err(Error::MissingSection { path: path.to_owned(), section: section.to_owned() })
+        }
+        None => Ok(top),
     }
-    Ok(settings)
 }
 
-struct File<'a> {
+struct Lines<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-impl File<'_> {
-    fn settings(&self, table: &Table, spans: &DeTable) -> Vec<Setting> {
-        let plain = table.iter().filter(|(_, value)| !value.is_table());
-        let setting = |(name, value): (&String, &Value)| Setting {
-            name: normal(name),
-            value: value.clone(),
-            place: self.place(spans, name),
-        };
-        plain.map(setting).collect()
+impl Lines<'_> {
+    /// The table under `name`, and where it begins.
+    fn section(&self, name: &str, table: &Table, spans: &DeTable) -> Option<(usize, Section)> {
+        let (key, value) = spans.get_key_value(name)?;
+        let inner = value.get_ref().as_table()?;
+        let settings = table.iter().map(|(name, value)| self.setting(name, value, inner)).collect();
+        let section = Section { name: normal(name), place: self.place(spans, name), settings };
+        Some((key.span().start, section))
+    }
+
+    fn setting(&self, name: &str, value: &Value, spans: &DeTable) -> Setting {
+        Setting { name: normal(name), value: value.clone(), place: self.place(spans, name) }
     }
 
     /// `run.toml:3`, as compilers write it and editors read it.

