@@ -84,7 +84,17 @@ fn help_teaches() {
 #[test]
 fn every_command_has_a_description_and_examples() {
     let room = Room::new();
-    for command in ["data clean", "data sft", "data rejected", "train sft", "generate", "chat", "eval loss"] {
+    for command in [
+        "run",
+        "init",
+        "data clean",
+        "data sft",
+        "data rejected",
+        "train sft",
+        "generate",
+        "chat",
+        "eval loss",
+    ] {
         let said = room.run(&format!("{command} --help"));
         assert_eq!(said.code, Some(0), "{command}");
         let first = said.stdout.lines().next().unwrap_or_default().to_owned();

@@ -210,16 +210,15 @@ fn a_failing_step_ends_the_run_and_is_named() {
     );
 }
 
-/// Stopped by Ctrl-C in its training, a run goes on to the same bytes.
-#[test]
+/// What a run says that is stopped by Ctrl-C in its training.
 #[cfg(unix)]
-fn a_stopped_run_goes_on_to_the_same_end() {
+fn stopped(room: &Room, words: &[&str]) -> String {
     use std::io::{BufRead, BufReader, Read};
     use std::process::{Command, Stdio};
 
-    let room = room(&SMALL.replace("max_steps = 12", "max_steps = 400"));
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("collimate"))
         .args(["run", "small.toml"])
+        .args(words)
         .current_dir(room.path(""))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -236,6 +235,17 @@ fn a_stopped_run_goes_on_to_the_same_end() {
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
     assert!(rest.ends_with("stopped before the end; the same command goes on where it stopped\n"), "{rest}");
+    rest
+}
+
+#[test]
+#[cfg(unix)]
+fn a_stopped_run_goes_on_to_the_same_end() {
+    let room = room(&SMALL.replace("max_steps = 12", "max_steps = 400"));
+    let said = stopped(&room, &[]);
+    assert!(!said.contains("--from"), "{said}");
+    let said = stopped(&room, &["--from", "train_sft"]);
+    assert!(said.contains("leave --from out to go on: with it, its step would begin once more\n"), "{said}");
     let would = run(&room, "--dry_run");
     assert_eq!(each(&would, "would"), ["be_done", "be_done", "be_done", "go_on", "run"]);
     let found = run(&room, "");

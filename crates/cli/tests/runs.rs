@@ -40,7 +40,11 @@ fn a_changed_setting_keeps_the_older_folder_and_says_which() {
     assert!(said.stderr.starts_with(note), "{}", said.stderr);
     assert!(room.path("out~1/DONE").exists() && room.path("out/DONE").exists());
     let said = room.run("data clean rows.json --output_dir out --set seed=7 --force");
-    assert!(said.stderr.contains("kept as out~2; nothing changed, but a new run is asked for"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("kept as out~2; nothing changed, but a new run is asked for"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]

@@ -18,8 +18,7 @@ pub const COMMANDS: &[Entry] = &[
     Entry {
         path: "init",
         arguments: init::Config::augment_args,
-        examples: "  collimate init
-  collimate init judge
+        examples: "  collimate init judge
   collimate init train dpo --output recipes/dpo.toml",
         action: Action::Other(init::run),
     },

@@ -38,6 +38,19 @@ pub struct StepDone {
 }
 
 impl Walked {
+    /// Steps of these names with these summaries.
+    #[cfg(test)]
+    pub fn example(summaries: &[(&str, serde_json::Value)]) -> Self {
+        let step = |(name, summary): &(&str, serde_json::Value)| {
+            let (output, text) = (PathBuf::from("demo").join(name), String::new());
+            let (summary, stage) = (summary.clone(), "stage");
+            let done = Done { stage, output, reused: false, summary, seconds: 61.0, text };
+            StepDone { step: (*name).to_owned(), command: "eval", done, seconds: 61.0 }
+        };
+        let steps = summaries.iter().map(step).collect();
+        Self { recipe: "demo".to_owned(), output: PathBuf::from("demo"), steps }
+    }
+
     /// What the step of this name gave, if there is one.
     pub fn step(&self, name: &str) -> Option<&Done> {
         self.steps.iter().find(|step| step.step == name).map(|step| &step.done)
