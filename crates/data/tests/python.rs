@@ -1,7 +1,7 @@
 //! Folders and Parquet files that were written here, as Python's `datasets` and pyarrow open them.
 //!
-//! What they read is recorded, with a checksum of what they were shown: as long as the same bytes are written, the
-//! recording holds. Where `COLLIMATE_TEST_PYTHON` names a Python with `datasets`, it is asked anew.
+//! What they read is recorded, with a checksum of what they were shown: as long as the same bytes are written,
+//! the recording holds. Where `COLLIMATE_TEST_PYTHON` names a Python with `datasets`, it is asked anew.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 #![allow(clippy::print_stderr, reason = "a skipped test is to be seen")]
 

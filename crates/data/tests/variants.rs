@@ -42,7 +42,7 @@ fn what_was_read_can_be_written_and_read_again() {
     let folder = tempfile::tempdir().unwrap();
     for (number, name) in recorded().keys().filter(|name| !is_unreadable(name)).enumerate() {
         let rows = read_fields(&fixture("variants").join(name));
-        // A table without rows has no columns to write, and whole numbers beyond i64 are rounded to f64 in one.
+        // A table without rows has no columns to write, and whole numbers beyond i64 become f64 in one.
         if rows.is_empty() || name.ends_with("others.parquet") {
             continue;
         }
