@@ -14,12 +14,12 @@ mod spool;
 
 pub use error::{Error, Result};
 pub use examples::{
-    Branch, Comparison, Dropped, Example, Examples, PreferenceExample, PreferenceExamples, PreferenceFormat,
-    PreferenceOptions, SftFormat, SftOptions, comparison, messages, preference_examples, sft_examples,
-    unpaired_examples,
+    Branch, Comparison, Dropped, Example, Examples, JudgedTexts, PreferenceExample, PreferenceExamples,
+    PreferenceFormat, PreferenceOptions, SftFormat, SftOptions, comparison, messages, preference_examples,
+    sft_examples, unpaired_examples,
 };
 pub use instruction::{Instruction, InstructionRow, read_instructions};
 pub use rows::{
-    BadRow, DatasetFolder, Entry, MAX_ROW_BYTES, Rejects, Row, RowWriter, Rows, panics_become_errors,
-    read_rows, write_dataset_dict,
+    BadRow, DatasetFolder, Entry, MAX_ROW_BYTES, Rejects, Row, RowWriter, Rows, dataset_splits,
+    panics_become_errors, read_rows, write_dataset_dict,
 };

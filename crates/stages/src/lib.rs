@@ -3,6 +3,7 @@
 mod answers;
 pub mod chat;
 pub mod data_clean;
+pub mod data_inspect;
 pub mod data_rejected;
 pub mod data_sft;
 mod error;

@@ -1,7 +1,7 @@
 //! Commands that make data
 
 use clap::Args;
-use collimate_stages::{data_clean, data_rejected, data_sft};
+use collimate_stages::{data_clean, data_inspect, data_rejected, data_sft};
 
 use super::{Action, Entry};
 use crate::job::job;
@@ -39,5 +39,13 @@ pub const COMMANDS: &[Entry] = &[
             let stage = data_rejected::DataRejected::new(config, session.threads()).with_api_key(api_key);
             Ok(job(stage, render::data_rejected))
         }),
+    },
+    Entry {
+        path: "data inspect",
+        arguments: data_inspect::Config::augment_args,
+        examples: "  collimate data inspect --dataset data/judge/pairs --model_name_or_path models/base
+  collimate data inspect --dataset prefs_train.jsonl --dataset prefs_val.jsonl
+  collimate data inspect --dataset pairs.parquet --strict --json",
+        action: Action::Stage(|session| session.stage(data_inspect::DataInspect::new, render::data_inspect)),
     },
 ];

@@ -14,7 +14,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 
 use crate::figures::figure;
-pub use data::{data_clean, data_rejected, data_sft};
+pub use data::{data_clean, data_inspect, data_rejected, data_sft};
 pub use eval::{eval_accuracy, eval_compare, eval_loss};
 pub use judge::{judge_hint, judge_prompts, judge_sample};
 pub use recipe::{dry_run, offers, walked};

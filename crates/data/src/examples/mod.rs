@@ -9,8 +9,8 @@ mod supervised;
 
 pub use self::messages::messages;
 pub use self::preference::{
-    Branch, Comparison, Dropped, PreferenceExample, PreferenceExamples, PreferenceFormat, PreferenceOptions,
-    comparison, preference_examples, unpaired_examples,
+    Branch, Comparison, Dropped, JudgedTexts, PreferenceExample, PreferenceExamples, PreferenceFormat,
+    PreferenceOptions, comparison, preference_examples, unpaired_examples,
 };
 pub use self::supervised::{Example, Examples, SftFormat, SftOptions, sft_examples};
 

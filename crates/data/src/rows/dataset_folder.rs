@@ -87,16 +87,31 @@ fn open_stream(file: File) -> Result<Stream, ArrowError> {
     Ok(Box::new(StreamReader::try_new(BufReader::new(file), None)?))
 }
 
+/// The splits of a folder that a `DatasetDict` was saved to, by name; `None` where the path is anything else.
+///
+/// # Errors
+/// The list of splits cannot be read, is empty, or names a folder elsewhere.
+pub fn dataset_splits(path: &Path) -> Result<Option<Vec<(String, PathBuf)>>> {
+    if !path.join(SPLITS).exists() {
+        return Ok(None);
+    }
+    let Splits { splits } = description(&path.join(SPLITS))?;
+    if splits.is_empty() {
+        return Err(not_a_dataset(path, "it has no split"));
+    }
+    let placed = splits.into_iter().map(|split| inside(path, &split).map(|folder| (split, folder)));
+    placed.collect::<Result<_>>().map(Some)
+}
+
 /// The folder itself if it holds a table, or its only split.
 fn only_table(path: &Path) -> Result<PathBuf> {
-    if !path.join(SPLITS).exists() {
-        return Ok(path.to_owned());
-    }
-    let Splits { mut splits } = description(&path.join(SPLITS))?;
-    match splits.len() {
-        0 => Err(not_a_dataset(path, "it has no split")),
-        1 => inside(path, &splits.remove(0)),
-        _ => Err(Error::SeveralSplits { path: path.to_owned(), splits }),
+    let Some(mut splits) = dataset_splits(path)? else { return Ok(path.to_owned()) };
+    match splits.pop() {
+        Some((_, folder)) if splits.is_empty() => Ok(folder),
+        last => {
+            let splits = splits.into_iter().chain(last).map(|(name, _)| name).collect();
+            Err(Error::SeveralSplits { path: path.to_owned(), splits })
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-pub use dataset_folder::{DatasetFolder, write_dataset_dict};
+pub use dataset_folder::{DatasetFolder, dataset_splits, write_dataset_dict};
 pub(crate) use json_lines::kind;
 pub use record_batches::panics_become_errors;
 pub(crate) use rejects::List;

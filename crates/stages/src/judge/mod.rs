@@ -3,7 +3,7 @@
 mod asking;
 pub mod hint;
 pub mod prompts;
-mod rows;
+pub(crate) mod rows;
 pub mod sample;
 mod settings;
 mod templates;

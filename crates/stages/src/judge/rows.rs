@@ -13,7 +13,7 @@ use crate::Error;
 ///
 /// # Errors
 /// When asked for a row: a file that cannot be read, a bad row where none may be, an interruption.
-pub(super) fn typed<'a, T: DeserializeOwned>(
+pub(crate) fn typed<'a, T: DeserializeOwned>(
     path: &'a Path,
     rejects: &'a mut Rejects,
     context: &'a Context<'a>,

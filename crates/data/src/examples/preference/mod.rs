@@ -4,6 +4,7 @@ mod comparison;
 mod format;
 mod losses;
 mod source;
+mod texts;
 mod tree;
 mod unpaired;
 
@@ -17,6 +18,7 @@ use self::format::{Details, Judged};
 pub use self::losses::Dropped;
 use self::losses::Losses;
 use self::source::{Sequence, Source};
+pub use self::texts::JudgedTexts;
 pub use self::tree::Branch;
 use self::tree::tree;
 pub use self::unpaired::unpaired_examples;
