@@ -126,3 +126,33 @@ fn grid<const N: usize>(
     }
     (!table.is_empty()).then_some(table)
 }
+
+#[cfg(test)]
+mod tests {
+    use collimate_stages::statistics::Estimate;
+
+    use super::*;
+
+    #[test]
+    fn what_judge_pairs_says_stands_in_tables_of_its_own() {
+        assert!(unpaired(&[]).is_none() && verdicts(&[]).is_none());
+        let [split, reason] = ["train", "all_positive"].map(str::to_owned);
+        let shown = unpaired(&[Unpaired { split, reason, prompts: 1_200 }]).unwrap();
+        insta::assert_snapshot!(shown.to_string(), @"
+        ┌───────┬────────────────┬─────────┐
+        │ split ┆ without a pair ┆ prompts │
+        ╞═══════╪════════════════╪═════════╡
+        │ train ┆ all_positive   ┆   1,200 │
+        └───────┴────────────────┴─────────┘
+        ");
+        let unreadable = Estimate::share(1, 10);
+        let line = Verdicts { file: "output".to_owned(), positive: 6, negative: 3, unknown: 1, unreadable };
+        insta::assert_snapshot!(verdicts(&[line]).unwrap().to_string(), @"
+        ┌──────────┬──────────┬──────────┬────────────┬──────────────────────┐
+        │ verdicts ┆ positive ┆ negative ┆ unreadable ┆       share of these │
+        ╞══════════╪══════════╪══════════╪════════════╪══════════════════════╡
+        │ output   ┆        6 ┆        3 ┆          1 ┆ 10.0 % (1.8 to 40.4) │
+        └──────────┴──────────┴──────────┴────────────┴──────────────────────┘
+        ");
+    }
+}
