@@ -28,7 +28,7 @@ pub fn dry_run(found: &DryRun) -> String {
             Would::GoOn => "go on where it stopped",
             Would::Run => "run",
             Would::RunAnew => "run anew",
-            Would::Wait => "see",
+            Would::Wait => "run, if its input changes",
             Would::Fail => "fail",
         };
         table.add_row([&step.step, step.command, would, step.why.as_deref().unwrap_or_default()]);
