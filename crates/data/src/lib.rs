@@ -23,3 +23,4 @@ pub use rows::{
     BadRow, DatasetFolder, Entry, MAX_ROW_BYTES, Rejects, Row, RowWriter, Rows, dataset_splits,
     panics_become_errors, read_rows, write_dataset_dict,
 };
+pub use spool::{Spool, SpoolReader};

@@ -63,22 +63,30 @@ impl Collector {
         Ok(true)
     }
 
-    /// Shuffles and splits as `random.seed(seed); random.shuffle(rows); split = int((1 - test_size) * len(rows))`
-    /// does in CPython: the first `split` rows are for training.
+    /// Shuffles and splits the rows with [`divide`].
     ///
     /// # Errors
     /// `test_size` is not in [0, 1).
     pub fn split(self, seed: u64, test_size: f64) -> Result<Split> {
-        if !(0.0..1.0).contains(&test_size) {
-            let expected = "at least 0 and below 1";
-            return Err(Error::OutOfRange { setting: "test_size", value: test_size, expected });
-        }
-        let mut order: Vec<usize> = (0..self.spool.len()).collect();
-        MersenneTwister::new(seed).shuffle(&mut order);
-        let train = ((1.0 - test_size) * order.len() as f64) as usize;
-        let validation = order.split_off(train);
-        Ok(Split { rows: self.spool.into_reader()?, train: order, validation })
+        let (train, validation) = divide(self.spool.len(), seed, test_size)?;
+        Ok(Split { rows: self.spool.into_reader()?, train, validation })
     }
+}
+
+/// Shuffles and splits the numbers below `n` as `random.seed(seed); random.shuffle(rows); split = int((1 -
+/// test_size) * len(rows))` does in CPython: the first `split` are for training, the others for validation.
+///
+/// # Errors
+/// `test_size` is not in [0, 1).
+pub fn divide(n: usize, seed: u64, test_size: f64) -> Result<(Vec<usize>, Vec<usize>)> {
+    if !(0.0..1.0).contains(&test_size) {
+        let expected = "at least 0 and below 1";
+        return Err(Error::OutOfRange { setting: "test_size", value: test_size, expected });
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    MersenneTwister::new(seed).shuffle(&mut order);
+    let validation = order.split_off(((1.0 - test_size) * n as f64) as usize);
+    Ok((order, validation))
 }
 
 /// A shuffled and divided collection.

@@ -9,7 +9,7 @@ use crate::error::Result;
 /// Rows in an unnamed temporary file, which goes when this does, even after a kill.
 ///
 /// Memory: 8 bytes a row.
-pub(crate) struct Spool {
+pub struct Spool {
     folder: PathBuf,
     file: BufWriter<File>,
     ends: Vec<u64>,
@@ -17,6 +17,9 @@ pub(crate) struct Spool {
 
 impl Spool {
     /// An empty spool on the disk of `folder`.
+    ///
+    /// # Errors
+    /// No file can be made there.
     pub fn new(folder: &Path) -> Result<Self> {
         // A path of one part has the empty path as its parent.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned();
@@ -30,7 +33,15 @@ impl Spool {
         self.ends.len()
     }
 
+    /// Whether it holds no row.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// Adds a row.
+    ///
+    /// # Errors
+    /// The disk is full.
     pub fn push(&mut self, row: &[u8]) -> Result<()> {
         let written = self.file.write_all(row);
         written.map_err(|source| collimate_run::Error::write(&self.folder, source))?;
@@ -39,6 +50,9 @@ impl Spool {
     }
 
     /// Ends the writing, so that rows can be read.
+    ///
+    /// # Errors
+    /// The disk is full.
     pub fn into_reader(self) -> Result<SpoolReader> {
         let Self { folder, file, ends } = self;
         match file.into_inner() {
@@ -53,7 +67,7 @@ impl Spool {
 }
 
 /// The rows of a [`Spool`], in any order.
-pub(crate) struct SpoolReader {
+pub struct SpoolReader {
     folder: PathBuf,
     file: File,
     ends: Vec<u64>,
@@ -61,6 +75,9 @@ pub(crate) struct SpoolReader {
 
 impl SpoolReader {
     /// Reads row `index`, counted from 0; the index must be below the number of rows.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
     pub fn read(&mut self, index: usize, row: &mut Vec<u8>) -> Result<()> {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         row.resize((self.ends[index] - start) as usize, 0);
@@ -69,7 +86,7 @@ impl SpoolReader {
     }
 
     /// All rows, one after the other.
-    pub fn into_file(mut self) -> Result<File> {
+    pub(crate) fn into_file(mut self) -> Result<File> {
         let rewound: io::Result<()> = self.file.rewind();
         rewound.map_err(|source| collimate_run::Error::read(&self.folder, source))?;
         Ok(self.file)

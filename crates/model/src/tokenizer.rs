@@ -59,6 +59,21 @@ impl Tokenizer {
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
+    /// The part of `text` that its first `count` tokens cover, to a whole character; none if there are no
+    /// more.
+    pub fn first_tokens<'a>(&self, text: &'a str, count: usize) -> Result<Option<&'a str>> {
+        // A token covers one byte at least.
+        if text.len() <= count {
+            return Ok(None);
+        }
+        let encoding = self.inner.encode(text, false).map_err(failed("encode"))?;
+        let Some((next, _)) = encoding.get_offsets().get(count) else { return Ok(None) };
+        let last = count.checked_sub(1).and_then(|last| encoding.get_offsets().get(last));
+        // Where two tokens share a character, both cover all of it.
+        let end = last.map_or(0, |(_, end)| *end.min(next));
+        Ok(text.get(..end))
+    }
+
     /// The text of `ids`; unknown ids are left out, broken UTF-8 becomes U+FFFD.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         self.inner.decode(ids, skip_special_tokens).map_err(failed("decode"))

@@ -199,3 +199,22 @@ fn tokens_have_names_and_ids() {
     assert_eq!((tokenizer.id("no such token"), tokenizer.token(1 << 30)), (None, None));
     assert_eq!(tokenizer.decode(&[1 << 30], false).expect("decodes"), "");
 }
+
+#[test]
+fn the_first_tokens_cover_whole_characters_of_the_text() {
+    let tokenizer = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny/llama"));
+    let text = "Größer. 回答1更好。 It's   clear,\nfor 12 reasons 🙂.";
+    let ids = tokenizer.encode(text, false).expect("it encodes");
+    let mut shared = 0;
+    for count in 0..ids.len() {
+        let found = tokenizer.first_tokens(text, count).expect("it encodes").expect("there are more");
+        let decoded = tokenizer.decode(&ids[..count], false).expect("it decodes");
+        // What is left of a character that the tokens cover in part.
+        shared += usize::from(decoded.ends_with('\u{fffd}'));
+        assert_eq!(found, decoded.trim_end_matches('\u{fffd}'), "{count} tokens");
+    }
+    assert!(shared > 0, "a character of several tokens is among them");
+    for count in [ids.len(), ids.len() + 1, text.len()] {
+        assert_eq!(tokenizer.first_tokens(text, count).expect("it encodes"), None);
+    }
+}
