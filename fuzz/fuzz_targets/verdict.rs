@@ -17,7 +17,8 @@ fuzz_target!(|text: &str| {
     for language in Language::ALL {
         for number in [Number::First, Number::Second] {
             assert_eq!(verdict(&judgement(language, text, number)), Some(number));
-            let number_first = json!({ language.verdict_key(): u8::from(number), language.reason_key(): text });
+            let number_first =
+                json!({ language.verdict_key(): u8::from(number), language.reason_key(): text });
             assert_eq!(verdict(&number_first.to_string()), Some(number));
         }
     }

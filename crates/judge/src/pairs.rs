@@ -116,8 +116,8 @@ pub struct Paired {
 }
 
 impl Judged {
-    /// Pairs the judgements. One generator serves all prompts, in their order: it shuffles the right samples, then the
-    /// wrong ones, and nothing else, as `random.shuffle` does in CPython.
+    /// Pairs the judgements. One generator serves all prompts, in their order: it shuffles the right samples,
+    /// then the wrong ones, and nothing else, as `random.shuffle` does in CPython.
     pub fn pair(mut self, draws: &mut MersenneTwister) -> Paired {
         draws.shuffle(&mut self.output.positive);
         draws.shuffle(&mut self.output.negative);

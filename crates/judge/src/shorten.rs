@@ -18,8 +18,8 @@ pub enum Shortened {
     NoFullStop,
 }
 
-/// Shortens the reason of a hinted judgement; `within` gives as much of the reason as is allowed, or none if all of it
-/// is.
+/// Shortens the reason of a hinted judgement; `within` gives as much of the reason as is allowed, or none if
+/// all of it is.
 ///
 /// # Errors
 /// Those of `within`.
@@ -27,11 +27,11 @@ pub fn shorten<E>(text: &str, within: impl FnOnce(&str) -> Result<Option<&str>, 
     let Ok(members) = serde_json::from_str::<Map<String, Value>>(text) else {
         return Ok(Shortened::Unchanged);
     };
-    let reasons = Language::ALL.into_iter().filter_map(|language| {
+    let reason = Language::ALL.into_iter().find_map(|language| {
         let reason = members.get(language.reason_key())?.as_str()?;
         Some((language, reason))
     });
-    let (Some((language, reason)), Some(number)) = (reasons.last(), verdict(text)) else {
+    let (Some((language, reason)), Some(number)) = (reason, verdict(text)) else {
         return Ok(Shortened::Unchanged);
     };
     let Some(allowed) = within(reason)? else { return Ok(Shortened::Unchanged) };

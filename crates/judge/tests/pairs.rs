@@ -42,7 +42,8 @@ fn right_samples_stand_over_wrong_ones() {
 
 #[test]
 fn at_most_three_pairs_in_the_order_after_the_shuffle() {
-    // random.seed(2021); right = list("abcde"); random.shuffle(right); wrong = list("vwxyz"); random.shuffle(wrong)
+    // random.seed(2021); right = list("abcde"); random.shuffle(right); wrong = list("vwxyz");
+    // random.shuffle(wrong)
     assert_eq!(
         shown("+a +b +c +d +e -v -w -x -y -z", "", ""),
         ["best_of_n b>w", "best_of_n e>v", "best_of_n a>x"]

@@ -153,7 +153,8 @@ proptest! {
         let text = judgement(language, &reason, number);
         prop_assert_eq!(verdict(&text), Some(number));
         let parsed: Value = serde_json::from_str(&text).unwrap();
-        prop_assert_eq!(&parsed, &json!({ language.reason_key(): reason, language.verdict_key(): u8::from(number) }));
+        let members = json!({ language.reason_key(): reason, language.verdict_key(): u8::from(number) });
+        prop_assert_eq!(&parsed, &members);
         // The same with the number first, over several lines, and in a fence.
         let turned = json!({ language.verdict_key(): u8::from(number), language.reason_key(): reason });
         prop_assert_eq!(verdict(&turned.to_string()), Some(number));

@@ -74,6 +74,27 @@ pub enum Error {
     #[error("a server does not say how likely a given text is")]
     #[diagnostic(help("leave out base_url and give the model's folder or its GGUF file"))]
     NotInMemory,
+    /// Files of judgements that do not stand side by side.
+    #[error("{path} is not as `judge tidy` leaves it: {reason}", path = path.display())]
+    #[diagnostic(help("run `collimate judge tidy` on the samples and the hints, and give its folder"))]
+    Untidy {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Prompts that are not those which were judged.
+    #[error("{path} does not hold what was judged: {reason}", path = path.display())]
+    #[diagnostic(help(
+        "give the prompts that `judge sample` and `judge hint` were given; a column split, if there is one, \
+         holds train or validation in every row"
+    ))]
+    OtherPrompts {
+        /// The file.
+        path: PathBuf,
+        /// Which prompt, and what is wrong with it.
+        reason: String,
+    },
     /// Nothing to answer.
     #[error("no prompt is given")]
     #[diagnostic(help("give --prompts FILE, --prompts - for standard input, or --prompt TEXT"))]

@@ -1,7 +1,7 @@
 //! Commands of the judge pipeline.
 
 use clap::Args;
-use collimate_stages::judge::{hint, prompts, sample};
+use collimate_stages::judge::{hint, pairs, prompts, sample, tidy};
 
 use super::{Action, Entry};
 use crate::job::job;
@@ -46,5 +46,21 @@ pub const COMMANDS: &[Entry] = &[
             let stage = hint::JudgeHint::new(config, session.threads()).with_api_key(api_key);
             Ok(job(stage, render::judge_hint))
         }),
+    },
+    Entry {
+        path: "judge tidy",
+        arguments: tidy::Config::augment_args,
+        examples: "  collimate judge tidy --samples data/judge/samples/output.jsonl --hints data/judge/hints
+  collimate judge tidy --samples output.jsonl --hints hints --output_dir tidied --strict",
+        action: Action::Stage(|session| session.stage(tidy::JudgeTidy::new, render::judge_tidy)),
+    },
+    Entry {
+        path: "judge pairs",
+        arguments: pairs::Config::augment_args,
+        examples: "  collimate judge pairs --dataset data/judge/tidied \\
+      --prompts data/judge/prompts/prompts.jsonl --model_name_or_path models/base
+  collimate judge pairs --dataset tidied --prompts prompts.jsonl --model_name_or_path model.gguf \\
+      --test_size 0.1 --seed 7",
+        action: Action::Stage(|session| session.stage(pairs::JudgePairs::new, render::judge_pairs)),
     },
 ];

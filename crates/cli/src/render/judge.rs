@@ -1,7 +1,9 @@
-//! What became of pairs on their way to judgements
+//! What became of pairs on their way to judgements and to pairs again
 
 use collimate_run::Outcome;
-use collimate_stages::judge::{hint, prompts, sample};
+use collimate_stages::judge::pairs::Unpaired;
+use collimate_stages::judge::{hint, pairs, prompts, sample, tidy};
+use comfy_table::{ContentArrangement, Table, presets};
 
 use super::write::example;
 use super::{bytes, count, percent, some_of, speed, table};
@@ -56,4 +58,59 @@ pub fn judge_hint(outcome: &Outcome<hint::Summary>) -> String {
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// What was kept of each file, and what was not.
+pub fn judge_tidy(outcome: &Outcome<tidy::Summary>) -> String {
+    let tidy::Summary { ids, read, rows, missing, left_out, duplicates, rejected } = outcome.summary.clone();
+    let mut files = grid(["", "read", "kept", "repeated", "left out", "prompts missing"]);
+    let columns = [read, rows, duplicates, left_out, missing].map(|column| column.named());
+    for file in 0..columns[0].len() {
+        let counts = columns.iter().map(|column| count(column[file].1));
+        files.add_row(std::iter::once(columns[0][file].0.to_owned()).chain(counts));
+    }
+    let facts = [("prompts in all three", Some(count(ids))), ("bad rows, set aside", some_of(rejected))];
+    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    format!("{files}\n\n{facts}")
+}
+
+/// How many pairs of each type there are, and which prompts have none.
+pub fn judge_pairs(outcome: &Outcome<pairs::Summary>) -> String {
+    let summary = &outcome.summary;
+    let mut pairs = grid(["", "train", "validation"]);
+    let row =
+        |name: &str, split: &pairs::BySplit| [name.to_owned(), count(split.train), count(split.validation)];
+    pairs.add_row(row("prompts", &summary.ids));
+    for (pair_type, split) in &summary.pairs {
+        pairs.add_row(row(pair_type.name(), split));
+    }
+    let mut verdicts = grid(["", "positive", "negative", "unknown"]);
+    for (name, pairs::Verdicts { positive, negative, unknown }) in summary.verdicts.named() {
+        verdicts.add_row([name.to_owned(), count(positive), count(negative), count(unknown)]);
+    }
+    let unpaired = summary.unpaired.iter().map(|(reason, number)| (without_pair(*reason), some_of(*number)));
+    let facts = [
+        ("reasons cut", some_of(summary.reasons_cut)),
+        ("reasons too long, without a full stop", some_of(summary.reasons_without_stop)),
+        ("pairs left out: equal texts", some_of(summary.equal_texts)),
+        ("bad prompts, set aside", some_of(summary.rejected)),
+    ];
+    let facts = table(unpaired.chain(facts).filter_map(|(name, value)| Some((name, value?))));
+    format!("{pairs}\n\n{verdicts}\n\n{facts}").trim_end().to_owned()
+}
+
+fn without_pair(reason: Unpaired) -> &'static str {
+    match reason {
+        Unpaired::AllPositive => "prompts without a pair: all samples are right",
+        Unpaired::AllNegative => "prompts without a pair: no sample is right",
+        Unpaired::Unreadable => "prompts without a pair: no sample names an answer",
+        Unpaired::EqualTexts => "prompts without a pair: equal texts",
+    }
+}
+
+fn grid<const N: usize>(header: [&str; N]) -> Table {
+    let mut grid = Table::new();
+    grid.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    grid.set_header(header);
+    grid
 }

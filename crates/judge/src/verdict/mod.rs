@@ -1,10 +1,11 @@
 //! Which answer a judgement names: read from whatever a model wrote, in time linear in its length.
 //!
-//! A verdict is a member of a JSON object: one of the keys of [`Language::verdict_key`], a colon, and a number. Objects
-//! are read leniently ([`object`]: quotes of all kinds, full-width signs, trailing commas, an end that is missing).
-//! Where an object cannot be followed to its end, its pieces count ([`piece`]: a key, a colon, a number). The last
-//! verdict that names 1 or 2 holds, whichever way it was found. A key within a string of an object that could be
-//! followed is text, and names nothing; prose without JSON names nothing either.
+//! A verdict is a member of a JSON object: one of the keys of [`Language::verdict_key`], a colon, and a
+//! number. Objects are read leniently ([`object`]: quotes of all kinds, full-width signs, trailing commas, an
+//! end that is missing). Where an object cannot be followed to its end, its pieces count ([`piece`]: a key, a
+//! colon, a number). The last verdict that names 1 or 2 holds, whichever way it was found. A key within a
+//! string of an object that could be followed is text, and names nothing; prose without JSON names nothing
+//! either.
 
 mod object;
 mod piece;
@@ -46,7 +47,7 @@ pub fn judgement(language: Language, reason: &str, number: Number) -> String {
     format!(r#"{{"{reason_key}": {}, "{verdict_key}": {}}}"#, Value::from(reason), u8::from(number))
 }
 
-/// The number of the answer that a judgement names as the better one; none if it names none, or not one alone.
+/// The number of the answer that a judgement names as the better one; none if it names none, or both.
 pub fn verdict(text: &str) -> Option<Number> {
     let mut found = Found::default();
     let mut place = Place::default();

@@ -1,4 +1,4 @@
-//! An object followed from its brace to its end, as leniently as it can be without guessing where strings end.
+//! An object, followed from its brace to its end as leniently as can be without guessing where strings end.
 
 use super::words::{closers, is_blank, is_key, is_quote, number, plain};
 use crate::Number;
@@ -6,7 +6,8 @@ use crate::Number;
 /// How far an object could be followed.
 #[derive(Debug, PartialEq)]
 pub(super) enum Object {
-    /// To its closing brace, which ends at this byte; the last verdict among its members and those of objects in it.
+    /// To its closing brace, which ends at this byte; the last verdict among its members and those of objects
+    /// in it.
     Whole { end: usize, verdict: Option<Number> },
     /// To the end of the text; the last verdict until then.
     CutOff(Option<Number>),
@@ -16,8 +17,8 @@ pub(super) enum Object {
 
 /// Follows the object whose brace stands at byte `start`. Looks at no byte twice, and is without recursion.
 ///
-/// Whatever is JSON is read as JSON. Beyond it: quotes of other kinds or none, full-width signs, line ends within
-/// strings, trailing commas.
+/// Whatever is JSON is read as JSON. Beyond it: quotes of other kinds or none, full-width signs, line ends
+/// within strings, trailing commas.
 pub(super) fn read(text: &str, start: usize) -> Object {
     let mut reader = Reader { text, at: start, open: Vec::new(), verdict: None };
     match reader.follow() {

@@ -15,7 +15,8 @@ pub(super) struct Piece {
 
 /// The verdict whose key begins at byte `at`, if one does.
 ///
-/// The key needs a quote before or behind it, of any kind; or, where a member may begin (`may_be_member`), none.
+/// The key needs a quote before or behind it, of any kind; or none, where a member
+/// may begin (`may_be_member`).
 pub(super) fn read(text: &str, at: usize, may_be_member: bool) -> Option<Piece> {
     let rest = text[at..].get(key(&text[at..])?..)?;
     let before = text[..at].trim_end_matches(' ');
@@ -32,7 +33,8 @@ pub(super) fn read(text: &str, at: usize, may_be_member: bool) -> Option<Piece> 
     Some(Piece { number, escaped: unquoted.ends_with('\\') })
 }
 
-/// The value with which the text begins, within quotes or not; none if what follows belongs to it all the same.
+/// The value with which the text begins, within quotes or not; none if what follows belongs to
+/// it too.
 fn value_of(text: &str, quoted: bool) -> Option<&str> {
     let ends = |letter: char| {
         is_quote(letter)

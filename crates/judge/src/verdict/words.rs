@@ -30,8 +30,8 @@ pub(super) fn is_quote(letter: char) -> bool {
 
 /// The characters that close what this one opens; none if it opens nothing.
 ///
-/// ASCII quotes are closed by themselves alone, so that JSON is read as JSON; of the others, models take one for
-/// another.
+/// ASCII quotes are closed by themselves alone, so that JSON is read as JSON; of the others, models take one
+/// for another.
 pub(super) fn closers(opener: char) -> Option<&'static [char]> {
     match opener {
         '"' => Some(&['"']),
@@ -44,8 +44,8 @@ pub(super) fn closers(opener: char) -> Option<&'static [char]> {
     }
 }
 
-/// The length in bytes of the key of a verdict with which the text begins, in either language and any spelling: with
-/// capitals, and with a space, a hyphen or nothing for the underscore, which may be escaped.
+/// The length in bytes of the key of a verdict with which the text begins, in either language and any
+/// spelling: with capitals, and with a space, a hyphen or nothing for the underscore, which may be escaped.
 pub(super) fn key(text: &str) -> Option<usize> {
     let chinese = Language::Chinese.verdict_key();
     if text.starts_with(chinese) {
@@ -71,8 +71,8 @@ pub(super) fn is_key(text: &str) -> bool {
     key(text) == Some(text.len())
 }
 
-/// The answer that the value of a verdict names: 1 or 2, perhaps after [`LABELS`], perhaps with a full stop or a
-/// comment behind it. Nothing else may stand there.
+/// The answer that the value of a verdict names: 1 or 2, perhaps after [`LABELS`], perhaps with a full stop
+/// or a comment behind it. Nothing else may stand there.
 pub(super) fn number(value: &str) -> Option<Number> {
     if value.len() > MAX_BYTES {
         return None;
