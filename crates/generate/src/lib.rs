@@ -23,7 +23,9 @@ mod writer;
 
 pub use builtin::EngineGenerator;
 pub use error::{Error, Result};
-pub use generator::{Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob};
+pub use generator::{
+    Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob, Usage,
+};
 pub use sampler::Sampler;
 pub use sampling::{Constraint, SamplingOptions};
 pub use server::{BaseUrl, Dialect, Endpoint, ServerError, ServerGenerator, ServerOptions};

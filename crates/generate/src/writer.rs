@@ -111,7 +111,8 @@ impl<'a> Writer<'a> {
     pub fn finish(self) -> Option<Sample> {
         let finish_reason = self.ended?;
         let logprobs = self.rules.options.logprobs.is_some().then_some(self.log_probs);
-        Some(Sample { text: self.text.into_string(), tokens: self.tokens, finish_reason, logprobs })
+        let (text, tokens, usage) = (self.text.into_string(), self.tokens, None);
+        Some(Sample { text, tokens, finish_reason, logprobs, usage })
     }
 
     fn choose(&mut self, buffers: &mut Buffers, logits: &[f32], number: usize) -> Result<u32> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use asking::{KEY, ask, ask_with, chat, drawn, event, options};
 use collimate_generate::{
-    Answer, Constraint, FinishReason, Prompt, Request, SamplingOptions, ServerError, ServerOptions,
+    Answer, Constraint, FinishReason, Prompt, Request, SamplingOptions, ServerError, ServerOptions, Usage,
 };
 use miette::Diagnostic;
 use scripted::{Reply, Seen, Server};
@@ -23,6 +23,10 @@ fn a_chat_is_asked_for_with_the_key_and_answered() {
     assert_eq!(outcome.texts(), ["Lisbon", "Lisbon."]);
     assert!(matches!(outcome.answers[1], Answer::Sample { request: 0, number: 5, .. }));
     assert_eq!(outcome.spent, 23);
+    // What the call took is told once.
+    let usage = Usage { prompt_tokens: 10, completion_tokens: 13 };
+    let told: Vec<_> = outcome.samples().into_iter().map(|sample| sample.usage).collect();
+    assert_eq!(told, [Some(usage), None]);
 
     let seen = &server.seen()[0];
     assert_eq!(seen.line, "POST /v1/chat/completions HTTP/1.1");

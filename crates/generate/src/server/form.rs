@@ -131,7 +131,8 @@ mod tests {
 
     fn fault(constraint: Constraint, text: &str, finish_reason: FinishReason) -> Option<String> {
         let sampling = SamplingOptions { constraint: Some(constraint), ..SamplingOptions::default() };
-        let sample = Sample { tokens: Vec::new(), text: text.to_owned(), finish_reason, logprobs: None };
+        let (tokens, text) = (Vec::new(), text.to_owned());
+        let sample = Sample { tokens, text, finish_reason, logprobs: None, usage: None };
         Form::new(&sampling).unwrap().fault(&sample)
     }
 

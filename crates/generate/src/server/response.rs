@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::failure::server_message;
-use crate::{FinishReason, Sample, TokenLogprob, TopLogprob};
+use crate::{FinishReason, Sample, TokenLogprob, TopLogprob, Usage};
 
 /// A whole answer, or one event of a stream of pieces.
 #[derive(Debug, Deserialize)]
@@ -45,14 +45,6 @@ struct Logprobs {
     top_logprobs: Option<Vec<Option<BTreeMap<String, f32>>>>,
 }
 
-/// Tokens of the prompt and of all its answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Usage {
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
-}
-
 /// The samples of one call, as far as they have come in.
 #[derive(Debug, Default)]
 pub struct Drafts {
@@ -79,13 +71,6 @@ pub enum Arrival {
     HeldBack(String),
     /// It has not come, or not to its end.
     Missing,
-}
-
-impl Usage {
-    /// Both together.
-    pub fn total(self) -> u64 {
-        self.prompt_tokens.saturating_add(self.completion_tokens)
-    }
 }
 
 impl Chunk {
@@ -150,7 +135,8 @@ impl Drafts {
             tokens.iter_mut().for_each(|token| token.top_logprobs.truncate(top));
             tokens
         });
-        Arrival::Finished(Sample { tokens: Vec::new(), text: draft.text, finish_reason, logprobs })
+        let (tokens, text, usage) = (Vec::new(), draft.text, None);
+        Arrival::Finished(Sample { tokens, text, finish_reason, logprobs, usage })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::server::form::hint;
 use crate::server::queue::Job;
 use crate::server::response::{Arrival, Drafts};
 use crate::server::retry::backoff;
-use crate::{Answer, Request, Result};
+use crate::{Answer, Request, Result, Sample};
 
 impl Schedule<'_> {
     /// Takes note of what a call says.
@@ -55,12 +55,13 @@ impl Schedule<'_> {
     fn hand_over(&mut self, mut job: Job, mut drafts: Drafts, desk: &mut Desk<'_, '_>) -> Result<()> {
         desk.tally.written(drafts.usage.unwrap_or_default().completion_tokens);
         let (request, asked) = (job.request, job.numbers.len());
-        let (mut missing, mut refusal) = (Vec::new(), None);
+        let (mut missing, mut refusal, mut usage) = (Vec::new(), None, drafts.usage);
         for (index, &number) in job.numbers.iter().enumerate() {
             match drafts.take(index, self.sampling.logprobs) {
                 Arrival::Finished(sample) => match self.form.fault(&sample) {
                     Some(reason) => refusal = Some(ServerError::WrongForm { number: request + 1, reason }),
                     None => {
+                        let sample = Sample { usage: usage.take(), ..sample };
                         (desk.take)(Answer::Sample { request, number, sample })?;
                         desk.tally.done();
                         job.told.remove(&number);
