@@ -7,9 +7,9 @@ use regex::Regex;
 
 use crate::pattern::pattern;
 
-/// Markers of roles and texts, as the tokenizers of the known families have them: anything within `<|…|>` (also
-/// with full-width bars, as DeepSeek's), those of Llama 2 and Mistral, of Gemma, and of the models of code.
-/// `<think>` is not among them: it opens no role.
+/// Markers of roles and texts, as the tokenizers of the known families have them: anything within `<|…|>`
+/// (also with full-width bars, as DeepSeek's), those of Llama 2 and Mistral, of Gemma, and of the models of
+/// code. `<think>` is not among them: it opens no role.
 ///
 /// Either the first and second, or the third and fourth group are the first character and the rest.
 static MARKERS: LazyLock<Regex> = LazyLock::new(|| {
@@ -20,8 +20,8 @@ static MARKERS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(r"(<)([|｜][^|｜<>\[\]\s]+[|｜]>|/?(?:{names})>|</?SYS>>)|(\[)(/?(?:{instructions})\])"))
 });
 
-/// The text with a space after the first character of each marker and of each of `tags`, which begin with `<` and
-/// hold no other one. Doing it again changes nothing.
+/// The text with a space after the first character of each marker and of each of `tags`, which begin with `<`
+/// and hold no other one. Doing it again changes nothing.
 pub(crate) fn inert<'a>(text: &'a str, tags: &[String]) -> Cow<'a, str> {
     let mut text = MARKERS.replace_all(text, "$1$3 $2$4");
     for tag in tags {

@@ -1,7 +1,7 @@
 //! Templates of what a judge is asked, with named placeholders, in Jinja.
 //!
-//! A template runs once, when it is loaded, and leaves pieces of text with places between them. Questions and answers
-//! only ever fill the places: no text in them can be taken for a part of the template.
+//! A template runs once, when it is loaded, and leaves pieces of text with places between them. Questions and
+//! answers only ever fill the places: no text in them can be taken for a part of the template.
 
 mod error;
 
@@ -165,8 +165,8 @@ impl Template {
         self.language
     }
 
-    /// The text with a question and its answers in their places. What in them could be taken for a marker of a chat
-    /// template, or for the end of its place, has a space after its first character.
+    /// The text with a question and its answers in their places. What in them could be taken for a marker of
+    /// a chat template, or for the end of its place, has a space after its first character.
     pub fn render(&self, question: &Question<'_>) -> String {
         let mut text = String::new();
         for piece in &self.pieces {

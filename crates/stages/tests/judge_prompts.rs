@@ -1,4 +1,5 @@
-//! `judge prompts`: the coin is Python's, the numbers of rows are stable, and no answer can imitate the prompt.
+//! `judge prompts`: the coin is Python's, the numbers of rows are stable, and no answer can imitate the
+//! prompt.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 mod common;

@@ -11,7 +11,8 @@ pub enum TemplateError {
     /// It cannot be read or run.
     #[error("{path}, line {line}: {reason}", path = path.display())]
     #[diagnostic(help(
-        "placeholders are written {{{{ question }}}}; text that holds two braces, or a brace and a percent sign, stands between {{% raw %}} and {{% endraw %}}"
+        "placeholders are written {{{{ question }}}}; text that holds two braces, or a brace and a percent \
+         sign, stands between {{% raw %}} and {{% endraw %}}"
     ))]
     Jinja {
         /// The file.
@@ -31,7 +32,7 @@ pub enum TemplateError {
         missing: Vec<String>,
     },
     /// It asks for what there is not.
-    #[error("{path} names {unknown}, which is not there", path = path.display(), unknown = unknown.join(", "))]
+    #[error("{path} names {names}, which is not there", path = path.display(), names = unknown.join(", "))]
     #[diagnostic(help("a template of this kind knows {}", known.join(", ")))]
     Unknown {
         /// The file.

@@ -1,4 +1,5 @@
-//! `judge prompts`: what the judge is asked about raw pairs, each with a fair coin for which answer stands first.
+//! `judge prompts`: what the judge is asked about raw pairs, each with a fair coin for which answer stands
+//! first.
 
 mod rows;
 
@@ -26,14 +27,14 @@ pub const DROPPED_FILE: &str = "dropped.jsonl";
 
 /// Write what a judge is asked: which of two answers is better, as JSON with a reason and the number.
 ///
-/// A raw row holds `chosen` and `rejected`: messages of which the last one is the answer, and all others are the
-/// same in both; or a single answer, beside `prompt` or `conversations`. A fair coin says which answer stands
-/// first, one draw of Python's `random.Random(seed)` a row. Every row of prompts.jsonl holds `prompt`, an empty
-/// `gen`, the `source` as `tag`, the number of the raw row from 0 as `test_id`, where the preferred answer stands
-/// as `chosen` (1 or 2), question and answers as `q`, `r1` and `r2`, and the raw row's other columns. A folder
-/// with several splits is read whole, with a column `split`. Of pairs with equal answers, none is better: they
-/// stand in dropped.jsonl. What in a question or an answer looks like a marker of a chat template, or like the
-/// end of its place, gets a space after its first character, in `prompt` alone.
+/// A raw row holds `chosen` and `rejected`: messages of which the last one is the answer, and all others are
+/// the same in both; or a single answer, beside `prompt` or `conversations`. A fair coin says which answer
+/// stands first, one draw of Python's `random.Random(seed)` a row. Every row of prompts.jsonl holds `prompt`,
+/// an empty `gen`, the `source` as `tag`, the number of the raw row from 0 as `test_id`, where the preferred
+/// answer stands as `chosen` (1 or 2), question and answers as `q`, `r1` and `r2`, and the raw row's other
+/// columns. A folder with several splits is read whole, with a column `split`. Of pairs with equal answers,
+/// none is better: they stand in dropped.jsonl. What in a question or an answer looks like a marker of a chat
+/// template, or like the end of its place, gets a space after its first character, in `prompt` alone.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -46,7 +47,8 @@ pub struct Config {
     /// The language of the prompt and of the keys that it asks for.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub language: Choice,
-    /// A template in Jinja instead of the built-in ones, with {{ question }}, {{ answer_1 }} and {{ answer_2 }}.
+    /// A template in Jinja instead of the built-in ones, with {{ question }}, {{ answer_1 }} and {{ answer_2
+    /// }}.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
     /// Take only so many raw rows, the first ones; all, if not given.

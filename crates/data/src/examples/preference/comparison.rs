@@ -23,8 +23,8 @@ pub struct Comparison {
 const FORMATS: [PreferenceFormat; 3] =
     [PreferenceFormat::PromptPair, PreferenceFormat::ConversationsPair, PreferenceFormat::ImplicitPair];
 
-/// Reads a row with `chosen` and `rejected`, and with `prompt`, `conversations` or neither; where there is neither,
-/// all messages but the last ones are the conversation, and the same in both.
+/// Reads a row with `chosen` and `rejected`, and with `prompt`, `conversations` or neither; where there is
+/// neither, all messages but the last ones are the conversation, and the same in both.
 ///
 /// # Errors
 /// The reason for which the row is bad.
