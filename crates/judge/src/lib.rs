@@ -13,6 +13,7 @@ mod reason;
 mod row;
 mod shorten;
 mod template;
+mod translation;
 mod verdict;
 
 pub use conversation::{Turn, conversation};
@@ -23,4 +24,5 @@ pub use reason::reason;
 pub use row::{Judgement, Number, PromptRow, fields};
 pub use shorten::{Shortened, shorten};
 pub use template::{Kind, Question, Template, TemplateError};
+pub use translation::{Check, Fault, needs_translation, translated, translation_request};
 pub use verdict::{Reading, judgement, verdict};

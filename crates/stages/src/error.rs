@@ -124,6 +124,16 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Template(#[from] Box<collimate_judge::TemplateError>),
+    /// No server and no model for a translation.
+    #[error("{model} is no file or folder here, so that OpenAI is to be asked, and there is no key")]
+    #[diagnostic(help(
+        "set OPENAI_API_KEY in the environment or in a file .env; or give --base_url for another server; or, for the \
+         built-in engine, the path of a model's folder or GGUF file as --model_name_or_path"
+    ))]
+    NoTranslator {
+        /// The model as it was given.
+        model: String,
+    },
 }
 
 impl From<collimate_data::Error> for Error {

@@ -1,7 +1,7 @@
 //! Commands of the judge pipeline.
 
 use clap::Args;
-use collimate_stages::judge::{hint, pairs, prompts, sample, tidy};
+use collimate_stages::judge::{hint, pairs, prompts, sample, tidy, translate};
 
 use super::{Action, Entry};
 use crate::job::job;
@@ -16,6 +16,21 @@ pub const COMMANDS: &[Entry] = &[
   collimate judge prompts --dataset saved_to_disk --language zh --max_samples 1000
   collimate judge prompts --dataset pairs.jsonl --template my_judge.jinja",
         action: Action::Stage(|session| session.stage(prompts::Prompts::new, render::judge_prompts)),
+    },
+    Entry {
+        path: "judge translate",
+        arguments: translate::Config::augment_args,
+        examples: "  collimate judge translate --dataset data/judge/prompts/prompts.jsonl
+  collimate judge translate --max_samples 100 --max_total_tokens 500000
+  collimate judge translate --base_url http://localhost:8000/v1 \\
+      --model_name_or_path Qwen/Qwen2.5-7B-Instruct
+  collimate judge translate --model_name_or_path models/qwen --dtype bfloat16",
+        action: Action::Stage(|session| {
+            let config = session.settings::<translate::Config>()?.with_server();
+            let api_key = environment::api_key(&config.server)?;
+            let stage = translate::Translate::new(config, session.threads()).with_api_key(api_key);
+            Ok(job(stage, render::judge_translate))
+        }),
     },
     Entry {
         path: "judge sample",

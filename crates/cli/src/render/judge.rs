@@ -2,7 +2,7 @@
 
 use collimate_run::Outcome;
 use collimate_stages::judge::pairs::Unpaired;
-use collimate_stages::judge::{hint, pairs, prompts, sample, tidy};
+use collimate_stages::judge::{hint, pairs, prompts, sample, tidy, translate};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::write::example;
@@ -22,6 +22,23 @@ pub fn judge_prompts(outcome: &Outcome<prompts::Summary>) -> String {
         ("with a marker made inert", some_of(*inert)),
         ("dropped: equal answers", some_of(*identical)),
         ("bad, set aside", some_of(*rejected)),
+    ];
+    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// How many rows are in English now, and what it cost.
+pub fn judge_translate(outcome: &Outcome<translate::Summary>) -> String {
+    let summary = &outcome.summary;
+    let facts = [
+        ("rows read", Some(count(summary.read))),
+        ("translated", Some(count(summary.translated))),
+        ("in English already", some_of(summary.unchanged)),
+        ("kept aside: a part failed its checks", some_of(summary.kept_aside)),
+        ("translations asked for again", some_of(summary.asked_again)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("tokens of requests", some_of(summary.prompt_tokens)),
+        ("tokens of answers", some_of(summary.completion_tokens)),
+        ("tokens", speed(&summary.effort)),
     ];
     table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }

@@ -10,6 +10,7 @@ pub mod sample;
 mod settings;
 mod templates;
 pub mod tidy;
+pub mod translate;
 mod windows;
 
 pub use by_file::ByFile;
