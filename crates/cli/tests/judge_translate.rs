@@ -246,6 +246,16 @@ fn who_translates_is_said_where_nobody_can() {
     let said = room.run("judge translate --dataset prompts.jsonl --max_total_tokens 10 --concurrency 2");
     assert_eq!(said.code, Some(1));
     insta::assert_snapshot!(said.stderr);
+    for (words, reason) in [
+        ("--dtype bfloat16 --memory 1GB", "gpt-4o-mini is on a server, which heeds no dtype, memory"),
+        (
+            "--model_name_or_path prompts.jsonl --concurrency 2",
+            "prompts.jsonl is in the built-in engine, which heeds no concurrency",
+        ),
+    ] {
+        let said = room.run(&format!("judge translate --dataset prompts.jsonl {words}"));
+        assert!(said.code == Some(1) && said.stderr.contains(reason), "{}", said.stderr);
+    }
     // What looks like a path is one.
     let said = room.run("judge translate --dataset prompts.jsonl --model_name_or_path models/none");
     assert!(said.code == Some(1) && said.stderr.contains("models/none") && !said.stderr.contains("OPENAI"));

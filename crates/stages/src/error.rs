@@ -124,6 +124,19 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Template(#[from] Box<collimate_judge::TemplateError>),
+    /// Settings that would have no effect.
+    #[error("{model} is {where_it_is}, which heeds no {settings}", settings = settings.join(", "))]
+    #[diagnostic(help(
+        "leave out what is not heeded; or choose by --base_url and --model_name_or_path who translates"
+    ))]
+    Unheeded {
+        /// The model as it was given.
+        model: String,
+        /// Who runs it.
+        where_it_is: &'static str,
+        /// The names of the settings; one or more.
+        settings: Vec<&'static str>,
+    },
     /// No server and no model for a translation.
     #[error("{model} is no file or folder here, so that OpenAI is to be asked, and there is no key")]
     #[diagnostic(help(

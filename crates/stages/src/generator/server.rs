@@ -73,6 +73,19 @@ impl ServerSettings {
         self.base_url.is_some()
     }
 
+    /// The names of settings that say how a server is asked, where they are not the defaults.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let given = [
+            ("concurrency", self.concurrency != ServerOptions::CONCURRENCY),
+            ("timeout", self.timeout != ServerOptions::TIMEOUT.as_secs()),
+            ("max_retries", self.max_retries != ServerOptions::MAX_RETRIES),
+            ("requests_per_minute", self.requests_per_minute.is_some()),
+            ("tokens_per_minute", self.tokens_per_minute.is_some()),
+            ("max_total_tokens", self.max_total_tokens.is_some()),
+        ];
+        given.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
+    }
+
     /// What they mean to a client; none where no server is asked.
     pub(crate) fn options(
         &self,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{RangedU64ValueParser, Resettable};
 use clap::{Arg, Id};
 use collimate_data::{Rejects, RowWriter};
+use collimate_engine::Dtype;
 use collimate_generate::{Request, Usage};
 use collimate_judge::{Kind, Language, PromptRow, Template};
 use collimate_run::{Context, Event, Journal, Stage};
@@ -158,6 +159,24 @@ impl Config {
         self
     }
 
+    /// Whether all that is said is heeded. Flags cannot exclude each other here: who translates also depends
+    /// on what the model's name stands for.
+    fn check(&self) -> Result<(), Error> {
+        let Self { model, batch, server, .. } = self;
+        let of_engine = [("dtype", model.dtype != Dtype::Float32), ("memory", batch.memory.is_some())];
+        let (where_it_is, settings) = if server.is_asked() {
+            let given = of_engine.into_iter().filter_map(|(name, given)| given.then_some(name));
+            ("on a server", given.collect())
+        } else {
+            ("in the built-in engine", server.given())
+        };
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let model = model.model_name_or_path.display().to_string();
+        Err(Error::Unheeded { model, where_it_is, settings })
+    }
+
     fn asks_openai(&self) -> bool {
         self.server.base_url.as_ref().is_some_and(|url| url.to_string() == OPENAI)
     }
@@ -177,6 +196,7 @@ impl Translate {
 
     fn open(&self, context: &Context) -> Result<Source, Error> {
         let Config { model, batch, server, .. } = &self.config;
+        self.config.check()?;
         if self.config.asks_openai() {
             let model = model.model_name_or_path.display();
             if self.api_key.is_none() {
