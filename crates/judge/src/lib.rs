@@ -3,24 +3,24 @@
 //! Touches nothing: texts and rows in, texts and rows out. The method is Con-J: Ye et al., "Learning LLM-as-a-Judge
 //! for Preference Alignment", ICLR 2025. The stages that read and write files are in `collimate-stages`.
 
+mod bare_reason;
 mod conversation;
 mod form;
 mod inert;
 mod language;
 mod pairs;
 mod pattern;
-mod reason;
 mod row;
 mod shorten;
 mod template;
 mod translation;
 mod verdict;
 
+pub use bare_reason::bare_reason;
 pub use conversation::{Turn, conversation};
 pub use form::schema;
 pub use language::{Language, is_chinese};
 pub use pairs::{Judged, Pair, PairType, Paired, Texts, Unpaired};
-pub use reason::reason;
 pub use row::{Judgement, Number, PromptRow, fields};
 pub use shorten::{Shortened, shorten};
 pub use template::{Kind, Question, Template, TemplateError};

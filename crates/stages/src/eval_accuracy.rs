@@ -40,8 +40,10 @@ pub struct Config {
     /// Pairs to measure on: JSON, JSON lines (also .gz, .zst), Parquet, or a save_to_disk folder.
     #[arg(long, value_name = "FILE")]
     pub dataset: PathBuf,
-    /// What counts as preferring an answer.
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = Method::Auto)]
+    /// What counts as preferring an answer: likelihood (to give it the higher log-prob), verdict (to name its number in
+    /// a judgement), verdict_likelihood (to give its number the higher log-prob where a judgement names one), or auto:
+    /// verdict for rows with prompt, chosen, q, r1 and r2, likelihood for others.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Method::Auto, hide_possible_values = true)]
     pub method: Method,
     /// Folder for eval_accuracy.json and pairs.jsonl or judgements.jsonl.
     #[arg(long, value_name = "FOLDER", default_value = "results/eval_accuracy")]

@@ -93,6 +93,27 @@ fn neither_batches_nor_stops_change_a_byte_of_samples() {
     }
 }
 
+/// Prompts are read some hundreds at a time.
+#[test]
+fn a_long_file_is_asked_as_its_rows_would_be_alone() {
+    let row = |number: usize| {
+        let mut row = prompt_row(number);
+        row["prompt"] = format!("{number}?").into();
+        row
+    };
+    let rows = |room: &Room| {
+        sampled(room, &["--n=1", "--max_new_tokens=3"]).unwrap();
+        room.rows(SAMPLES)
+    };
+    let all = rows(&Room::new((0..1100).map(row)));
+    assert!(all.iter().enumerate().all(|(number, row)| row["test_id"] == number));
+    assert_eq!(all.len(), 1100);
+    assert_eq!(
+        rows(&Room::new([row(511), row(512), row(1099)])),
+        [511, 512, 1099].map(|number| all[number].clone())
+    );
+}
+
 #[test]
 fn rows_that_cannot_be_asked_are_set_aside() {
     let mut long = prompt_row(0);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use collimate_data::RowWriter;
 use collimate_generate::{FinishReason, SamplingOptions};
-use collimate_judge::{Judgement, Kind, Language, Number, PromptRow, Question, fields, judgement, reason};
+use collimate_judge::{
+    Judgement, Kind, Language, Number, PromptRow, Question, bare_reason, fields, judgement,
+};
 use collimate_run::{Context, Stage, peak_memory};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -158,7 +160,7 @@ fn hinted(row: &PromptRow, side: usize, templates: &Templates) -> String {
 fn written(test_id: u64, number: u64, asking: &Asking<'_>) -> Result<Option<Reason>, Error> {
     let sample = asking.journal.get(&[test_id, number])?;
     let reason = sample.map(|sample| Reason {
-        text: reason(&sample.text),
+        text: bare_reason(&sample.text),
         cut_off: sample.finish_reason == FinishReason::Length,
     });
     Ok(reason.filter(|reason| !reason.text.is_empty()))

@@ -31,8 +31,9 @@ pub const JUDGEMENTS_FILE: &str = "judgements.jsonl";
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case", next_help_heading = "Verdicts")]
 pub struct JudgingSettings {
-    /// What stands before the number whose log-prob is measured by verdict_likelihood.
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = Reason::Written)]
+    /// What stands before the number whose log-prob is measured by verdict_likelihood: written (the reason that the model
+    /// writes first) or none (the judgement begins with the number).
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Reason::Written, hide_possible_values = true)]
     pub reason: Reason,
     /// The template of the prompts, if it is not one of those that are built in: it asks about the answers in the other
     /// order.

@@ -88,6 +88,7 @@ impl EvalAccuracy {
 struct Run<'a> {
     stage: &'a EvalAccuracy,
     method: Method,
+    /// A person's own.
     templates: Templates,
     context: &'a Context<'a>,
 }

@@ -9,7 +9,7 @@ const FENCE: &str = "```";
 
 /// The reason, without white space around it; where the model wrote JSON all the same, or a block of code, what stands
 /// in it. Of JSON that does not parse, or that holds no reason, all of it is the reason.
-pub fn reason(text: &str) -> String {
+pub fn bare_reason(text: &str) -> String {
     let bare = unfenced(text.trim());
     let fields = serde_json::from_str::<Map<String, Value>>(bare).unwrap_or_default();
     let named = Language::ALL.into_iter().find_map(|language| fields.get(language.reason_key())?.as_str());
@@ -47,7 +47,7 @@ mod tests {
             ("``````", "``````"),
         ];
         for (text, expected) in cases {
-            assert_eq!(reason(text), expected, "{text}");
+            assert_eq!(bare_reason(text), expected, "{text}");
         }
     }
 }
