@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::JOURNAL_FILE;
-use crate::manifest::{DONE_FILE, LOCK_FILE, MANIFEST_FILE, Manifest};
+use crate::manifest::{DONE_FILE, LOCK_FILE, MANIFEST_FILE, Manifest, REPORT_FILE};
 use crate::{Error, Result};
 
 /// The contents of a file or folder, hashed.
@@ -21,7 +21,7 @@ pub struct Fingerprint {
 
 /// Hashes a file, or all files of a folder in the order of their names.
 ///
-/// Of a run folder the runner's own files are left out: they name times, and the same contents made
+/// Of a run folder the runner's own files and a report are left out: they name times, and the same contents made
 /// an hour later are still the same contents. Links to folders count by where they point.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ fn hash_file(path: &Path) -> Result<Fingerprint> {
 
 fn hash_folder(root: &Path) -> Result<Fingerprint> {
     let own: &[&str] = if matches!(Manifest::load(root), Ok(Some(_))) {
-        &[MANIFEST_FILE, DONE_FILE, LOCK_FILE, JOURNAL_FILE]
+        &[MANIFEST_FILE, DONE_FILE, LOCK_FILE, JOURNAL_FILE, REPORT_FILE]
     } else {
         &[]
     };

@@ -15,6 +15,8 @@ use crate::{Error, Result, atomic};
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// The file that is written last: with it the folder is complete.
 pub const DONE_FILE: &str = "DONE";
+/// A page about the run, which may stand beside what the stage made.
+pub const REPORT_FILE: &str = "report.html";
 /// Held locked by the process that writes the folder.
 pub(crate) const LOCK_FILE: &str = ".lock";
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use collimate_run::manifest::REPORT_FILE;
 use collimate_run::{
     Context, Error, Event, Manifest, Outcome, Plan, Reporter, Result, RunOptions, Stage, atomic, real_path,
     run_stage,
@@ -319,11 +320,12 @@ fn an_input_of_an_unfinished_run_is_refused() {
 }
 
 #[test]
-fn the_times_in_an_inputs_manifest_do_not_count() {
+fn the_times_in_an_inputs_manifest_and_a_report_do_not_count() {
     let room = Room::new();
     room.run().unwrap();
     let before = collimate_run::fingerprint::fingerprint(&room.stage.output).unwrap();
     room.run_with(true).unwrap();
+    atomic::write(room.stage.output.join(REPORT_FILE), b"<!DOCTYPE html>").unwrap();
     assert_eq!(collimate_run::fingerprint::fingerprint(&room.stage.output).unwrap(), before);
     atomic::write(room.path("out/copy"), b"1234x").unwrap();
     assert_ne!(collimate_run::fingerprint::fingerprint(&room.stage.output).unwrap(), before);
