@@ -3,6 +3,7 @@
 mod data;
 mod eval;
 mod judge;
+mod report;
 mod train;
 mod whole;
 mod write;
@@ -79,6 +80,14 @@ pub const GROUPS: &[(&str, &str)] = &[
 
 /// All commands, in the order in which help lists them.
 pub fn all() -> Vec<Entry> {
-    [whole::COMMANDS, data::COMMANDS, judge::COMMANDS, train::COMMANDS, write::COMMANDS, eval::COMMANDS]
-        .concat()
+    [
+        whole::COMMANDS,
+        data::COMMANDS,
+        judge::COMMANDS,
+        train::COMMANDS,
+        write::COMMANDS,
+        eval::COMMANDS,
+        report::COMMANDS,
+    ]
+    .concat()
 }

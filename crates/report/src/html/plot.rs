@@ -1,0 +1,111 @@
+//! A curve over the steps of a training, as a drawing that scales and follows the page's colours.
+
+use std::error::Error;
+use std::ops::Range;
+
+use maud::{Markup, PreEscaped, html};
+use plotters::prelude::*;
+
+use super::bars::key;
+use crate::curves::Curve;
+use crate::numbers::{count, figure, is_share, percent, tick};
+
+/// Width and height; a phone shows about as many pixels, so that letters keep their size.
+const SIZE: (u32, u32) = (360, 220);
+
+// The style sheet replaces these colours by those of the theme; it knows them by their values.
+const TEXT: RGBColor = RGBColor(0x5b, 0x65, 0x70);
+const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
+const TRAIN: RGBColor = RGBColor(0x8a, 0x95, 0xa1);
+const EVAL: RGBColor = RGBColor(0x0b, 0x6e, 0x6e);
+
+/// The figure of a curve, with what it began and ended with.
+pub(super) fn curve(curve: &Curve) -> Markup {
+    let shown = |value: f64| if is_share(curve.metric) { percent(value) } else { figure(value) };
+    let ends = |points: &[(f64, f64)]| match points {
+        [] => None,
+        [(_, only)] => Some(shown(*only)),
+        [(_, first), .., (_, last)] => Some(format!("{} → {}", shown(*first), shown(*last))),
+    };
+    let series = [("training", "ink", &curve.train), ("evaluation", "accent", &curve.eval)];
+    let legend: Vec<(String, &str)> = series
+        .iter()
+        .filter_map(|(name, class, points)| Some((format!("{name} {}", ends(points)?), *class)))
+        .collect();
+    let legend: Vec<(&str, &str)> = legend.iter().map(|(name, class)| (name.as_str(), *class)).collect();
+    let spoken = legend.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    html! {
+        figure.plot {
+            figcaption {
+                (curve.title)
+                @if legend.len() > 1 { (key(&legend)) } @else { span.key { span { (spoken) } } }
+            }
+            @match draw(curve) {
+                Ok(drawing) => svg viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } role="img"
+                    aria-label={ (curve.title) " over the steps: " (spoken) } {
+                    (PreEscaped(inside(&drawing)))
+                },
+                Err(reason) => p.warning { "This curve cannot be drawn: " (reason) },
+            }
+        }
+    }
+}
+
+/// Draws both series; only numbers go into the drawing, so that nothing in it needs escaping.
+fn draw(curve: &Curve) -> Result<String, Box<dyn Error>> {
+    let mut drawing = String::new();
+    {
+        let area = SVGBackend::with_string(&mut drawing, SIZE).into_drawing_area();
+        let points = || curve.train.iter().chain(&curve.eval);
+        let steps = range(points().map(|(step, _)| *step), 0.0);
+        let values = range(points().map(|(_, value)| *value), 0.06);
+        let span = values.end - values.start;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(6)
+            .margin_right(14)
+            .x_label_area_size(26)
+            .y_label_area_size(66)
+            .build_cartesian_2d(steps.start as u64..(steps.end as u64).max(1), values)?;
+        let value_label = |value: &f64| match value {
+            value if value.abs() < 1e-9 * span => "0".to_owned(),
+            value if is_share(curve.metric) => percent(*value).replace(".0 ", " "),
+            value => tick(*value),
+        };
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(GRID)
+            .label_style(("sans-serif", 13).into_font().color(&TEXT))
+            .x_labels(6)
+            .y_labels(5)
+            .x_label_formatter(&|step| count(*step))
+            .y_label_formatter(&value_label)
+            .draw()?;
+        let placed = |points: &[(f64, f64)]| -> Vec<(u64, f64)> {
+            points.iter().map(|(step, value)| (*step as u64, *value)).collect()
+        };
+        chart.draw_series(LineSeries::new(placed(&curve.train), TRAIN.stroke_width(2)))?;
+        chart.draw_series(LineSeries::new(placed(&curve.eval), EVAL.stroke_width(2)))?;
+        // Evaluations are few, and alone they make no line.
+        let dots = placed(&curve.eval).into_iter().map(|point| Circle::new(point, 3, EVAL.filled()));
+        chart.draw_series(dots)?;
+        area.present()?;
+    }
+    Ok(drawing)
+}
+
+/// From the least to the greatest value with some `room` on either side; never empty.
+fn range(values: impl Iterator<Item = f64> + Clone, room: f64) -> Range<f64> {
+    let (least, most) = (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max));
+    let span = if most > least { most - least } else { most.abs().max(1.0) };
+    least - room * span..most + room * span
+}
+
+/// What stands in the outermost element.
+fn inside(drawing: &str) -> &str {
+    let begin = drawing.find("<svg").and_then(|at| Some(at + drawing[at..].find('>')? + 1)).unwrap_or(0);
+    let end = drawing.rfind("</svg>").unwrap_or(drawing.len());
+    &drawing[begin..end]
+}

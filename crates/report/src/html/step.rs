@@ -1,0 +1,114 @@
+//! One step of a run: what it was told, what it read, and what came of it.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::{counts, figures, outcome, samples, set_aside, step_link, texts};
+use crate::known::known;
+use crate::numbers::{self, bytes, date, duration};
+use crate::order::source;
+use crate::run::{Run, Step};
+
+/// What the step does, in words.
+pub(super) fn title(step: &Step) -> String {
+    let stage = &step.manifest.stage;
+    known(stage).map_or_else(|| texts::visible(&numbers::title(stage)), |known| known.title.to_owned())
+}
+
+/// What came of the step, in a few phrases.
+pub(super) fn headline(step: &Step) -> String {
+    let phrase = |(pointer, words): &(&str, &str)| {
+        let name = pointer.trim_end_matches("/value").rsplit('/').next()?;
+        Some(words.replace("{}", &numbers::value(name, step.figure(pointer)?)?))
+    };
+    let phrases = known(&step.manifest.stage).map_or(&[][..], |known| known.headline);
+    phrases.iter().filter_map(phrase).collect::<Vec<_>>().join(", ")
+}
+
+/// The section of a step.
+pub(super) fn section(run: &Run, index: usize) -> Markup {
+    let step = &run.steps[index];
+    let manifest = &step.manifest;
+    html! {
+        section.step id={ "step-" (index + 1) } {
+            header {
+                p.eyebrow {
+                    "Step " (index + 1) " · "
+                    code { (texts::visible(&manifest.stage.replacen('_', " ", 1))) }
+                }
+                h2 { (title(step)) }
+                p.meta {
+                    (outcome(step))
+                    @if !step.name.is_empty() { span { "folder " code { (texts::visible(&step.name)) } } }
+                    span { "started " (texts::visible(&date(&manifest.started))) }
+                    @if let Some(seconds) = manifest.seconds { span { "took " (duration(seconds)) } }
+                    @if let Some(memory) = manifest.peak_memory_bytes {
+                        span { "peak memory " (bytes(memory)) }
+                    }
+                }
+            }
+            @if !step.done {
+                p.warning { "This stage has not come to its end; the same command goes on where it stopped." }
+            }
+            (figures::of(step))
+            (counts::of(step))
+            (samples::of(step))
+            (set_aside::list(step))
+            (inputs(run, step))
+            (settings(&manifest.settings))
+        }
+    }
+}
+
+fn inputs(run: &Run, step: &Step) -> Markup {
+    let inputs = &step.manifest.inputs;
+    html! {
+        @if !inputs.is_empty() {
+            details {
+                summary { "Inputs" }
+                ul.inputs {
+                    @for input in inputs {
+                        li {
+                            code { (texts::visible(&input.path)) }
+                            span.soft { " " (bytes(input.contents.bytes)) }
+                            @if let Some((index, from)) = source(&run.steps, &input.path, &run.name) {
+                                span.soft { ", from step " (index + 1) ": " (step_link(from, index)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn settings(settings: &Value) -> Markup {
+    let leaves = counts::leaves(settings);
+    html! {
+        @if !leaves.is_empty() {
+            details {
+                summary { "Settings" }
+                div.scroll tabindex="0" role="group" aria-label="Settings" {
+                    table.settings {
+                        @for (name, value) in &leaves {
+                            tr {
+                                th scope="row" { (texts::visible(&name.join("."))) }
+                                td { (setting(value)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A setting as it would be typed.
+fn setting(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => texts::visible(text),
+        Value::Array(items) => items.iter().map(setting).collect::<Vec<_>>().join(", "),
+        other => texts::visible(&other.to_string()),
+    }
+}

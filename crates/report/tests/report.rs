@@ -1,0 +1,211 @@
+//! Reports of runs that are whole, hostile, torn or of no known kind.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use collimate_report::{Error, Summary, write};
+use scraper::{ElementRef, Html, Selector};
+use serde_json::{Value, json};
+use support::{HOSTILE, file, run, stage};
+
+/// The page of a run, parsed as a browser would.
+fn page(run: &Path) -> (Html, Summary) {
+    let output = run.join("report.html");
+    let summary = write(run, &output).unwrap();
+    (Html::parse_document(&fs::read_to_string(output).unwrap()), summary)
+}
+
+fn all<'a>(page: &'a Html, selector: &str) -> Vec<ElementRef<'a>> {
+    page.select(&Selector::parse(selector).unwrap()).collect()
+}
+
+fn text(element: ElementRef) -> String {
+    element.text().collect::<Vec<_>>().join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A folder `run` with the whole run in it.
+fn whole() -> (tempfile::TempDir, Html, Summary) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("run");
+    run(&root);
+    let (page, summary) = page(&root);
+    (folder, page, summary)
+}
+
+#[test]
+fn the_page_has_its_parts_in_order() {
+    let (_folder, page, summary) = whole();
+    assert_eq!((summary.stages, summary.unfinished, summary.unreadable), (11, 1, 1));
+    let headings = all(&page, "h1, h2, h3, h4").into_iter().map(|heading| {
+        let level = heading.value().name()[1..].parse::<usize>().unwrap();
+        format!("{}{}", "  ".repeat(level - 1), text(heading))
+    });
+    insta::assert_snapshot!(headings.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn the_page_is_valid_and_accessible() {
+    let (_folder, page, _) = whole();
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
+    assert_eq!(page.root_element().value().attr("lang"), Some("en"));
+    assert_eq!(all(&page, "h1").len(), 1);
+    let levels: Vec<u8> =
+        all(&page, "h1, h2, h3, h4").iter().map(|heading| heading.value().name().as_bytes()[1]).collect();
+    assert!(levels.windows(2).all(|pair| pair[1] <= pair[0] + 1), "{levels:?}");
+    for drawing in all(&page, "svg") {
+        assert_eq!(drawing.value().attr("role"), Some("img"));
+        assert!(drawing.value().attr("aria-label").is_some_and(|label| label.len() > 10));
+        assert!(drawing.value().attr("viewbox").or(drawing.value().attr("viewBox")).is_some());
+    }
+    // Loss, accuracy, margin, learning rate, gradient norm.
+    assert_eq!(all(&page, "svg").len(), 5);
+    let ids: Vec<&str> = all(&page, "[id]").iter().filter_map(|element| element.value().id()).collect();
+    assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len());
+    for link in all(&page, "a") {
+        let target = link.value().attr("href").unwrap().strip_prefix('#').unwrap();
+        assert!(ids.contains(&target), "{target}");
+    }
+}
+
+#[test]
+fn whatever_rows_hold_is_text() {
+    let (_folder, page, _) = whole();
+    assert!(all(&page, "script, img, iframe, object, embed, form, textarea").is_empty());
+    for element in all(&page, "*") {
+        for (name, value) in element.value().attrs() {
+            assert!(!name.starts_with("on") && name != "src", "{name}={value}");
+            assert!(name != "href" || value.starts_with('#') || value == "data:,", "{name}={value}");
+        }
+    }
+    let policy = all(&page, "meta[http-equiv]")[0].value().attr("content").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"), "{policy}");
+    let shown = text(page.root_element());
+    assert!(shown.contains(
+        "</style></textarea><script>alert(1)</script><img src=x onerror=alert(2)> ␀ ␛[31m \u{fffd}abc"
+    ));
+    assert!(!shown.contains(['\0', '\u{1b}', '\u{202e}']));
+}
+
+#[test]
+fn the_figures_are_those_of_the_manifests() {
+    let (_folder, page, _) = whole();
+    let results: Vec<String> = all(&page, "table.results tbody tr").into_iter().map(text).collect();
+    let expected = [
+        "The preferred answer is named 50.0 % 40.0 to 55.0 75.0 % 60.0 to 82.5 +25.0 points",
+        "Both orders agree 60.0 % 48.0 to 66.0 60.0 % 48.0 to 66.0 +0.0 points",
+        "Loss 2 1.600 to 2.200 1.500 1.200 to 1.650 −0.5000",
+    ];
+    assert_eq!(results[..3], expected.map(str::to_owned));
+    let bars: Vec<String> = all(&page, "#step-4 .bars dl > div").into_iter().map(text).collect();
+    assert_eq!(bars[0], "output 20 positive (66.7 %), 9 negative (30.0 %), 1 unknown (3.3 %)");
+    assert_eq!(bars[3..5], ["best of n 18 1", "best of n positive over unknown 7 1"]);
+    let reasons: Vec<String> = all(&page, "#step-1 .reasons tbody tr").into_iter().map(text).collect();
+    assert!(reasons[0].ends_with("1 row 7") && reasons[1] == "identical 1 row 9", "{reasons:?}");
+    let readings: Vec<String> =
+        all(&page, "#stories article:first-of-type .chip").into_iter().map(text).collect();
+    let (right, wrong, none) =
+        ("positive: names answer 1", "negative: names answer 2", "unknown: names none");
+    assert_eq!(readings, [right, wrong, none, right, wrong]);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let (_folder, page, _) = whole();
+    let warnings: Vec<String> = all(&page, ".warning").into_iter().map(text).collect();
+    let said = |words: &str| {
+        assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {warnings:?}")
+    };
+    said("torn/manifest.json cannot be read: EOF while parsing");
+    said("This stage has not come to its end");
+    said("damaged rows of output.jsonl that are left out here: 1");
+    assert!(text(page.root_element()).contains("kept under names such as OUT~1, are not shown: 1"));
+}
+
+/// Every stage that the report knows, with a summary of any form and without one of its files.
+#[test]
+fn no_manifest_is_an_error() {
+    let stages = [
+        "data_clean",
+        "data_sft",
+        "data_rejected",
+        "data_inspect",
+        "train_sft",
+        "train_kto",
+        "generate",
+        "eval_loss",
+        "eval_accuracy",
+        "eval_compare",
+        "judge_prompts",
+        "judge_translate",
+        "judge_sample",
+        "judge_hint",
+        "judge_tidy",
+        "judge_pairs",
+        "",
+        HOSTILE,
+    ];
+    let odd = json!({ "value": "x", "interval": null });
+    let summaries = [
+        Value::Null,
+        json!([1]),
+        json!("text"),
+        json!({}),
+        json!({ "rows": 3, "all": { "base": [] }, "groups": "x" }),
+        json!({ "loss": odd, "verdicts": [3], "pairs": { "x": "y" }, "unpaired": null, "positive": -1.5 }),
+        json!({ "rows": [1, { "prompt": 3, "base": "x" }], "groups": [{ "by": 1 }, 2],
+                "all": odd, "ids": [[]] }),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (number, summary) in summaries.iter().enumerate() {
+        let root = folder.path().join(number.to_string());
+        for (number, name) in stages.iter().enumerate() {
+            stage(&root.join(number.to_string()), name, "00", &["", "/", "run"], Some(summary.clone()));
+        }
+        let (page, found) = page(&root);
+        assert!(page.errors.is_empty(), "{:?}", page.errors);
+        assert_eq!(found.stages, stages.len());
+        let shown = text(page.root_element());
+        assert!(shown.contains("cleaned_data.json is missing") && shown.contains("metrics.jsonl is missing"));
+    }
+}
+
+#[test]
+fn one_stage_alone_has_a_report_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("lone");
+    stage(&root, "data_sft", "00", &["a.json"], Some(json!({ "train": 1234, "validation": 5 })));
+    file(&root, "sft_train.jsonl", "{\"prompt\": \"Hi\", \"response\": \"Ho\"}\n");
+    let (page, summary) = page(&root);
+    assert_eq!((summary.stages, summary.unfinished), (1, 0));
+    assert_eq!(text(all(&page, "h1")[0]), "lone");
+    assert_eq!(text(all(&page, ".steps .phrase")[0]), "1,234 rows to train on, 5 to measure on");
+    assert_eq!(text(all(&page, "#step-1 .card dd")[1]), "Ho");
+}
+
+#[test]
+fn the_same_run_gives_the_same_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("run");
+    run(&root);
+    let write = |name: &str| {
+        let output = folder.path().join(name);
+        write(&root, &output).unwrap();
+        fs::read(output).unwrap()
+    };
+    assert!(write("a.html") == write("b.html"));
+}
+
+#[test]
+fn where_nothing_was_run_there_is_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("report.html");
+    let error = write(folder.path(), &output).unwrap_err();
+    assert!(matches!(error, Error::NoStages { .. }), "{error}");
+    let error = write(&folder.path().join("absent"), &output).unwrap_err();
+    assert!(error.to_string().contains("cannot read") && error.to_string().contains("absent"), "{error}");
+    assert!(!output.exists());
+}
