@@ -372,7 +372,6 @@ fn the_recipe_of_instructions_and_preferences_can_be_planned() {
 }
 
 #[test]
-#[ignore = "until the commands of the judge pipeline are there"]
 fn the_recipes_with_a_judge_can_be_planned() {
     for name in ["judge", "demo"] {
         let found = planned(name);

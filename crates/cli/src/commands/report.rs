@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Entry;
+use super::{Action, Entry};
 use crate::render;
 
 /// The page's name in the run's folder.
@@ -31,10 +31,10 @@ pub const COMMANDS: &[Entry] = &[Entry {
     arguments: Config::augment_args,
     examples: "  collimate report demo
   collimate report models/dpo_output --output report.html",
-    run: |session| {
+    action: Action::Other(|session| {
         let Config { run, output } = session.settings()?;
         let output = output.unwrap_or_else(|| run.join(REPORT_FILE));
         let summary = collimate_report::write(&run, &output)?;
         Ok(session.print(&summary, render::report(&summary))?)
-    },
+    }),
 }];

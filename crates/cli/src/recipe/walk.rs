@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use collimate_run::manifest::REPORT_FILE;
 use collimate_run::{Error as RunError, RunOptions};
 use miette::Report;
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub struct Walked {
     pub recipe: String,
     /// The folder in which the steps' folders stand.
     pub output: PathBuf,
+    /// The page that shows all of it.
+    pub report: PathBuf,
     /// The steps, in order.
     pub steps: Vec<StepDone>,
 }
@@ -48,7 +51,8 @@ impl Walked {
             StepDone { step: (*name).to_owned(), command: "eval", done, seconds: 61.0 }
         };
         let steps = summaries.iter().map(step).collect();
-        Self { recipe: "demo".to_owned(), output: PathBuf::from("demo"), steps }
+        let output = PathBuf::from("demo");
+        Self { recipe: "demo".to_owned(), report: output.join(REPORT_FILE), output, steps }
     }
 
     /// What the step of this name gave, if there is one.
@@ -57,14 +61,16 @@ impl Walked {
     }
 }
 
-/// Runs the steps that are not done, and those that are to run `anew` in any case, and prints what each gave.
+/// Runs the steps that are not done, and those that are to run `anew` in any case, prints what each gave, and
+/// writes the report of them all.
 ///
 /// # Errors
 /// That of the first step that fails, with its name.
 pub fn walk(recipe: Recipe, anew: &[bool], session: &Session) -> Result<Walked, Report> {
     let Recipe { name, root, steps } = recipe;
     let count = steps.len();
-    let mut walked = Walked { recipe: name, output: root, steps: Vec::new() };
+    let report = root.join(REPORT_FILE);
+    let mut walked = Walked { recipe: name, output: root, report, steps: Vec::new() };
     for (number, step) in steps.into_iter().enumerate() {
         session.note(&format!("step {} of {count}: {} (collimate {})", number + 1, step.name, step.command));
         let done = run(&step, anew[number], session).map_err(|report| named(report, &step.name))?;
@@ -74,6 +80,7 @@ pub fn walk(recipe: Recipe, anew: &[bool], session: &Session) -> Result<Walked, 
         let seconds = done.seconds;
         walked.steps.push(StepDone { step: step.name, command: step.command, done, seconds });
     }
+    collimate_report::write(&walked.output, &walked.report)?;
     Ok(walked)
 }
 

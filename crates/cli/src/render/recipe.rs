@@ -16,7 +16,8 @@ pub fn walked(walked: &Walked) -> String {
         };
         table.add_row([&step.step, step.command, outcome, &taken]);
     }
-    format!("{table}\n\nEverything stands in {}", walked.output.display())
+    let (output, report) = (walked.output.display(), walked.report.display());
+    format!("{table}\n\nEverything stands in {output}; {report} shows it")
 }
 
 /// One line a step: what it would do, and why.
