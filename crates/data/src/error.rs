@@ -56,18 +56,6 @@ pub enum Error {
         /// The library's reason.
         reason: String,
     },
-    /// A Parquet file in a compression that is not read.
-    #[error("{path} is compressed with {codec}", path = path.display())]
-    #[diagnostic(help(
-        "write it again with zstd, snappy or gzip: \
-         pyarrow.parquet.write_table(pyarrow.parquet.read_table(old), new, compression='zstd')"
-    ))]
-    UnreadCodec {
-        /// The file.
-        path: PathBuf,
-        /// The compression.
-        codec: &'static str,
-    },
     /// A folder that `datasets` did not write, or not to the end.
     #[error("{path} is not a folder of `save_to_disk`: {reason}", path = path.display())]
     #[diagnostic(help("give the folder that `save_to_disk` made; it holds state.json or dataset_dict.json"))]

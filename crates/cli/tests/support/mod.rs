@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod judge;
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;

@@ -7,13 +7,12 @@ use collimate_run::atomic;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
-use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value};
 
 use super::record_batches::{BatchRows, Pending, guarded};
 use super::{Entry, Sink};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 const FORMAT: &str = "Parquet";
 /// Rows decoded at once: few, since one long dictionary entry may stand in all of them.
@@ -24,23 +23,8 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 /// The rows of an open Parquet file.
 pub(super) fn read(path: &Path, file: File) -> Result<impl Iterator<Item = Result<Entry>> + Send + use<>> {
     let builder = guarded(path, FORMAT, || ParquetRecordBatchReaderBuilder::try_new(file))?;
-    if let Some(codec) =
-        builder.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns).find_map(unread)
-    {
-        return Err(Error::UnreadCodec { path: path.to_owned(), codec });
-    }
     let reader = guarded(path, FORMAT, || builder.with_batch_size(BATCH_ROWS).build())?;
     Ok(BatchRows::new(path, FORMAT, reader))
-}
-
-/// The codec of a column, if it is one that is not read here.
-fn unread(column: &ColumnChunkMetaData) -> Option<&'static str> {
-    match column.compression() {
-        Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_) => None,
-        Compression::BROTLI(_) => Some("brotli"),
-        Compression::LZ4 | Compression::LZ4_RAW => Some("lz4"),
-        Compression::LZO => Some("lzo"),
-    }
 }
 
 /// Writes a Parquet file once all rows are known.
