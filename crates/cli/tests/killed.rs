@@ -115,7 +115,7 @@ fn samples_end_alike(dtype: &str) {
 #[test]
 fn the_judge_pipeline_is_the_same_to_the_bit() {
     let results = "judge_prompts/prompts.jsonl judge_prompts/dropped.jsonl judge_prompts/rejects.jsonl \
-                   judge_sample/output.jsonl judge_sample/rejects.jsonl judge_hint/guide.jsonl \
+                   judge_sample/output.jsonl judge_hint/dropped.jsonl judge_hint/guide.jsonl \
                    judge_hint/guide_reverse.jsonl judge_tidy/output.jsonl judge_tidy/guide.jsonl \
                    judge_tidy/guide_reverse.jsonl judge_tidy/missing.jsonl judge_pairs/train.jsonl \
                    judge_pairs/validation.jsonl judge_pairs/judge_validation.jsonl judge_pairs/unpaired.jsonl \
