@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, Id};
 
 use crate::commands::{Entry, GROUPS};
+use crate::error::{Error, Result};
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -62,9 +63,12 @@ pub fn chosen<'a>(entries: &'a [Entry], matches: &'a ArgMatches) -> Option<(&'a 
 }
 
 /// What is left of a command line on which nothing was typed but the command.
-pub fn untyped(entry: &Entry) -> ArgMatches {
-    // Nothing of a leaf is required, so that no words are words enough.
-    leaf(entry).no_binary_name(true).get_matches_from(std::iter::empty::<&str>())
+///
+/// # Errors
+/// A command that asks for more than its name; no leaf does, what is required may come from a file.
+pub fn untyped(entry: &Entry) -> Result<ArgMatches> {
+    let parsed = leaf(entry).no_binary_name(true).try_get_matches_from(std::iter::empty::<&str>());
+    parsed.map_err(|refusal| Error::refused(&refusal))
 }
 
 fn parent(command: Command) -> Command {

@@ -73,11 +73,11 @@ pub fn run(session: &Session) -> Result<(), Report> {
     let Config { output_dir, python } = session.flags()?;
     let cache = environment::cache()?.join(CACHE_FOLDER);
     let options = session.run_options();
-    let paths = fetch(&GIVEN.map(|(_, asset)| asset), &python, &Context::new(&cache, &options, false))?;
-    let given = GIVEN.iter().zip(paths).map(|((name, _), path)| Setting {
+    let given = GIVEN.iter().map(|(name, asset)| Setting {
         name: (*name).to_owned(),
-        value: Value::String(path.display().to_string()),
+        value: Value::String(cache.join(asset.file()).display().to_string()),
         place: "demo".to_owned(),
+        literal: true,
     });
     let source = Source {
         document: Document::parse(Path::new("demo.toml"), Shipped::DEMO.text)?,
@@ -86,7 +86,8 @@ pub fn run(session: &Session) -> Result<(), Report> {
     };
     let entries = commands::all();
     let recipe = Recipe::open(session, &entries, source)?;
-    let anew = vec![options.force; recipe.steps.len()];
+    let anew = recipe.anew(None, options.force)?;
+    fetch(&GIVEN.map(|(_, asset)| asset), &python, &Context::new(&cache, &options, false))?;
     let walked = walk(recipe, &anew, session)?;
     Ok(session.print(&walked, render::demo(&walked))?)
 }

@@ -71,6 +71,17 @@ pub enum Error {
         /// What was given.
         got: String,
     },
+    /// Two names that differ in nothing but `-` and `_`.
+    #[error("{place}: `{name}` stands at {other} too")]
+    #[diagnostic(help("- and _ mean the same in a name: leave one of the two out"))]
+    Repeated {
+        /// Where it stands.
+        place: String,
+        /// The name, with `_`.
+        name: String,
+        /// Where the other one stands.
+        other: String,
+    },
     /// A list without items, which no flag can say.
     #[error("{place}: `{name}` is an empty list")]
     #[diagnostic(help("leave the setting out to get its default, or name at least one item"))]
@@ -112,6 +123,12 @@ pub enum Error {
         /// Which and why.
         reason: String,
     },
+    /// A step that would read what only a command that is run alone is given.
+    #[error("a step of a recipe cannot read standard input")]
+    #[diagnostic(help(
+        "write the prompts into a file and name that; a step must find the same when run again"
+    ))]
+    StandardInput,
     /// A user without a home folder, and so without a cache.
     #[error("there is no folder for downloads")]
     #[diagnostic(help("set COLLIMATE_CACHE to a folder for them"))]
@@ -130,6 +147,15 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Run(#[from] collimate_run::Error),
+}
+
+impl Error {
+    /// What clap refuses, in a line.
+    pub fn refused(refusal: &clap::Error) -> Self {
+        let text = refusal.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Self::Refused { reason: first.trim_start_matches("error: ").to_owned() }
+    }
 }
 
 /// The name most like `name`, if one is like it.

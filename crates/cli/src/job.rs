@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_run::{Event, Outcome, Plan, RunOptions, Stage};
+use collimate_run::{Outcome, Plan, RunOptions, Stage};
 use miette::{Diagnostic, Report};
 use serde::Serialize;
 use serde_json::Value;
@@ -21,7 +21,13 @@ pub trait Job {
     /// What would keep it from beginning.
     fn plan(&self, force: bool) -> Result<Plan, Report>;
 
-    /// Does what is left to do, and says so where that is nothing.
+    /// The same before its inputs are there, if they come to hold what they held.
+    ///
+    /// # Errors
+    /// An output folder that it cannot fill.
+    fn plan_if_inputs_stay(&self, force: bool) -> Result<Plan, Report>;
+
+    /// Does what is left to do.
     ///
     /// # Errors
     /// Those of the stage.
@@ -45,6 +51,13 @@ pub struct Done {
     /// The result as a person reads it.
     #[serde(skip)]
     pub text: String,
+}
+
+impl Done {
+    /// Says so where nothing was left to do.
+    pub fn note(&self) -> Option<String> {
+        self.reused.then(|| format!("{} is finished and nothing changed", self.output.display()))
+    }
 }
 
 /// A stage, and how a person reads what it gave.
@@ -81,15 +94,14 @@ where
         Ok(Plan::of(&self.stage, force)?)
     }
 
+    fn plan_if_inputs_stay(&self, force: bool) -> Result<Plan, Report> {
+        Ok(Plan::if_inputs_stay(&self.stage, force)?)
+    }
+
     fn run(&self, options: &RunOptions) -> Result<Done, Report> {
         let outcome = collimate_run::run_stage(&self.stage, options)?;
         let output = self.stage.output();
-        let shown = output.display();
-        if outcome.reused {
-            let note = format!("{shown} is finished and nothing changed; --force would run it again");
-            options.reporter.report(Event::Note(&note));
-        }
-        let text = format!("{}\n\nThe output stands in {shown}", (self.render)(&outcome));
+        let text = format!("{}\n\nThe output stands in {}", (self.render)(&outcome), output.display());
         let Outcome { reused, manifest, .. } = outcome;
         Ok(Done {
             stage: S::NAME,

@@ -129,6 +129,11 @@ impl<'a> Session<'a> {
         self.reporter.report(Event::Note(text));
     }
 
+    /// Tells the person something that may not be what was wanted.
+    pub fn warn(&self, text: &str) {
+        self.reporter.report(Event::Warning(text));
+    }
+
     /// How stages are to be run.
     pub fn run_options(&self) -> RunOptions<'_> {
         RunOptions {
@@ -139,7 +144,13 @@ impl<'a> Session<'a> {
     }
 
     /// All that stands on standard input.
+    ///
+    /// # Errors
+    /// [`Error::StandardInput`] for a step of a recipe; a failed read.
     pub fn standard_input(&self) -> Result<Vec<u8>> {
+        if matches!(self.layers, Layers::Step(_)) {
+            return Err(Error::StandardInput);
+        }
         let mut bytes = Vec::new();
         let read = io::stdin().lock().read_to_end(&mut bytes);
         read.map_err(|source| collimate_run::Error::read("standard input", source))?;

@@ -34,6 +34,8 @@ pub struct Setting {
     pub value: Value,
     /// Where it was set, for messages: `run.toml:3` or `--set`.
     pub place: String,
+    /// Nothing in a text means anything but itself, `{step}` neither.
+    pub literal: bool,
 }
 
 /// Reads the texts of `--set`; a value in brackets is a TOML list, every other value is taken as it stands.
@@ -42,7 +44,7 @@ pub fn parse_sets(texts: &[String]) -> Result<Vec<Setting>> {
         let (name, value) = text.split_once('=').ok_or_else(|| Error::MalformedSet { text: text.clone() })?;
         let list = value.trim_start().starts_with('[').then(|| value.parse::<Value>().ok()).flatten();
         let value = list.unwrap_or_else(|| Value::String(value.to_owned()));
-        Ok(Setting { name: normal(name.trim()), value, place: "--set".to_owned() })
+        Ok(Setting { name: normal(name.trim()), value, place: "--set".to_owned(), literal: false })
     };
     texts.iter().map(parse).collect()
 }
@@ -81,8 +83,8 @@ fn chosen(argument: &Arg, matches: &ArgMatches, overrides: &[Setting]) -> Vec<Os
     texts.into_iter().map(OsString::from).collect()
 }
 
-/// The name as a field has it.
-fn normal(name: &str) -> String {
+/// The name as a field has it: flags, tables and steps may be spelled with `-` too.
+pub fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
@@ -105,11 +107,7 @@ fn explain(refusal: &clap::Error, schema: &Schema, overrides: &[Setting]) -> Err
             let reason = std::error::Error::source(refusal).map(ToString::to_string);
             schema::wrong_type(argument, setting, reason)
         }
-        _ => {
-            let text = refusal.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Error::Refused { reason: first.trim_start_matches("error: ").to_owned() }
-        }
+        _ => Error::refused(refusal),
     }
 }
 

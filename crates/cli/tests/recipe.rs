@@ -7,67 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::{Room, Said, tiny};
-
-/// Instructions to tuned and measured model.
-const SMALL: &str = r#"
-model_name_or_path = "MODEL"
-max_length = 64
-seed = 7
-
-[data_clean]
-inputs = ["rows.jsonl"]
-
-[data_sft]
-inputs = ["{data_clean}/cleaned_data.json"]
-test_size = 0.2
-seed = 42
-
-[loss_before]
-command = "eval loss"
-dataset = "{data_sft}/sft_val.jsonl"
-
-[train_sft]
-dataset = "runs/small/data_sft/sft_train.jsonl"
-max_steps = 12
-learning_rate = 0.02
-save_steps = 5
-
-[loss_after]
-command = "eval loss"
-dataset = "{data_sft}/sft_val.jsonl"
-adapter_name_or_path = "{train_sft}"
-"#;
-const STEPS: [&str; 5] = ["data_clean", "data_sft", "loss_before", "train_sft", "loss_after"];
-
-/// A room with a recipe, as `small.toml`, and rows for it.
-fn room(recipe: &str) -> Room {
-    let room = Room::new();
-    room.write("small.toml", &recipe.replace("MODEL", &tiny().display().to_string()));
-    let row =
-        |n: u32| format!(r#"{{"instruction": "Add {n} and {}.", "output": "It is {}."}}"#, 3 * n, 4 * n);
-    room.write("rows.jsonl", &(0..40).map(row).collect::<Vec<_>>().join("\n"));
-    room
-}
-
-/// What a run that went well says as JSON.
-fn run(room: &Room, words: &str) -> Value {
-    let said = room.run(&format!("run small.toml --json {words}"));
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-    serde_json::from_str(&said.stdout).unwrap()
-}
-
-/// One field of every step.
-fn each<'a>(found: &'a Value, field: &str) -> Vec<&'a Value> {
-    found["steps"].as_array().unwrap().iter().map(|step| &step[field]).collect()
-}
-
-/// What a person reads who is refused, with the exit code that says so.
-fn refused(room: &Room, words: &str) -> String {
-    let Said { code, stderr, .. } = room.run(&format!("run small.toml {words}"));
-    assert_eq!(code, Some(1), "{stderr}");
-    stderr
-}
+use support::recipe::{SMALL, STEPS, each, refused, room, run};
+use support::{Room, tiny};
 
 /// What all files below a folder hold and when they were written.
 fn state(folder: PathBuf) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
@@ -110,6 +51,9 @@ fn steps_run_in_order_and_a_second_run_does_nothing() {
     assert_eq!(each(&second, "reused"), [true; 5]);
     assert_eq!(each(&second, "summary"), each(&first, "summary"));
     assert!(state(room.path("runs")) == before);
+    fs::remove_file(room.path("runs/small/report.html")).unwrap();
+    assert_eq!(each(&run(&room, ""), "reused"), [true; 5]);
+    assert!(room.path("runs/small/report.html").exists());
 }
 
 #[test]
@@ -135,6 +79,7 @@ fn a_person_reads_each_result_and_one_table_in_the_end() {
         "{}",
         again.stderr
     );
+    assert!(again.stderr.ends_with("--from STEP would run a step again, and all that need it\n"));
     insta::assert_snapshot!(again.stdout);
 }
 
@@ -174,10 +119,15 @@ fn a_dry_run_says_what_would_be_done_and_touches_nothing() {
     };
     assert_eq!(would(""), ["be_done"; 5]);
     assert_eq!(would("--set train_sft.max_steps=3"), ["be_done", "be_done", "be_done", "run_anew", "wait"]);
+    let both = "--set train_sft.max_steps=3 --set loss_after.max_length=32";
+    assert_eq!(would(both), ["be_done", "be_done", "be_done", "run_anew", "run_anew"]);
     assert_eq!(would("--from data_sft"), ["be_done", "run_anew", "run_anew", "run_anew", "run_anew"]);
     assert_eq!(would("--force"), ["run_anew", "run_anew", "run_anew", "run_anew", "run_anew"]);
     let said = room.run("run small.toml --dry_run --set train_sft.max_steps=3");
     insta::assert_snapshot!("dry_run_after_a_change", said.stdout);
+    fs::rename(room.path("runs/small/loss_after/DONE"), room.path("DONE")).unwrap();
+    assert_eq!(would("--set train_sft.max_steps=3")[3..], ["run_anew", "go_on"]);
+    fs::rename(room.path("DONE"), room.path("runs/small/loss_after/DONE")).unwrap();
     fs::remove_file(room.path("rows.jsonl")).unwrap();
     let said = room.run("run small.toml --dry_run");
     assert_eq!(said.code, Some(1));
@@ -208,9 +158,14 @@ fn a_failing_step_ends_the_run_and_is_named() {
     assert!(
         room.path("runs/small/data_clean/DONE").exists() && !room.path("runs/small/loss_before").exists()
     );
+    // What there is can be read.
+    assert!(room.read("runs/small/report.html").contains("data_clean"));
+    let said = room.run("run small.toml --from data_sft");
+    let next = "the same command without --from goes on where it failed\n";
+    assert!(said.code == Some(1) && said.stderr.contains(next), "{}", said.stderr);
 }
 
-/// What a run says that is stopped by Ctrl-C in its training.
+/// The last line that a run says which is stopped by Ctrl-C in its training.
 #[cfg(unix)]
 fn stopped(room: &Room, words: &[&str]) -> String {
     use std::io::{BufRead, BufReader, Read};
@@ -234,18 +189,21 @@ fn stopped(room: &Room, words: &[&str]) -> String {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
-    assert!(rest.ends_with("stopped before the end; the same command goes on where it stopped\n"), "{rest}");
-    rest
+    rest.lines().last().unwrap().to_owned()
 }
 
 #[test]
 #[cfg(unix)]
 fn a_stopped_run_goes_on_to_the_same_end() {
     let room = room(&SMALL.replace("max_steps = 12", "max_steps = 400"));
-    let said = stopped(&room, &[]);
-    assert!(!said.contains("--from"), "{said}");
-    let said = stopped(&room, &["--from", "train_sft"]);
-    assert!(said.contains("leave --from out to go on: with it, its step would begin once more\n"), "{said}");
+    let to_go_on =
+        |without: &str| format!("stopped before the end; the same command{without} goes on where it stopped");
+    assert_eq!(stopped(&room, &[]), to_go_on(""));
+    assert!(room.read("runs/small/report.html").contains("train_sft"));
+    assert_eq!(stopped(&room, &["--force"]), to_go_on(" without --force"));
+    // What is to run anew has not been begun: nothing would be begun once more.
+    assert_eq!(stopped(&room, &["--from", "loss_after"]), to_go_on(""));
+    assert_eq!(stopped(&room, &["--from", "train_sft"]), to_go_on(" without --from"));
     let would = run(&room, "--dry_run");
     assert_eq!(each(&would, "would"), ["be_done", "be_done", "be_done", "go_on", "run"]);
     let found = run(&room, "");
@@ -326,11 +284,10 @@ fn one_file_serves_commands_and_recipes() {
 
 /// Everything that a shipped recipe reads and no step makes.
 fn write_inputs(room: &Room, recipe: &str) {
-    for folder in ["data", "models/base"] {
-        fs::create_dir_all(room.path(folder)).unwrap();
-    }
     let is_file = |word: &&str| Path::new(word).extension().is_some() && !word.contains('{');
-    for file in recipe.split('"').filter(is_file).chain(["models/base/config.json"]) {
+    let settings = recipe.lines().filter(|line| !line.starts_with('#'));
+    let texts = settings.flat_map(|line| line.split('"').skip(1).step_by(2));
+    for file in texts.filter(is_file).chain(["models/base/config.json"]) {
         room.write(file, "x");
     }
 }
@@ -346,7 +303,9 @@ fn planned(name: &str) -> Value {
     if !name.contains(' ') && name != "generate" {
         write_inputs(&room, &room.read("small.toml"));
     }
-    for required in ["FILE", "PATH", "FOLDER"] {
+    let folder = ["output", "guide", "guide_reverse"].map(|file| format!("FOLDER/{file}.jsonl"));
+    let files = ["FILE", "PATH", "data/judge/prompts/prompts.jsonl"].map(str::to_owned);
+    for required in files.iter().chain(&folder) {
         room.write(required, "x");
     }
     run(&room, "--dry_run")

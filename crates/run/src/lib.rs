@@ -19,6 +19,6 @@ pub use event::{Event, Reporter, Silent};
 pub use journal::{JOURNAL_FILE, Journal};
 pub use manifest::Manifest;
 pub use memory::{available_memory, peak_memory};
-pub use plan::{Plan, real_path};
+pub use plan::{Plan, occupant, real_path};
 pub use runner::run_stage;
 pub use stage::{Context, Outcome, RunOptions, Stage};

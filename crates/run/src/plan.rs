@@ -35,18 +35,25 @@ impl Plan {
         Self::against(stage.output(), &describe(stage)?, force)
     }
 
+    /// The same before the inputs are there: the plan if they come to hold what they held for the run that fills
+    /// the folder.
+    ///
+    /// # Errors
+    /// Those of [`occupant`].
+    pub fn if_inputs_stay<S: Stage>(stage: &S, force: bool) -> Result<Self> {
+        let folder = stage.output();
+        // An unreadable manifest names no inputs; what it means is said below.
+        let older = Manifest::load(folder).ok().flatten();
+        let inputs = older.map(|older| older.inputs).unwrap_or_default();
+        Self::against(folder, &Manifest::new(S::NAME, stage.settings(), inputs), force)
+    }
+
     /// The plan for a folder that is to hold the run of `manifest`.
     pub(crate) fn against(folder: &Path, manifest: &Manifest, force: bool) -> Result<Self> {
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Self::Begin),
-            Err(_) if folder.is_file() => return Err(Error::NotAFolder { path: folder.to_owned() }),
-            Err(source) => return Err(Error::write(folder, source)),
-        };
         let replace = |reason: String| Ok(Self::Replace { reason });
-        let older = match Manifest::load(folder) {
+        let older = match occupant(folder) {
             Ok(Some(older)) => older,
-            Ok(None) => return refuse_foreign(folder, entries).map(|()| Self::Begin),
+            Ok(None) => return Ok(Self::Begin),
             Err(Error::Manifest { .. }) if force => {
                 return replace("its manifest could not be read".to_owned());
             }
@@ -62,6 +69,24 @@ impl Plan {
             Ok(Self::Resume(older))
         }
     }
+}
+
+/// The run that fills an output folder, finished or not; none where a stage may begin.
+///
+/// # Errors
+/// What keeps any stage from the folder: [`Error::ForeignFolder`], [`Error::NotAFolder`], [`Error::Manifest`].
+pub fn occupant(folder: &Path) -> Result<Option<Manifest>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) if folder.is_file() => return Err(Error::NotAFolder { path: folder.to_owned() }),
+        Err(source) => return Err(Error::write(folder, source)),
+    };
+    let manifest = Manifest::load(folder)?;
+    if manifest.is_none() {
+        refuse_foreign(folder, entries)?;
+    }
+    Ok(manifest)
 }
 
 /// The manifest with which `stage` would begin now.

@@ -57,6 +57,9 @@ impl Entry {
         match self.action {
             Action::Stage(stage) => {
                 let done = stage(session)?.run(&session.run_options())?;
+                if let Some(note) = done.note() {
+                    session.note(&format!("{note}; --force would run it again"));
+                }
                 Ok(session.print(&done, &done.text)?)
             }
             Action::Other(act) => act(session),

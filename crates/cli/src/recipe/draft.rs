@@ -39,21 +39,23 @@ impl<'a> Draft<'a> {
         let steps: Result<Vec<_>, Error> =
             document.tables.into_iter().map(|table| DraftStep::of(table, entries)).collect();
         let (mut steps, mut shared) = (steps?, document.top);
+        let (of_one, mut of_all): (Vec<_>, Vec<_>) = sets.into_iter().partition(|set| set.name.contains('.'));
         if steps.is_empty() {
             return Err(Error::NoSteps { path: document.path });
         }
-        for set in sets {
-            match set.name.split_once('.') {
-                None => shared.push(set),
-                Some((step, name)) => {
-                    let name = name.to_owned();
-                    find(&mut steps, step, &set.place)?.settings.push(Setting { name, ..set.clone() });
-                }
-            }
-        }
         let stem = document.path.file_stem().unwrap_or_default();
         let folder = text_of(&mut shared, OUTPUT_DIR, "runs/judge")?;
+        let folder = text_of(&mut of_all, OUTPUT_DIR, "runs/judge")?.or(folder);
         let root = root.or(folder.map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(RUNS).join(stem));
+        // The last one counts: what is set for one step over what is set for all.
+        for set in of_all {
+            set_over_all(&mut steps, &set)?;
+        }
+        for set in of_one {
+            let (step, name) = set.name.split_once('.').unwrap_or_default();
+            let name = name.to_owned();
+            find(&mut steps, step, &set.place)?.settings.push(Setting { name, ..set.clone() });
+        }
         share(&mut steps, &shared)?;
         Ok(Self { name: stem.to_string_lossy().into_owned(), root, steps })
     }
@@ -90,28 +92,50 @@ impl<'a> DraftStep<'a> {
         }
     }
 
-    /// Whether a shared setting is for this step: its command knows it, and nothing here speaks against it.
+    /// Whether the command has a setting of this name that nothing excludes which is set here.
+    fn can_take(&self, setting: &Setting) -> bool {
+        let excludes = |own: &Setting| self.schema.conflict(&own.name, &setting.name);
+        self.schema.by_name(&setting.name).is_some() && !self.settings.iter().any(excludes)
+    }
+
+    /// Whether a shared setting is for this step, which then does not set it itself.
     fn takes(&self, shared: &Setting) -> bool {
-        let speaks_against =
-            |own: &Setting| own.name == shared.name || self.schema.conflict(&own.name, &shared.name);
-        self.schema.by_name(&shared.name).is_some() && !self.settings.iter().any(speaks_against)
+        self.can_take(shared) && !self.settings.iter().any(|own| own.name == shared.name)
     }
 }
 
-/// Gives the shared settings to the steps that take them; one that no command knows is a slip.
+/// Sets something for every step that can take it, whatever the file says.
+fn set_over_all(steps: &mut [DraftStep], set: &Setting) -> Result<(), Error> {
+    refuse_unknown(steps, set)?;
+    let mut heeded = false;
+    for step in steps.iter_mut().filter(|step| step.can_take(set)) {
+        step.settings.push(set.clone());
+        heeded = true;
+    }
+    let unheeded = || Error::Unheeded { place: set.place.clone(), name: set.name.clone() };
+    heeded.then_some(()).ok_or_else(unheeded)
+}
+
+/// Gives the shared settings to the steps that take them.
 fn share(steps: &mut [DraftStep], shared: &[Setting]) -> Result<(), Error> {
     for setting in shared {
-        if !steps.iter().any(|step| step.schema.by_name(&setting.name).is_some()) {
-            let (place, name) = (setting.place.clone(), setting.name.clone());
-            let known = steps.iter().flat_map(|step| step.schema.names()).collect();
-            return Err(Error::UnknownShared { place, name, known });
-        }
+        refuse_unknown(steps, setting)?;
     }
     for step in steps {
         let taken: Vec<Setting> = shared.iter().filter(|setting| step.takes(setting)).cloned().collect();
         step.settings.extend(taken);
     }
     Ok(())
+}
+
+/// A setting for all steps that no command knows is a slip.
+fn refuse_unknown(steps: &[DraftStep], setting: &Setting) -> Result<(), Error> {
+    if steps.iter().any(|step| step.schema.by_name(&setting.name).is_some()) {
+        return Ok(());
+    }
+    let (place, name) = (setting.place.clone(), setting.name.clone());
+    let known = steps.iter().flat_map(|step| step.schema.names()).collect();
+    Err(Error::UnknownShared { place, name, known })
 }
 
 fn find<'s, 'a>(

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use collimate_run::{Manifest, Plan};
+use collimate_run::Plan;
 use miette::Report;
 use serde::Serialize;
 
-use super::{Recipe, Step};
+use super::{Anew, Recipe, Step};
 
 /// What the steps would do.
 #[derive(Debug, Serialize)]
@@ -51,32 +51,27 @@ pub enum Would {
     Run,
     /// Run anew; the older output is kept under another name.
     RunAnew,
-    /// Find out when the steps that it needs have run: what they make may be what it had.
+    /// Run anew if the steps that it needs make something else than what it had; else it is done.
     Wait,
     /// Fail.
     Fail,
 }
 
 impl DryRun {
-    /// Looks at every step; `anew` are to run in any case.
-    pub fn of(recipe: Recipe, anew: &[bool]) -> Self {
+    /// Looks at every step.
+    pub fn of(recipe: Recipe, anew: &Anew) -> Self {
         let Recipe { name, root, steps } = recipe;
         let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
         let mut found = Self { recipe: name, output: root, steps: Vec::new(), failure: None };
         for (number, step) in steps.into_iter().enumerate() {
             let unsettled = step.needs.iter().find(|needed| found.steps[**needed].would != Would::BeDone);
-            let (would, why) = match unsettled {
-                Some(needed) => without_inputs(&step, anew[number], &names[*needed]),
-                None => match step.job.plan(anew[number]) {
-                    Ok(plan) => forecast(plan),
-                    Err(report) => {
-                        let why = report.to_string();
-                        let report = report.wrap_err(format!("the step `{}` would fail", step.name));
-                        found.failure.get_or_insert(report);
-                        (Would::Fail, Some(why))
-                    }
-                },
-            };
+            let unsettled = unsettled.map(|needed| names[*needed].as_str());
+            let (would, why) = forecast(&step, anew.steps[number], unsettled).unwrap_or_else(|report| {
+                let why = report.to_string();
+                let report = report.wrap_err(format!("the step `{}` would fail", step.name));
+                found.failure.get_or_insert(report);
+                (Would::Fail, Some(why))
+            });
             found.steps.push(Forecast {
                 output: step.job.output().to_owned(),
                 needs: step.needs.iter().map(|needed| names[*needed].clone()).collect(),
@@ -90,21 +85,23 @@ impl DryRun {
     }
 }
 
-/// What can be said of a step before `needed` has made what it reads.
-fn without_inputs(step: &Step, anew: bool, needed: &str) -> (Would, Option<String>) {
-    let would = match Manifest::load(step.job.output()) {
-        Ok(None) => Would::Run,
-        _ if anew => Would::RunAnew,
-        _ => Would::Wait,
+/// What a step would do; where it needs an `unsettled` one, whose output is still to be made, as far as can be
+/// said.
+fn forecast(step: &Step, anew: bool, unsettled: Option<&str>) -> Result<(Would, Option<String>), Report> {
+    step.check(anew)?;
+    let Some(needed) = unsettled else {
+        return Ok(match step.job.plan(anew)? {
+            Plan::Begin => (Would::Run, None),
+            Plan::Resume(_) => (Would::GoOn, None),
+            Plan::Reuse(_) => (Would::BeDone, None),
+            Plan::Replace { reason } => (Would::RunAnew, Some(reason)),
+        });
     };
-    (would, Some(format!("after {needed}")))
-}
-
-fn forecast(plan: Plan) -> (Would, Option<String>) {
-    match plan {
-        Plan::Begin => (Would::Run, None),
-        Plan::Resume(_) => (Would::GoOn, None),
-        Plan::Reuse(_) => (Would::BeDone, None),
-        Plan::Replace { reason } => (Would::RunAnew, Some(reason)),
-    }
+    let (would, why) = match step.job.plan_if_inputs_stay(anew)? {
+        Plan::Begin => (Would::Run, format!("after {needed}")),
+        Plan::Resume(_) => (Would::GoOn, format!("after {needed}; anew, if its input changes")),
+        Plan::Reuse(_) => (Would::Wait, format!("after {needed}")),
+        Plan::Replace { reason } => (Would::RunAnew, format!("after {needed}; {reason}")),
+    };
+    Ok((would, Some(why)))
 }

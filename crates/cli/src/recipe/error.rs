@@ -83,6 +83,29 @@ pub enum Error {
         /// The steps.
         known: Vec<String>,
     },
+    /// A setting for all steps that each of them refuses.
+    #[error("{place}: `{name}` changes no step")]
+    #[diagnostic(help("every step that knows it sets something that excludes it; change that one instead"))]
+    Unheeded {
+        /// Where it stands.
+        place: String,
+        /// The setting.
+        name: String,
+    },
+    /// Both ways of running again what is done.
+    #[error("--from and --force cannot be used together")]
+    #[diagnostic(help("--from STEP runs that step anew and all that need it, --force every step"))]
+    FromAndForce,
+    /// The person stopped steps that were to run anew; the same command would begin them once more.
+    #[error("stopped before the end")]
+    #[diagnostic(
+        code(collimate::interrupted),
+        help("the same command without {flag} goes on where it stopped")
+    )]
+    Stopped {
+        /// What asked for the steps.
+        flag: &'static str,
+    },
     /// A step that needs one below it.
     #[error("{place}: the step `{name}` needs `{later}`, which comes later")]
     #[diagnostic(help("steps run in the order of the file: move [{later}] above [{name}]"))]

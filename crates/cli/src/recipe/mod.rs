@@ -1,7 +1,8 @@
 //! Recipes: a file of steps, each a command with its settings, run in the order of the file.
 //!
 //! - What stands at the top of the file goes to every step whose command knows a setting of that name, unless
-//!   the step sets it itself, or sets what excludes it; `output_dir` is the folder of all.
+//!   the step sets it itself, or sets what excludes it; `output_dir` is the folder of all. `--set name=value`
+//!   counts more than both, `--set step.name=value` most.
 //! - A table is a step. Its command is `command = "train dpo"`, or what its name says (`[train_dpo]`).
 //! - A step fills the folder of its name in that one, unless it sets `output_dir`. `{step}` in a path stands
 //!   for the folder of an earlier step.
@@ -17,9 +18,10 @@ mod shipped;
 mod template;
 mod walk;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_run::real_path;
+use collimate_run::{Error as RunError, occupant, real_path};
 use miette::Report;
 use toml::Value;
 
@@ -27,7 +29,7 @@ use crate::arguments;
 use crate::commands::Entry;
 use crate::job::Job;
 use crate::session::Session;
-use crate::settings::{Document, Setting};
+use crate::settings::{Document, Setting, normal};
 use draft::{Draft, DraftStep};
 pub use dry_run::{DryRun, Would};
 pub use error::Error;
@@ -42,7 +44,7 @@ const OUTPUT_DIR: &str = "output_dir";
 pub struct Source {
     /// The file.
     pub document: Document,
-    /// What `--set` says: `name` is for the top of the file, `step.name` for a step.
+    /// What `--set` says: `name` is for all steps that know it, `step.name` for a step.
     pub sets: Vec<Setting>,
     /// The folder of the steps' folders, if not the file's.
     pub root: Option<PathBuf>,
@@ -58,6 +60,14 @@ pub struct Recipe {
     pub steps: Vec<Step>,
 }
 
+/// What is to run although nothing changed.
+pub struct Anew {
+    /// For each step, whether it is.
+    pub steps: Vec<bool>,
+    /// The flag that asked for it.
+    pub flag: Option<&'static str>,
+}
+
 /// One step.
 pub struct Step {
     /// The name of its table.
@@ -68,6 +78,8 @@ pub struct Step {
     pub job: Box<dyn Job>,
     /// The earlier steps whose output it reads.
     pub needs: Vec<usize>,
+    /// What it reads that no step makes.
+    outer: Vec<PathBuf>,
     /// Where it stands in the file, for messages.
     place: String,
 }
@@ -88,18 +100,27 @@ impl Recipe {
             steps.push(step);
         }
         refuse_shared_folders(&steps)?;
-        for (number, needs) in needs(&steps)?.into_iter().enumerate() {
-            steps[number].needs = needs;
+        for (number, sources) in sources(&steps)?.into_iter().enumerate() {
+            Sources { needs: steps[number].needs, outer: steps[number].outer } = sources;
         }
         Ok(Self { name, root, steps })
     }
 
-    /// Which steps are to run although nothing changed: `from` and all that need it, directly or not.
+    /// What is to run although nothing changed: with `force` every step, with `from` that one and all that need
+    /// it, directly or not.
     ///
     /// # Errors
-    /// [`Error::UnknownStep`].
-    pub fn anew_from(&self, from: &str) -> Result<Vec<bool>, Error> {
-        let from = from.replace('-', "_");
+    /// [`Error::UnknownStep`]; [`Error::FromAndForce`] where both are asked for.
+    pub fn anew(&self, from: Option<&str>, force: bool) -> Result<Anew, Error> {
+        match from {
+            Some(_) if force => Err(Error::FromAndForce),
+            Some(from) => Ok(Anew { steps: self.anew_from(from)?, flag: Some("--from") }),
+            None => Ok(Anew { steps: vec![force; self.steps.len()], flag: force.then_some("--force") }),
+        }
+    }
+
+    fn anew_from(&self, from: &str) -> Result<Vec<bool>, Error> {
+        let from = normal(from);
         if !self.steps.iter().any(|step| step.name == from) {
             let known = self.steps.iter().map(|step| step.name.clone()).collect();
             return Err(Error::UnknownStep { place: "--from".to_owned(), name: from, known });
@@ -112,11 +133,33 @@ impl Recipe {
     }
 }
 
+impl Step {
+    /// Looks for what would keep the step from beginning whatever the steps before it make.
+    ///
+    /// # Errors
+    /// An input that no step makes and that is not there; a folder that it cannot fill.
+    fn check(&self, anew: bool) -> Result<(), RunError> {
+        for path in &self.outer {
+            fs::metadata(path).map_err(|source| RunError::read(path, source))?;
+        }
+        match occupant(self.job.output()) {
+            // Kept under another name, as every older output.
+            Err(RunError::Manifest { .. }) if anew => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
 /// Makes the step's stage of its settings.
 fn make(session: &Session, draft: DraftStep, root: &Path, folders: &Folders) -> Result<Step, Report> {
     let DraftStep { name, place, entry, stage, schema, settings } = draft;
     let folder = root.join(&name).display().to_string();
-    let folder = Setting { name: OUTPUT_DIR.to_owned(), value: Value::String(folder), place: place.clone() };
+    let folder = Setting {
+        name: OUTPUT_DIR.to_owned(),
+        value: Value::String(folder),
+        place: place.clone(),
+        literal: true,
+    };
     let mut filled = vec![folder];
     for setting in settings {
         filled.push(if schema.is_plain_text(&setting.name) {
@@ -125,10 +168,10 @@ fn make(session: &Session, draft: DraftStep, root: &Path, folders: &Folders) -> 
             folders.fill(setting, &name)?
         });
     }
-    let matches = arguments::untyped(entry);
+    let matches = arguments::untyped(entry)?;
     let job = stage(&session.step(&matches, filled));
     let job = job.map_err(|report| report.wrap_err(format!("the step `{name}` cannot be run")))?;
-    Ok(Step { name, command: entry.path, job, needs: Vec::new(), place })
+    Ok(Step { name, command: entry.path, job, needs: Vec::new(), outer: Vec::new(), place })
 }
 
 /// Two steps in one folder would move each other's output aside.
@@ -150,11 +193,17 @@ fn refuse_shared_folders(steps: &[Step]) -> Result<(), Error> {
     Ok(())
 }
 
-/// For each step the earlier ones whose output it reads.
-fn needs(steps: &[Step]) -> Result<Vec<Vec<usize>>, Error> {
+/// Where a step's inputs come from.
+struct Sources {
+    needs: Vec<usize>,
+    outer: Vec<PathBuf>,
+}
+
+/// For each step the earlier ones whose output it reads, and what else it reads.
+fn sources(steps: &[Step]) -> Result<Vec<Sources>, Error> {
     let folders: Vec<PathBuf> = steps.iter().map(|step| real_path(step.job.output())).collect();
-    let needs = |(number, step): (usize, &Step)| {
-        let mut needed = Vec::new();
+    let sources = |(number, step): (usize, &Step)| {
+        let mut found = Sources { needs: Vec::new(), outer: Vec::new() };
         for input in step.job.inputs() {
             let path = real_path(&input);
             match folders.iter().position(|folder| path.starts_with(folder)) {
@@ -165,12 +214,13 @@ fn needs(steps: &[Step]) -> Result<Vec<Vec<usize>>, Error> {
                         later: steps[other].name.clone(),
                     });
                 }
-                Some(other) if other < number && !needed.contains(&other) => needed.push(other),
-                _ => {}
+                Some(other) if other < number && !found.needs.contains(&other) => found.needs.push(other),
+                Some(_) => {}
+                None => found.outer.push(input),
             }
         }
-        needed.sort_unstable();
-        Ok(needed)
+        found.needs.sort_unstable();
+        Ok(found)
     };
-    steps.iter().enumerate().map(needs).collect()
+    steps.iter().enumerate().map(sources).collect()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use toml::Value;
 
 use super::Error;
-use crate::settings::Setting;
+use crate::settings::{Setting, normal};
 
 /// The steps to which one can refer.
 pub struct Folders<'a> {
@@ -18,6 +18,9 @@ pub struct Folders<'a> {
 impl Folders<'_> {
     /// The setting of the step `of` with folders in the place of references.
     pub fn fill(&self, setting: Setting, of: &str) -> Result<Setting, Error> {
+        if setting.literal {
+            return Ok(setting);
+        }
         let fill = |text: &str| self.fill_text(text, &setting.place, of);
         let value = match &setting.value {
             Value::String(text) => Value::String(fill(text)?),
@@ -45,7 +48,7 @@ impl Folders<'_> {
     }
 
     fn folder(&self, name: &str, place: &str, of: &str) -> Result<String, Error> {
-        let (place, name) = (place.to_owned(), name.replace('-', "_"));
+        let (place, name) = (place.to_owned(), normal(name));
         let Some(number) = self.names.iter().position(|known| *known == name) else {
             return Err(Error::UnknownStep { place, name, known: self.names.to_vec() });
         };
@@ -78,7 +81,8 @@ mod tests {
         let names = ["first", "second", "third"].map(str::to_owned);
         let folders = Folders { names: &names, earlier: &[PathBuf::from("runs/first")] };
         let value = Value::Array(vec![Value::String(text.to_owned())]);
-        let setting = Setting { name: "inputs".to_owned(), value, place: "a.toml:1".to_owned() };
+        let place = "a.toml:1".to_owned();
+        let setting = Setting { name: "inputs".to_owned(), value, place, literal: false };
         match folders.fill(setting, "second").map_err(|error| error.to_string())?.value {
             Value::Array(items) => Ok(items[0].as_str().unwrap().to_owned()),
             other => Err(other.to_string()),

@@ -8,13 +8,14 @@ use super::dry_run::DryRun;
 use super::{Recipe, Source, walk};
 use crate::session::Session;
 use crate::settings::Document;
-use crate::{commands, failure, render};
+use crate::{commands, render};
 
 /// Run the steps of a recipe, each of which is a command with its settings.
 ///
 /// What is done is left as it is; what a change of data or settings made necessary is run again, and the
-/// older output kept. `--set name=value` changes a setting for all steps that do not set it themselves,
-/// `--set step.name=value` for one step. `collimate init` writes recipes to begin with.
+/// older output kept. `--set name=value` changes a setting for all steps that know it, whatever the file says,
+/// `--set step.name=value` for one step. Paths, those in the recipe too, count from the folder in which the
+/// command is run. `collimate init` writes recipes to begin with.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -41,19 +42,15 @@ pub fn run(session: &Session) -> Result<(), Report> {
     let source = Source { document: Document::read(&recipe)?, sets: session.sets()?, root: output_dir };
     let entries = commands::all();
     let recipe = Recipe::open(session, &entries, source)?;
-    let anew = match &from {
-        Some(from) => recipe.anew_from(from)?,
-        None => vec![session.run_options().force; recipe.steps.len()],
-    };
+    let anew = recipe.anew(from.as_deref(), session.run_options().force)?;
     if dry_run {
         let found = DryRun::of(recipe, &anew);
         session.print(&found, render::dry_run(&found))?;
         return found.failure.map_or(Ok(()), Err);
     }
-    let walked = walk(recipe, &anew, session).inspect_err(|report| {
-        if from.is_some() && failure::is_interruption(report.as_ref()) {
-            session.note("leave --from out to go on: with it, its step would begin once more");
-        }
-    })?;
+    let walked = walk(recipe, &anew, session)?;
+    if walked.steps.iter().all(|step| step.done.reused) {
+        session.note("--from STEP would run a step again, and all that need it");
+    }
     Ok(session.print(&walked, render::walked(&walked))?)
 }

@@ -1,6 +1,6 @@
 //! The walk through a recipe: step after step, each as its command would run it alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use collimate_run::manifest::REPORT_FILE;
@@ -8,7 +8,7 @@ use collimate_run::{Error as RunError, RunOptions};
 use miette::Report;
 use serde::Serialize;
 
-use super::{Recipe, Step};
+use super::{Anew, Error, Recipe, Step};
 use crate::failure;
 use crate::job::Done;
 use crate::session::Session;
@@ -20,8 +20,8 @@ pub struct Walked {
     pub recipe: String,
     /// The folder in which the steps' folders stand.
     pub output: PathBuf,
-    /// The page that shows all of it.
-    pub report: PathBuf,
+    /// The page that shows all of it, if it could be written.
+    pub report: Option<PathBuf>,
     /// The steps, in order.
     pub steps: Vec<StepDone>,
 }
@@ -52,7 +52,7 @@ impl Walked {
         };
         let steps = summaries.iter().map(step).collect();
         let output = PathBuf::from("demo");
-        Self { recipe: "demo".to_owned(), report: output.join(REPORT_FILE), output, steps }
+        Self { recipe: "demo".to_owned(), report: Some(output.join(REPORT_FILE)), output, steps }
     }
 
     /// What the step of this name gave, if there is one.
@@ -62,26 +62,54 @@ impl Walked {
 }
 
 /// Runs the steps that are not done, and those that are to run `anew` in any case, prints what each gave, and
-/// writes the report of them all.
+/// writes the report of them all, of a walk that ends early too.
 ///
 /// # Errors
-/// That of the first step that fails, with its name.
-pub fn walk(recipe: Recipe, anew: &[bool], session: &Session) -> Result<Walked, Report> {
+/// That of the first step that fails or could not begin, with its name; of the latter before any is run.
+pub fn walk(recipe: Recipe, anew: &Anew, session: &Session) -> Result<Walked, Report> {
     let Recipe { name, root, steps } = recipe;
-    let count = steps.len();
-    let report = root.join(REPORT_FILE);
-    let mut walked = Walked { recipe: name, output: root, report, steps: Vec::new() };
-    for (number, step) in steps.into_iter().enumerate() {
-        session.note(&format!("step {} of {count}: {} (collimate {})", number + 1, step.name, step.command));
-        let done = run(&step, anew[number], session).map_err(|report| named(report, &step.name))?;
-        if !done.reused {
-            session.show(format_args!("{}\n{}\n", step.name, done.text))?;
-        }
-        let seconds = done.seconds;
-        walked.steps.push(StepDone { step: step.name, command: step.command, done, seconds });
+    for (step, anew) in steps.iter().zip(&anew.steps) {
+        let refused = |error| Report::from(error).wrap_err(format!("the step `{}` cannot be run", step.name));
+        step.check(*anew).map_err(refused)?;
     }
-    collimate_report::write(&walked.output, &walked.report)?;
-    Ok(walked)
+    let mut done = Vec::new();
+    let ended = run_all(&steps, anew, session, &mut done);
+    // A step that could not even begin leaves nothing to show.
+    let is_shown = steps.iter().any(|step| step.job.output().exists());
+    let is_news = ended.is_err() || done.iter().any(|step| !step.done.reused);
+    let report = if is_shown { report(&root, is_news, session) } else { None };
+    ended?;
+    Ok(Walked { recipe: name, output: root, report, steps: done })
+}
+
+/// Writes the page that shows the steps, if something is new or there is none; a run is no failure for the lack of
+/// it.
+fn report(root: &Path, is_news: bool, session: &Session) -> Option<PathBuf> {
+    let page = root.join(REPORT_FILE);
+    if !is_news && page.exists() {
+        return Some(page);
+    }
+    let written = collimate_report::write(root, &page);
+    written.map(|_| page).map_err(|refusal| session.warn(&format!("there is no report: {refusal}"))).ok()
+}
+
+/// Runs the steps into `done`, up to the first that fails.
+fn run_all(steps: &[Step], anew: &Anew, session: &Session, done: &mut Vec<StepDone>) -> Result<(), Report> {
+    let count = steps.len();
+    let mut begun_anew = None;
+    for (number, (step, anew_now)) in steps.iter().zip(&anew.steps).enumerate() {
+        session.note(&format!("step {} of {count}: {} (collimate {})", number + 1, step.name, step.command));
+        begun_anew = begun_anew.or(anew.flag.filter(|_| *anew_now));
+        let gave =
+            run(step, *anew_now, session).map_err(|report| ended(report, step, begun_anew, session))?;
+        match gave.note() {
+            Some(note) => session.note(&note),
+            None => session.show(format_args!("{}\n{}\n", step.name, gave.text))?,
+        }
+        let seconds = gave.seconds;
+        done.push(StepDone { step: step.name.clone(), command: step.command, done: gave, seconds });
+    }
+    Ok(())
 }
 
 fn run(step: &Step, anew: bool, session: &Session) -> Result<Done, Report> {
@@ -90,13 +118,20 @@ fn run(step: &Step, anew: bool, session: &Session) -> Result<Done, Report> {
     if options.interrupted.load(Ordering::Relaxed) {
         return Err(RunError::Interrupted.into());
     }
-    step.job.run(&RunOptions { force: options.force || anew, ..options })
+    step.job.run(&RunOptions { force: anew, ..options })
 }
 
-/// A failure says in which step it was; a stop says nothing more than elsewhere.
-fn named(report: Report, step: &str) -> Report {
-    match failure::is_interruption(report.as_ref()) {
-        true => report,
-        false => report.wrap_err(format!("the step `{step}` failed")),
+/// What a person reads of a step that did not come to its end; `anew` is the flag by which the steps that were
+/// begun would be begun once more.
+fn ended(report: Report, step: &Step, anew: Option<&'static str>, session: &Session) -> Report {
+    match (failure::is_interruption(report.as_ref()), anew) {
+        (true, None) => report,
+        (true, Some(flag)) => Error::Stopped { flag }.into(),
+        (false, flag) => {
+            if let Some(flag) = flag {
+                session.note(&format!("the same command without {flag} goes on where it failed"));
+            }
+            report.wrap_err(format!("the step `{}` failed", step.name))
+        }
     }
 }

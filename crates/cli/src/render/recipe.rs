@@ -16,8 +16,8 @@ pub fn walked(walked: &Walked) -> String {
         };
         table.add_row([&step.step, step.command, outcome, &taken]);
     }
-    let (output, report) = (walked.output.display(), walked.report.display());
-    format!("{table}\n\nEverything stands in {output}; {report} shows it")
+    let report = walked.report.as_ref().map(|page| format!("; {} shows it", page.display()));
+    format!("{table}\n\nEverything stands in {}{}", walked.output.display(), report.unwrap_or_default())
 }
 
 /// One line a step: what it would do, and why.

@@ -1,5 +1,6 @@
 //! Files of settings: TOML, those of all stages at the top, those of one in a table.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,7 @@ impl Document {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// A file that cannot be read or is not TOML.
+    /// A file that cannot be read or is not TOML, and [`Error::Repeated`].
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|source| collimate_run::Error::read(path, source))?;
         Self::parse(path, &text)
@@ -47,7 +48,7 @@ impl Document {
     /// Reads a text that is called `path` in messages.
     ///
     /// # Errors
-    /// A text that is not TOML.
+    /// A text that is not TOML, and [`Error::Repeated`].
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let not_toml = |source| Error::NotToml { path: path.to_owned(), source };
         let table: Table = text.parse().map_err(not_toml)?;
@@ -59,11 +60,14 @@ impl Document {
             .filter_map(|(name, value)| lines.section(name, value.as_table()?, spans.get_ref()))
             .collect();
         tables.sort_by_key(|(start, _)| *start);
-        Ok(Self {
-            path: path.to_owned(),
-            top: top.into_iter().map(|(name, value)| lines.setting(name, value, spans.get_ref())).collect(),
-            tables: tables.into_iter().map(|(_, section)| section).collect(),
-        })
+        let tables: Vec<Section> = tables.into_iter().map(|(_, section)| section).collect();
+        let top: Vec<Setting> =
+            top.into_iter().map(|(name, value)| lines.setting(name, value, spans.get_ref())).collect();
+        refuse_repeated(tables.iter().map(|table| (&table.name, &table.place)))?;
+        for settings in tables.iter().map(|table| &table.settings).chain([&top]) {
+            refuse_repeated(settings.iter().map(|setting| (&setting.name, &setting.place)))?;
+        }
+        Ok(Self { path: path.to_owned(), top, tables })
     }
 }
 
@@ -95,6 +99,18 @@ pub fn read(path: &Path, section: &str, sections: &[String]) -> Result<Vec<Setti
     }
 }
 
+/// TOML takes `max-length` and `max_length` for two names; here they are one.
+fn refuse_repeated<'a>(named: impl Iterator<Item = (&'a String, &'a String)>) -> Result<()> {
+    let mut places = HashMap::new();
+    for (name, place) in named {
+        if let Some(other) = places.insert(name, place) {
+            let (place, other) = (place.clone(), other.clone());
+            return Err(Error::Repeated { place, name: name.clone(), other });
+        }
+    }
+    Ok(())
+}
+
 struct Lines<'a> {
     path: &'a Path,
     text: &'a str,
@@ -111,7 +127,8 @@ impl Lines<'_> {
     }
 
     fn setting(&self, name: &str, value: &Value, spans: &DeTable) -> Setting {
-        Setting { name: normal(name), value: value.clone(), place: self.place(spans, name) }
+        let place = self.place(spans, name);
+        Setting { name: normal(name), value: value.clone(), place, literal: false }
     }
 
     /// `run.toml:3`, as compilers write it and editors read it.

@@ -69,7 +69,7 @@ impl Schema {
 
     /// Whether a setting is known and its value is of a kind that it can take.
     pub fn check(&self, setting: &Setting) -> Result<()> {
-        let Setting { name, value, place } = setting;
+        let Setting { name, value, place, .. } = setting;
         let argument = self.by_name(name).ok_or_else(|| Error::UnknownSetting {
             place: place.clone(),
             name: name.clone(),

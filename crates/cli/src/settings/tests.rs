@@ -151,6 +151,21 @@ fn unknown_names_are_refused_with_the_nearest() {
 }
 
 #[test]
+fn a_name_that_stands_twice_is_refused() {
+    for (file, place, name, other) in [
+        ("max-length = 1\nseed = 1\nmax_length = 2", 3, "max_length", 1),
+        ("[train-sft]\nmax_length = 2\n[train_sft]\nmodel = \"a\"", 3, "train_sft", 1),
+        ("[train_sft]\nmax_length = 2\nmax-length = 3", 3, "max_length", 2),
+    ] {
+        let text = read_text(file).unwrap_err().to_string();
+        let lines: Vec<usize> = (1..9).filter(|line| text.contains(&format!(":{line}"))).collect();
+        let mut expected = [place, other];
+        expected.sort_unstable();
+        assert!(lines == expected && text.contains(&format!("`{name}` stands at ")), "{text}");
+    }
+}
+
+#[test]
 fn wrong_values_are_refused_with_what_was_expected() {
     let refusals = [
         ("learning_rate = \"fast\"", "`learning_rate` must be a number, not the text \"fast\""),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod judge;
+pub mod recipe;
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,9 @@ impl Room {
     }
 
     pub fn write(&self, name: &str, text: &str) {
-        collimate_run::atomic::write(self.path(name), text.as_bytes()).unwrap();
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        collimate_run::atomic::write(path, text.as_bytes()).unwrap();
     }
 
     pub fn read(&self, name: &str) -> String {
