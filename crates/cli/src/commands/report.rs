@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use collimate_run::manifest::REPORT_FILE;
 
 use super::{Action, Entry};
 use crate::render;
-
-/// The page's name in the run's folder.
-const REPORT_FILE: &str = collimate_run::manifest::REPORT_FILE;
 
 /// Show what a run did: one HTML page with counts, curves, accuracies and samples to read.
 ///

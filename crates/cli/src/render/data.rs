@@ -3,9 +3,9 @@
 use collimate_run::Outcome;
 use collimate_stages::data_inspect::{Group, Split, Spread, Unit, Unpaired, Verdicts};
 use collimate_stages::{data_clean, data_inspect, data_rejected, data_sft};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
-use super::{bytes, count, share, some_of, speed, table};
+use super::{bytes, count, grid, known, share, some_of, speed, table};
 
 /// What cleaning kept and dropped.
 pub fn data_clean(outcome: &Outcome<data_clean::Summary>) -> String {
@@ -50,7 +50,7 @@ pub fn data_rejected(outcome: &Outcome<data_rejected::Summary>) -> String {
         ("tokens", speed(&summary.effort)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    known(facts)
 }
 
 /// What stands in preference pairs: counts, lengths, defects.
@@ -66,7 +66,7 @@ pub fn data_inspect(outcome: &Outcome<data_inspect::Summary>) -> String {
         ("test_ids in more than one split", leakage.ids.map(count)),
         ("bad rows, set aside", some_of(summary.rejected)),
     ];
-    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let facts = known(facts);
     let parts = [rows(summary), unpaired(&summary.unpaired), verdicts(&summary.verdicts), lengths(summary)];
     parts.into_iter().flatten().map(|part| format!("{part}\n\n")).collect::<String>() + &facts
 }
@@ -81,20 +81,20 @@ fn rows(summary: &data_inspect::Summary) -> Option<Table> {
         let whole = ["all".to_owned(), count(*rows), ids(all)];
         std::iter::once(whole).chain(groups.map(group)).map(|[of, rows, ids]| [split.clone(), of, rows, ids])
     });
-    grid(["split", "pair_type", "rows", "test_ids"], 2, lines)
+    aligned(["split", "pair_type", "rows", "test_ids"], 2, lines)
 }
 
 fn unpaired(lines: &[Unpaired]) -> Option<Table> {
     let line =
         |Unpaired { split, reason, prompts }: &Unpaired| [split.clone(), reason.clone(), count(*prompts)];
-    grid(["split", "without a pair", "prompts"], 2, lines.iter().map(line))
+    aligned(["split", "without a pair", "prompts"], 2, lines.iter().map(line))
 }
 
 fn verdicts(lines: &[Verdicts]) -> Option<Table> {
     let line = |Verdicts { file, positive, negative, unknown, unreadable }: &Verdicts| {
         [file.clone(), count(*positive), count(*negative), count(*unknown), share(unreadable)]
     };
-    grid(["verdicts", "positive", "negative", "unreadable", "share of these"], 1, lines.iter().map(line))
+    aligned(["verdicts", "positive", "negative", "unreadable", "share of these"], 1, lines.iter().map(line))
 }
 
 fn lengths(summary: &data_inspect::Summary) -> Option<Table> {
@@ -109,18 +109,17 @@ fn lengths(summary: &data_inspect::Summary) -> Option<Table> {
         let [median, p95, max] = [median, p95, max].map(|length| count(length.into()));
         Some([name.to_owned(), median, p95, max])
     };
-    grid([unit, "median", "p95", "max"], 1, parts.into_iter().filter_map(line))
+    aligned([unit, "median", "p95", "max"], 1, parts.into_iter().filter_map(line))
 }
 
 /// A table of `texts` columns of text, then figures to the right; nothing where there are no rows.
-fn grid<const N: usize>(
+fn aligned<const N: usize>(
     names: [&str; N],
     texts: usize,
     rows: impl Iterator<Item = [String; N]>,
 ) -> Option<Table> {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(names).add_rows(rows);
+    let mut table = grid(names);
+    table.add_rows(rows);
     for column in table.column_iter_mut().skip(texts) {
         column.set_cell_alignment(CellAlignment::Right);
     }

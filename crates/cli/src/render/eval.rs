@@ -6,7 +6,7 @@ use collimate_stages::statistics::McNemar;
 use collimate_stages::{eval_accuracy, eval_compare, eval_loss};
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{bytes, count, estimate, share, some_of, speed, table, time};
+use super::{bytes, count, estimate, grid, known, share, some_of, speed, time};
 use crate::figures::figure;
 
 /// The figures of a model on a file.
@@ -26,7 +26,7 @@ pub fn eval_loss(outcome: &Outcome<eval_loss::Summary>) -> String {
         ("tokens a second", Some(figure(summary.tokens_per_second))),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    known(facts)
 }
 
 /// How often each model prefers what people prefer, in all and by groups.
@@ -39,11 +39,9 @@ pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
 
 /// Which answers are the likelier.
 fn answers(summary: &likelihood::Summary) -> String {
-    let mut shares = Table::new();
-    shares.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     let with_tuned = summary.all.tuned.is_some();
     let names = ["", "pairs", "base", "base, by token", "tuned", "tuned, by token", "by reward", "margin"];
-    shares.set_header(&names[..if with_tuned { 8 } else { 4 }]);
+    let mut shares = grid(&names[..if with_tuned { 8 } else { 4 }]);
     let groups = summary.groups.iter().map(|group| (format!("{} {}", group.by, group.name), &group.figures));
     for (name, figures) in std::iter::once(("all".to_owned(), &summary.all)).chain(groups) {
         let accuracy =
@@ -66,16 +64,14 @@ fn answers(summary: &likelihood::Summary) -> String {
         ("time of the models", Some(time(summary.seconds))),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let facts = known(facts);
     format!("{shares}\n\n{facts}")
 }
 
 /// Which answers are named.
 fn judgements(summary: &verdicts::Summary) -> String {
-    let mut shares = Table::new();
-    shares.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     let columns = ["", "model", "pairs", "accuracy", "as the prompt stands", "where consistent"];
-    shares.set_header(columns.into_iter().chain(["consistent", "first answer named", "unreadable"]));
+    let mut shares = grid(columns.into_iter().chain(["consistent", "first answer named", "unreadable"]));
     let groups = summary.groups.iter().map(|group| (format!("{} {}", group.by, group.name), &group.figures));
     for (name, figures) in std::iter::once(("all".to_owned(), &summary.all)).chain(groups) {
         let tuned = figures.tuned.as_ref().map(|tuned| ("tuned", &tuned.accuracy));
@@ -96,7 +92,7 @@ fn judgements(summary: &verdicts::Summary) -> String {
         ("bad rows, set aside", some_of(summary.rejected)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let facts = known(facts);
     format!("{shares}\n\n{facts}")
 }
 
@@ -123,5 +119,5 @@ pub fn eval_compare(outcome: &Outcome<eval_compare::Summary>) -> String {
         ("bad rows, set aside", some_of(summary.rejected)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    text + &table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    text + &known(facts)
 }

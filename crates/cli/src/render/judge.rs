@@ -3,10 +3,9 @@
 use collimate_run::Outcome;
 use collimate_stages::judge::pairs::Unpaired;
 use collimate_stages::judge::{hint, pairs, prompts, sample, tidy, translate};
-use comfy_table::{ContentArrangement, Table, presets};
 
 use super::write::example;
-use super::{bytes, count, percent, some_of, speed, table};
+use super::{bytes, count, grid, known, percent, some_of, speed};
 
 /// How many prompts there are, and where the preferred answers stand.
 pub fn judge_prompts(outcome: &Outcome<prompts::Summary>) -> String {
@@ -23,7 +22,7 @@ pub fn judge_prompts(outcome: &Outcome<prompts::Summary>) -> String {
         ("dropped: equal answers", some_of(*identical)),
         ("bad, set aside", some_of(*rejected)),
     ];
-    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    known(facts)
 }
 
 /// How many rows are in English now, and what it cost.
@@ -40,7 +39,7 @@ pub fn judge_translate(outcome: &Outcome<translate::Summary>) -> String {
         ("tokens of answers", some_of(summary.completion_tokens)),
         ("tokens", speed(&summary.effort)),
     ];
-    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    known(facts)
 }
 
 /// Some judgements to read, and what they are worth.
@@ -57,7 +56,7 @@ pub fn judge_sample(outcome: &Outcome<sample::Summary>) -> String {
         ("bad rows, set aside", some_of(summary.rejected)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let facts = known(facts);
     summary.examples.iter().map(example).collect::<String>() + &facts
 }
 
@@ -74,7 +73,7 @@ pub fn judge_hint(outcome: &Outcome<hint::Summary>) -> String {
         ("bad rows, set aside", some_of(summary.rejected)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    known(facts)
 }
 
 /// What was kept of each file, and what was not.
@@ -87,7 +86,7 @@ pub fn judge_tidy(outcome: &Outcome<tidy::Summary>) -> String {
         files.add_row(std::iter::once(columns[0][file].0.to_owned()).chain(counts));
     }
     let facts = [("prompts in all three", Some(count(ids))), ("bad rows, set aside", some_of(rejected))];
-    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let facts = known(facts);
     format!("{files}\n\n{facts}")
 }
 
@@ -112,7 +111,7 @@ pub fn judge_pairs(outcome: &Outcome<pairs::Summary>) -> String {
         ("pairs left out: equal texts", some_of(summary.equal_texts)),
         ("bad prompts, set aside", some_of(summary.rejected)),
     ];
-    let facts = table(unpaired.chain(facts).filter_map(|(name, value)| Some((name, value?))));
+    let facts = known(unpaired.chain(facts));
     format!("{pairs}\n\n{verdicts}\n\n{facts}").trim_end().to_owned()
 }
 
@@ -123,11 +122,4 @@ fn without_pair(reason: Unpaired) -> &'static str {
         Unpaired::Unreadable => "prompts without a pair: no sample names an answer",
         Unpaired::EqualTexts => "prompts without a pair: equal texts",
     }
-}
-
-fn grid<const N: usize>(header: [&str; N]) -> Table {
-    let mut grid = Table::new();
-    grid.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
-    grid.set_header(header);
-    grid
 }

@@ -11,7 +11,7 @@ mod write;
 
 use collimate_stages::Effort;
 use collimate_stages::statistics::Estimate;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
 use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 
 use crate::figures::figure;
@@ -38,6 +38,19 @@ fn table(facts: impl IntoIterator<Item = (&'static str, String)>) -> String {
         values.set_cell_alignment(CellAlignment::Right);
     }
     table.trim_fmt()
+}
+
+/// The same, of those facts that there are.
+fn known(facts: impl IntoIterator<Item = (&'static str, Option<String>)>) -> String {
+    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// A table with lines around its cells, which is to be filled.
+fn grid(header: impl Into<Row>) -> Table {
+    let mut grid = Table::new();
+    grid.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    grid.set_header(header);
+    grid
 }
 
 /// The value with the ends of its 95 % interval.

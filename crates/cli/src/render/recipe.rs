@@ -2,13 +2,13 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::time;
+use super::{grid, time};
 use crate::recipe::init::Offer;
 use crate::recipe::{DryRun, Walked, Would};
 
 /// One line a step: whether it ran, and how long it took.
 pub fn walked(walked: &Walked) -> String {
-    let mut table = steps(["step", "command", "outcome", "time"]);
+    let mut table = grid(["step", "command", "outcome", "time"]);
     for step in &walked.steps {
         let (outcome, taken) = match step.done.reused {
             true => ("was done", String::new()),
@@ -22,7 +22,7 @@ pub fn walked(walked: &Walked) -> String {
 
 /// One line a step: what it would do, and why.
 pub fn dry_run(found: &DryRun) -> String {
-    let mut table = steps(["step", "command", "would", "why"]);
+    let mut table = grid(["step", "command", "would", "why"]);
     for step in &found.steps {
         let would = match step.would {
             Would::BeDone => "stay: it is done",
@@ -48,11 +48,4 @@ pub fn offers(offers: &[Offer]) -> String {
         names.set_padding((0, 1));
     }
     format!("{}\n\n`collimate init NAME` writes one of them", table.trim_fmt())
-}
-
-fn steps(header: [&str; 4]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
-    table
 }

@@ -4,7 +4,7 @@ use collimate_run::Outcome;
 use collimate_stages::train;
 use indicatif::HumanCount;
 
-use super::{bytes, count, percent, some_of, table, time};
+use super::{bytes, count, known, percent, some_of, time};
 use crate::figures::figure;
 
 /// What training did to the loss, and what it cost.
@@ -31,5 +31,5 @@ pub fn train(outcome: &Outcome<train::Summary>) -> String {
         ("tokens a second", Some(figure(summary.tokens_per_second))),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    known(facts)
 }

@@ -1,9 +1,8 @@
 //! What the demo came to
 
 use collimate_stages::statistics::Estimate;
-use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{estimate, share, walked as steps};
+use super::{estimate, grid, share, walked as steps};
 use crate::recipe::Walked;
 
 /// A figure before and after: its name, and where both stand, each a step with a pointer into its summary.
@@ -56,9 +55,7 @@ const CHANGES: [Change; 6] = [
 
 /// The steps of the demo, and what its two trainings changed.
 pub fn demo(walked: &Walked) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["on what was not trained on", "before", "after"]);
+    let mut table = grid(["on what was not trained on", "before", "after"]);
     for Change { name, before, after, shown } in CHANGES {
         let figure = |(step, pointer): (&str, &str)| {
             let found = walked.step(step).and_then(|done| done.summary.pointer(pointer));

@@ -4,7 +4,7 @@ use collimate_run::Outcome;
 use collimate_stages::generate as stage;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{bytes, count, some_of, speed, table};
+use super::{bytes, count, known, some_of, speed};
 
 /// Some samples to read, and what writing them took.
 pub fn generate(outcome: &Outcome<stage::Summary>) -> String {
@@ -17,7 +17,7 @@ pub fn generate(outcome: &Outcome<stage::Summary>) -> String {
         ("bad rows, set aside", some_of(summary.rejected)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
-    let facts = table(facts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let facts = known(facts);
     summary.examples.iter().map(example).collect::<String>() + &facts
 }
 
