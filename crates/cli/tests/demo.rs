@@ -41,8 +41,9 @@ fn what_is_set_is_looked_at_before_anything_is_fetched() {
 /// Begins the recipe into a folder; the tiny model reads 512 tokens, so that prompts and answers are short.
 fn start(room: &Room, output: &str) -> Child {
     let model = format!("model_name_or_path={}", tiny().display());
-    let sets = "dtype=float32 data_clean.inputs=rows.jsonl train_sft.max_steps=6 eval_compare.max_new_tokens=8 \
-                judge_prompts.dataset=raw.jsonl judge_prompts.template=judge.jinja judge_sample.max_new_tokens=32 \
+    let sets = "dtype=float32 data_clean.inputs=rows.jsonl train_sft.max_steps=6 \
+                eval_compare.max_new_tokens=8 judge_prompts.dataset=raw.jsonl \
+                judge_prompts.template=judge.jinja judge_sample.max_new_tokens=32 \
                 judge_hint.template=guide.jinja judge_hint.max_new_tokens=12 train_dpo.max_steps=4 \
                 eval_accuracy.template=judge.jinja eval_accuracy.max_new_tokens=32";
     let sets = sets.split_whitespace().chain([model.as_str()]).flat_map(|set| ["--set", set]);

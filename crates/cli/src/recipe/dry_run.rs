@@ -85,8 +85,8 @@ impl DryRun {
     }
 }
 
-/// What a step would do; where it needs an `unsettled` one, whose output is still to be made, as far as can be
-/// said.
+/// What a step would do; where it needs an `unsettled` one, whose output is still to be made, as far as can
+/// be said.
 fn forecast(step: &Step, anew: bool, unsettled: Option<&str>) -> Result<(Would, Option<String>), Report> {
     step.check(anew)?;
     let Some(needed) = unsettled else {

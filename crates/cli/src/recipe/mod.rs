@@ -106,8 +106,8 @@ impl Recipe {
         Ok(Self { name, root, steps })
     }
 
-    /// What is to run although nothing changed: with `force` every step, with `from` that one and all that need
-    /// it, directly or not.
+    /// What is to run although nothing changed: with `force` every step, with `from` that one and all that
+    /// need it, directly or not.
     ///
     /// # Errors
     /// [`Error::UnknownStep`]; [`Error::FromAndForce`] where both are asked for.

@@ -13,9 +13,9 @@ use crate::{commands, render};
 /// Run the steps of a recipe, each of which is a command with its settings.
 ///
 /// What is done is left as it is; what a change of data or settings made necessary is run again, and the
-/// older output kept. `--set name=value` changes a setting for all steps that know it, whatever the file says,
-/// `--set step.name=value` for one step. Paths, those in the recipe too, count from the folder in which the
-/// command is run. `collimate init` writes recipes to begin with.
+/// older output kept. `--set name=value` changes a setting for all steps that know it, whatever the file
+/// says, `--set step.name=value` for one step. Paths, those in the recipe too, count from the folder in which
+/// the command is run. `collimate init` writes recipes to begin with.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 #[command(rename_all = "snake_case")]
 pub struct Config {

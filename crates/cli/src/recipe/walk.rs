@@ -82,8 +82,8 @@ pub fn walk(recipe: Recipe, anew: &Anew, session: &Session) -> Result<Walked, Re
     Ok(Walked { recipe: name, output: root, report, steps: done })
 }
 
-/// Writes the page that shows the steps, if something is new or there is none; a run is no failure for the lack of
-/// it.
+/// Writes the page that shows the steps, if something is new or there is none; a run is no failure for the
+/// lack of it.
 fn report(root: &Path, is_news: bool, session: &Session) -> Option<PathBuf> {
     let page = root.join(REPORT_FILE);
     if !is_news && page.exists() {
@@ -121,8 +121,8 @@ fn run(step: &Step, anew: bool, session: &Session) -> Result<Done, Report> {
     step.job.run(&RunOptions { force: anew, ..options })
 }
 
-/// What a person reads of a step that did not come to its end; `anew` is the flag by which the steps that were
-/// begun would be begun once more.
+/// What a person reads of a step that did not come to its end; `anew` is the flag by which the steps that
+/// were begun would be begun once more.
 fn ended(report: Report, step: &Step, anew: Option<&'static str>, session: &Session) -> Report {
     match (failure::is_interruption(report.as_ref()), anew) {
         (true, None) => report,
