@@ -28,7 +28,9 @@ impl Estimate {
 
     /// The share of all cases that are hits, `(hits, cases)` a cluster, where the cases of one cluster are not
     /// independent: Wilson's interval for as many independent cases as have the variance of the ratio of the sums
-    /// (Cochran 1977, section 6.3), at least as many as there are clusters and at most as many as there are cases.
+    /// (Cochran 1977, section 6.3): at most as many as there are cases, and at least as many as there are where
+    /// all cases of a cluster are alike: the square of their number over the sum of the squares of the clusters' sizes,
+    /// which is the number of clusters where these are equal.
     pub fn clustered(clusters: impl Iterator<Item = (u64, u64)> + Clone) -> Self {
         let clusters = clusters.filter(|(_, cases)| *cases > 0);
         let add = |(hits, cases): (u64, u64), (more, all): (u64, u64)| (hits + more, cases + all);
@@ -37,12 +39,14 @@ impl Estimate {
             return Self { value: 0.0, interval: None };
         }
         let (count, share) = (clusters.clone().count() as f64, hits as f64 / cases as f64);
+        let sizes: f64 = clusters.clone().map(|(_, cases)| (cases as f64).powi(2)).sum();
+        let fewest = ((cases as f64).powi(2) / sizes).min(cases as f64);
         let squares: f64 = clusters.map(|(hits, cases)| (hits as f64 - share * cases as f64).powi(2)).sum();
         let variance = squares * count / (count - 1.0).max(1.0) / (cases as f64).powi(2);
         let spread = share * (1.0 - share);
         // Where all cases are alike, nothing tells whether those of a cluster are independent.
-        let independent = if spread > 0.0 { spread / variance } else { count };
-        let independent = independent.clamp(count, cases as f64);
+        let independent = if spread > 0.0 { spread / variance } else { fewest };
+        let independent = independent.clamp(fewest, cases as f64);
         Self { value: share, interval: Some(wilson(share, independent)) }
     }
 
@@ -131,6 +135,18 @@ mod tests {
         assert_eq!(Estimate::clustered([(0, 0)].into_iter()).interval, None);
         let alone = Estimate::clustered([(1, 2)].into_iter());
         assert_eq!(alone.interval, Estimate::share(1, 2).interval);
+    }
+
+    /// Clusters of 1 and 2 cases that are alike within: 3² / (1² + 2²) = 1.8 cases, whether the clusters differ (the
+    /// variance would leave 2/9 over 16/81, 1.125) or not.
+    #[test]
+    fn clusters_of_unequal_sizes_are_fewer_cases_by_hand() {
+        let apart = Estimate::clustered([(1, 1), (0, 2)].into_iter());
+        assert_eq!(apart.interval, Some(wilson(1.0 / 3.0, 1.8)));
+        let alike = Estimate::clustered([(1, 1), (2, 2)].into_iter());
+        assert_eq!(alike.interval, Some(wilson(1.0, 1.8)));
+        let alone = Estimate::clustered([(2, 2)].into_iter());
+        assert_eq!(alone.interval, Some(wilson(1.0, 1.0)));
     }
 
     /// 1, 2 and 6: mean 3, variance (4 + 1 + 9) / 2 = 7.
