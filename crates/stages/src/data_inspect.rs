@@ -111,8 +111,9 @@ impl Stage for DataInspect {
         let output = context.output();
         let mut rejects = Rejects::new(Some(output.join(REJECTS_FILE)), self.config.strict);
         let given = Given::open(&self.config.dataset, &mut rejects, context)?;
-        let mut reading =
-            Reading { tally: Tally::default(), measure: Measure::new(self.tokenizer()?), read: 0 };
+        let (tally, measure) = (Tally::default(), Measure::new(self.tokenizer()?));
+        // What is set aside of other files than the tables' counts too: so all that is read is a row or a reject.
+        let mut reading = Reading { tally, measure, read: rejects.count() };
         context.report(Event::Started { task: "inspecting", total: None, unit: "rows" });
         for table in &given.tables {
             reading.table(table, &mut rejects, context)?;
@@ -161,8 +162,8 @@ impl Reading {
             };
             match format.texts(&row.fields) {
                 Ok(texts) => {
-                    self.tally.add(split, &row.fields, &texts);
-                    self.measure.add(texts)?;
+                    let cluster = self.tally.add(split, &row.fields, &texts);
+                    self.measure.add(cluster, texts)?;
                 }
                 Err(reason) => rejects.add(BadRow::of(path, &row, reason))?,
             }

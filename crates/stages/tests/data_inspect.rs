@@ -12,8 +12,9 @@ use collimate_stages::Error;
 use collimate_stages::data_inspect::{
     Config, DataInspect, Group, Leakage, Split, Spread, Summary, Unit, Unpaired,
 };
+use collimate_stages::judge::pairs;
 use collimate_stages::statistics::Estimate;
-use common::{config, fixtures, run};
+use common::{config, fixtures, run, warned};
 use serde_json::{Map, Value, json};
 
 struct Room {
@@ -40,11 +41,15 @@ impl Room {
     }
 
     fn inspect(&self, datasets: &[PathBuf], words: &[&str]) -> Result<Summary, Error> {
+        Ok(run(&self.stage(datasets, words))?.summary)
+    }
+
+    fn stage(&self, datasets: &[PathBuf], words: &[&str]) -> DataInspect {
         let datasets = datasets.iter().map(|path| format!("--dataset={}", path.display()));
         let output = format!("--output_dir={}", self.path("out").display());
         let paths: Vec<String> = datasets.chain([output]).collect();
         let words = paths.iter().map(String::as_str).chain(words.iter().copied());
-        Ok(run(&DataInspect::new(config::<Config>(&words.collect::<Vec<_>>())))?.summary)
+        DataInspect::new(config::<Config>(&words.collect::<Vec<_>>()))
     }
 }
 
@@ -79,11 +84,10 @@ fn judged(room: &Room, train: &[Value], validation: &[Value]) -> PathBuf {
         unpaired.map(|(split, reason)| json!({ "test_id": 9, "tag": "", "split": split, "reason": reason }));
     room.lines("pairs/unpaired.jsonl", &unpaired);
     let mut manifest = Manifest::new("judge_pairs", json!({}), Vec::new());
-    let verdicts = json!({
-        "output": { "positive": 6, "negative": 3, "unknown": 1 },
-        "guide": { "positive": 4, "negative": 0, "unknown": 0 },
-    });
-    manifest.summary = Some(json!({ "ids": { "train": 5, "validation": 2 }, "verdicts": verdicts }));
+    let output = pairs::Verdicts { positive: 6, negative: 3, unknown: 1 };
+    let guide = pairs::Verdicts { positive: 4, ..Default::default() };
+    let verdicts = [output, guide, Default::default()].into();
+    manifest.summary = Some(json!(pairs::Summary { verdicts, ..Default::default() }));
     manifest.save(&folder).unwrap();
     atomic::write(folder.join("DONE"), b"").unwrap();
     folder
@@ -137,24 +141,25 @@ fn counts_and_defects_of_judged_pairs() {
     ];
     assert_eq!(found.unpaired, expected);
     let verdicts: Vec<_> = found.verdicts.iter().map(|line| (line.file.as_str(), line.unreadable)).collect();
-    assert_eq!(verdicts, [("guide", Estimate::share(0, 4)), ("output", Estimate::share(1, 10))]);
+    assert_eq!(verdicts, [("output", 0.1), ("guide", 0.0), ("guide_reverse", 0.0)]);
     assert_eq!((found.read, found.rejected, found.duplicates, found.identical), (8, 0, 1, 1));
     let leakage = Leakage { ids: Some(1), prompts: 1, first_ids: vec!["2".to_owned()] };
     assert_eq!(found.leakage, leakage);
-    assert_eq!(found.chosen_first, Some(Estimate::share(6, 8)));
+    // Once for each of the ids 1, 2 and 3, though id 2 says both.
+    assert_eq!(found.chosen_first, Some(Estimate::share(1, 3)));
     let spread = |median, p95, max| Some(Spread { median, p95, max });
     let lengths = &found.lengths;
     assert_eq!((lengths.unit, lengths.prompt), (Unit::Characters, spread(4, 5, 5)));
     assert_eq!((lengths.chosen, lengths.rejected), (spread(4, 5, 5), spread(2, 4, 4)));
     // Not longer: the turned one, the equal ones, and é, which has two bytes as `no` has two characters.
-    assert_eq!(lengths.chosen_longer, Some(Estimate::share(5, 8)));
+    assert_eq!(lengths.chosen_longer, Some(Estimate::clustered([(2, 4), (3, 3), (0, 1)].into_iter())));
     let samples: Vec<_> =
         found.samples.iter().map(|row| (row.pair_type.as_deref(), row.chosen.as_deref())).collect();
     assert_eq!(samples, [(Some("best_of_n"), Some("long")), (Some("preamble"), Some("same"))]);
     let written: Summary = serde_json::from_str(&room.text("inspect.json")).unwrap();
     assert_eq!(written, found);
     let page = room.text("inspect.html");
-    for part in ["all_positive", "10.0 % (1.8 % to 40.4 %)", "62.5 %", "best_of_n", "1 (2)"] {
+    for part in ["all_positive", "<td>10.0 %</td>", "62.5 %", "best_of_n", "1 (2)"] {
         assert!(page.contains(part), "{part} is missing in {page}");
     }
 }
@@ -250,4 +255,47 @@ fn bad_rows_are_set_aside_or_refused() {
     assert!(error.ends_with("empty.jsonl holds no row that can be used: it is empty"), "{error}");
     let error = room.inspect(&[room.lines("odd.jsonl", &[json!({ "a": 1 })])], &[]).unwrap_err().to_string();
     assert!(error.contains("the columns a fit none of the formats"), "{error}");
+}
+
+/// A file of `judge pairs` beside its tables has bad lines too: they are set aside with the rest, and counted so.
+#[test]
+fn bad_lines_beside_the_tables_are_set_aside_too() {
+    let room = Room::new();
+    let good = pair(1, "best_of_n", 1, ["One?", "long", "no"]);
+    let folder = judged(&room, &[good], &[]);
+    room.lines("pairs/unpaired.jsonl", &[json!({ "reason": 1 })]);
+    let found = room.inspect(std::slice::from_ref(&folder), &[]).unwrap();
+    assert_eq!((found.read, found.rejected, found.splits[0].rows), (2, 1, 1));
+    let bad = room.lines("bad.jsonl", &[json!({ "prompt": "a", "chosen": 7, "rejected": "c" })]);
+    let found = room.inspect(&[folder.clone(), bad.clone()], &[]).unwrap();
+    assert_eq!((found.read, found.rejected, found.splits[0].rows), (3, 2, 1));
+    let empty = judged(&room, &[], &[]);
+    room.lines("pairs/unpaired.jsonl", &[json!({ "reason": 1 })]);
+    let error = room.inspect(&[empty, bad], &[]).unwrap_err().to_string();
+    assert!(error.contains("holds no row that can be used: all 2 rows are bad"), "{error}");
+}
+
+#[test]
+fn figures_of_judge_pairs_that_do_not_fit_are_warned_of() {
+    let room = Room::new();
+    let folder = judged(&room, &[pair(1, "best_of_n", 1, ["One?", "long", "no"])], &[]);
+    let mut manifest = Manifest::load(&folder).unwrap().unwrap();
+    manifest.summary = Some(json!({ "verdicts": 7 }));
+    manifest.save(&folder).unwrap();
+    let (found, warnings) = warned(&room.stage(&[folder], &[]));
+    assert_eq!(found.verdicts, []);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("so that verdicts are left out"), "{warnings:?}");
+}
+
+#[test]
+fn rows_without_an_id_belong_together_by_their_prompt() {
+    let room = Room::new();
+    let (row, other) =
+        (pair(1, "t", 1, ["a", "bb", "c"]), json!({ "prompt": "a", "chosen": "bb", "rejected": "c" }));
+    let [with, without] =
+        [room.lines("with.jsonl", &[row]), room.lines("without.jsonl", &[other.clone(), other])];
+    let found = room.inspect(&[with, without], &[]).unwrap();
+    let expected = Estimate::clustered([(1, 1), (2, 2)].into_iter());
+    assert_eq!(found.lengths.chosen_longer, Some(expected));
 }

@@ -3,19 +3,15 @@
 
 mod common;
 
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-
 use collimate_judge::{Language, Number, verdict};
 use collimate_model::{TemplateOptions, Tokenizer};
-use collimate_run::{Event, Reporter, RunOptions, run_stage};
 use collimate_stages::Error;
 use collimate_stages::eval_accuracy::verdicts::Summary as Verdicts;
 use collimate_stages::eval_accuracy::{EvalAccuracy, Method, Summary};
 use collimate_stages::generate::Generate;
 use collimate_stages::judge::sample::JudgeSample;
 use common::judge::{Room, prompt_row};
-use common::{config, run, run_until_samples};
+use common::{config, run, run_until_samples, warned};
 use serde_json::{Value, json};
 
 const JUDGEMENTS: &str = "out/judgements.jsonl";
@@ -104,20 +100,8 @@ fn the_second_order_is_the_pair_with_its_answers_exchanged() {
     }
 }
 
-/// The warnings of a run.
 fn warnings(room: &Room) -> Vec<String> {
-    struct Warnings(Mutex<Vec<String>>);
-    impl Reporter for Warnings {
-        fn report(&self, event: Event<'_>) {
-            if let Event::Warning(text) = event {
-                self.0.lock().unwrap().push(text.to_owned());
-            }
-        }
-    }
-    let (reporter, calm) = (Warnings(Mutex::default()), AtomicBool::new(false));
-    let options = RunOptions { force: false, reporter: &reporter, interrupted: &calm };
-    run_stage(&stage(room, "out", &["--max_new_tokens=4"]), &options).unwrap();
-    reporter.0.into_inner().unwrap()
+    warned(&stage(room, "out", &["--max_new_tokens=4"])).1
 }
 
 #[test]

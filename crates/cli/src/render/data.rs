@@ -5,7 +5,7 @@ use collimate_stages::data_inspect::{Group, Split, Spread, Unit, Unpaired, Verdi
 use collimate_stages::{data_clean, data_inspect, data_rejected, data_sft};
 use comfy_table::{CellAlignment, Table};
 
-use super::{bytes, count, grid, known, share, some_of, speed, table};
+use super::{bytes, count, grid, known, percent, share, some_of, speed, table};
 
 /// What cleaning kept and dropped.
 pub fn data_clean(outcome: &Outcome<data_clean::Summary>) -> String {
@@ -92,7 +92,7 @@ fn unpaired(lines: &[Unpaired]) -> Option<Table> {
 
 fn verdicts(lines: &[Verdicts]) -> Option<Table> {
     let line = |Verdicts { file, positive, negative, unknown, unreadable }: &Verdicts| {
-        [file.clone(), count(*positive), count(*negative), count(*unknown), share(unreadable)]
+        [file.clone(), count(*positive), count(*negative), count(*unknown), percent(*unreadable)]
     };
     aligned(["verdicts", "positive", "negative", "unreadable", "share of these"], 1, lines.iter().map(line))
 }
@@ -128,8 +128,6 @@ fn aligned<const N: usize>(
 
 #[cfg(test)]
 mod tests {
-    use collimate_stages::statistics::Estimate;
-
     use super::*;
 
     #[test]
@@ -144,14 +142,14 @@ mod tests {
         │ train ┆ all_positive   ┆   1,200 │
         └───────┴────────────────┴─────────┘
         ");
-        let unreadable = Estimate::share(1, 10);
-        let line = Verdicts { file: "output".to_owned(), positive: 6, negative: 3, unknown: 1, unreadable };
+        let file = "output".to_owned();
+        let line = Verdicts { file, positive: 6, negative: 3, unknown: 1, unreadable: 0.1 };
         insta::assert_snapshot!(verdicts(&[line]).unwrap().to_string(), @"
-        ┌──────────┬──────────┬──────────┬────────────┬──────────────────────┐
-        │ verdicts ┆ positive ┆ negative ┆ unreadable ┆       share of these │
-        ╞══════════╪══════════╪══════════╪════════════╪══════════════════════╡
-        │ output   ┆        6 ┆        3 ┆          1 ┆ 10.0 % (1.8 to 40.4) │
-        └──────────┴──────────┴──────────┴────────────┴──────────────────────┘
+        ┌──────────┬──────────┬──────────┬────────────┬────────────────┐
+        │ verdicts ┆ positive ┆ negative ┆ unreadable ┆ share of these │
+        ╞══════════╪══════════╪══════════╪════════════╪════════════════╡
+        │ output   ┆        6 ┆        3 ┆          1 ┆         10.0 % │
+        └──────────┴──────────┴──────────┴────────────┴────────────────┘
         ");
     }
 }

@@ -7,7 +7,7 @@ use crate::statistics::Estimate;
 /// What stands in the rows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Rows read, bad ones included.
+    /// Rows read, bad ones included; those of unpaired.jsonl only where they are bad.
     pub read: u64,
     /// Rows and ids of each split.
     pub splits: Vec<Split>,
@@ -19,7 +19,8 @@ pub struct Summary {
     pub verdicts: Vec<Verdicts>,
     /// How long prompts and answers are.
     pub lengths: Lengths,
-    /// How often the chosen answer stood first in the judge's prompt, where rows have a `chosen_id`, 1 or 2.
+    /// How often the chosen answer stood first in the judge's prompt, where rows have a `chosen_id`, 1 or 2; the rows
+    /// of a test_id are counted as one.
     pub chosen_first: Option<Estimate>,
     /// Rows whose prompt and answers repeat those of an earlier row, in whatever split.
     pub duplicates: u64,
@@ -79,8 +80,9 @@ pub struct Verdicts {
     pub negative: u64,
     /// Judgements without a verdict that can be read.
     pub unknown: u64,
-    /// The share of these.
-    pub unreadable: Estimate,
+    /// The share of these. It has no interval: the judgements of a prompt are not independent, and how many of each
+    /// prompt's cannot be read is not known.
+    pub unreadable: f64,
 }
 
 /// What lengths are counted in.
@@ -105,7 +107,8 @@ pub struct Lengths {
     pub chosen: Option<Spread>,
     /// The rejected answers.
     pub rejected: Option<Spread>,
-    /// How often the chosen answer is the longer one of a pair, where there are pairs.
+    /// How often the chosen answer is the longer one of a pair, where there are pairs; the interval heeds that the pairs
+    /// of a test_id, or of a prompt where rows have none, are not independent.
     pub chosen_longer: Option<Estimate>,
 }
 

@@ -4,20 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use collimate_data::{Rejects, dataset_splits};
-use collimate_run::{Context, Manifest};
+use collimate_run::{Context, Event, Manifest, Stage};
 use serde::Deserialize;
 
 use super::figures::{Unpaired, Verdicts};
 use crate::Error;
+use crate::judge::pairs::{self, DATASET_FOLDER, JudgePairs, UNPAIRED_FILE};
 use crate::judge::rows::typed;
-use crate::statistics::Estimate;
-
-/// The stage whose folders are more than tables, as its manifest names it.
-const PAIRS_STAGE: &str = "judge_pairs";
-/// Its `save_to_disk` folder.
-const PAIRS_DATASET: &str = "dataset";
-/// Its list of prompts without a pair.
-const PAIRS_UNPAIRED: &str = "unpaired.jsonl";
 
 /// The rows of one split, or a part of them.
 pub(super) struct Table {
@@ -33,20 +26,7 @@ pub(super) struct Given {
     pub verdicts: Vec<Verdicts>,
 }
 
-/// What is read of the summary of `judge pairs`.
-#[derive(Default, Deserialize)]
-struct PairsSummary {
-    #[serde(default)]
-    verdicts: BTreeMap<String, Counts>,
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    positive: u64,
-    negative: u64,
-    unknown: u64,
-}
-
+/// What is read of a prompt without a pair.
 #[derive(Deserialize)]
 struct UnpairedRow {
     split: String,
@@ -67,7 +47,7 @@ impl Given {
     pub fn open(paths: &[PathBuf], rejects: &mut Rejects, context: &Context) -> Result<Self, Error> {
         let mut given = Self::default();
         for path in paths {
-            let manifest = Manifest::load(path)?.filter(|manifest| manifest.stage == PAIRS_STAGE);
+            let manifest = Manifest::load(path)?.filter(|manifest| manifest.stage == JudgePairs::NAME);
             match manifest {
                 Some(manifest) => given.add_pairs(path, manifest, rejects, context)?,
                 None => given.add_tables(path)?,
@@ -90,20 +70,29 @@ impl Given {
         rejects: &mut Rejects,
         context: &Context,
     ) -> Result<(), Error> {
-        self.add_tables(&folder.join(PAIRS_DATASET))?;
+        self.add_tables(&folder.join(DATASET_FOLDER))?;
         let mut reasons: BTreeMap<(String, String), u64> = BTreeMap::new();
-        for row in typed::<UnpairedRow>(&folder.join(PAIRS_UNPAIRED), rejects, context)? {
+        for row in typed::<UnpairedRow>(&folder.join(UNPAIRED_FILE), rejects, context)? {
             let UnpairedRow { split, reason } = row?;
             *reasons.entry((split, reason)).or_default() += 1;
         }
         let counted = reasons.into_iter();
         self.unpaired.extend(counted.map(|((split, reason), prompts)| Unpaired { split, reason, prompts }));
-        let summary = manifest.summary.and_then(|summary| serde_json::from_value(summary).ok());
-        let PairsSummary { verdicts } = summary.unwrap_or_default();
-        self.verdicts.extend(verdicts.into_iter().map(|(file, Counts { positive, negative, unknown })| {
-            let unreadable = Estimate::share(unknown, positive + negative + unknown);
-            Verdicts { file, positive, negative, unknown, unreadable }
-        }));
+        match serde_json::from_value::<pairs::Summary>(manifest.summary.unwrap_or_default()) {
+            Ok(summary) => self.verdicts.extend(summary.verdicts.named().map(Verdicts::from)),
+            Err(reason) => context.report(Event::Warning(&format!(
+                "the figures of {} are not those of this version's `judge pairs`, so that verdicts are left out: {reason}",
+                folder.display()
+            ))),
+        }
         Ok(())
+    }
+}
+
+impl From<(&str, pairs::Verdicts)> for Verdicts {
+    fn from((file, verdicts): (&str, pairs::Verdicts)) -> Self {
+        let pairs::Verdicts { positive, negative, unknown } = verdicts;
+        let unreadable = unknown as f64 / (positive + negative + unknown).max(1) as f64;
+        Self { file: file.to_owned(), positive, negative, unknown, unreadable }
     }
 }

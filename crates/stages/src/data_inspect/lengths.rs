@@ -1,5 +1,7 @@
 //! How long prompts and answers are, in tokens or in characters.
 
+use std::collections::BTreeMap;
+
 use collimate_data::JudgedTexts;
 use collimate_model::Tokenizer;
 
@@ -10,30 +12,32 @@ use crate::statistics::Estimate;
 /// Rows that are tokenised at once, on all cores.
 const BATCH_ROWS: usize = 256;
 
-/// Takes rows and measures them. Memory: 12 bytes a row, and the texts of a batch.
+/// Takes rows and measures them. Memory: 12 bytes a row, 24 bytes a prompt, and the texts of a batch.
 pub(super) struct Measure {
     tokenizer: Option<Tokenizer>,
-    waiting: Vec<JudgedTexts>,
+    /// With the cluster of each.
+    waiting: Vec<(u64, JudgedTexts)>,
     prompt: Vec<u32>,
     chosen: Vec<u32>,
     rejected: Vec<u32>,
-    pairs: u64,
-    chosen_longer: u64,
+    /// Of each cluster the pairs whose chosen answer is the longer one, and all; in an order that is always the same,
+    /// so that sums are.
+    chosen_longer: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Measure {
     /// Counts this tokenizer's tokens, or characters where there is none.
     pub fn new(tokenizer: Option<Tokenizer>) -> Self {
         let (waiting, prompt, chosen, rejected) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { tokenizer, waiting, prompt, chosen, rejected, pairs: 0, chosen_longer: 0 }
+        Self { tokenizer, waiting, prompt, chosen, rejected, chosen_longer: BTreeMap::new() }
     }
 
-    /// Takes a row.
+    /// Takes a row; rows of one `cluster` are not independent.
     ///
     /// # Errors
     /// The tokenizer fails.
-    pub fn add(&mut self, texts: JudgedTexts) -> Result<(), Error> {
-        self.waiting.push(texts);
+    pub fn add(&mut self, cluster: u64, texts: JudgedTexts) -> Result<(), Error> {
+        self.waiting.push((cluster, texts));
         if self.waiting.len() == BATCH_ROWS { self.measure() } else { Ok(()) }
     }
 
@@ -48,7 +52,8 @@ impl Measure {
             prompt: spread(self.prompt),
             chosen: spread(self.chosen),
             rejected: spread(self.rejected),
-            chosen_longer: (self.pairs > 0).then(|| Estimate::share(self.chosen_longer, self.pairs)),
+            chosen_longer: (!self.chosen_longer.is_empty())
+                .then(|| Estimate::clustered(self.chosen_longer.values().copied())),
         })
     }
 
@@ -56,20 +61,21 @@ impl Measure {
         let rows = std::mem::take(&mut self.waiting);
         let texts: Vec<&str> = rows
             .iter()
-            .flat_map(|row| [Some(&row.prompt), row.chosen.as_ref(), row.rejected.as_ref()])
+            .flat_map(|(_, row)| [Some(&row.prompt), row.chosen.as_ref(), row.rejected.as_ref()])
             .flatten()
             .map(String::as_str)
             .collect();
         let mut lengths = self.lengths(&texts)?.into_iter();
-        for row in &rows {
+        for (cluster, row) in &rows {
             self.prompt.extend(lengths.next());
             let chosen = row.chosen.as_ref().and_then(|_| lengths.next());
             let rejected = row.rejected.as_ref().and_then(|_| lengths.next());
             self.chosen.extend(chosen);
             self.rejected.extend(rejected);
             if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
-                self.pairs += 1;
-                self.chosen_longer += u64::from(chosen > rejected);
+                let (longer, pairs) = self.chosen_longer.entry(*cluster).or_default();
+                *longer += u64::from(chosen > rejected);
+                *pairs += 1;
             }
         }
         Ok(())

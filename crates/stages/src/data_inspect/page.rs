@@ -15,6 +15,7 @@ pub(super) fn html(summary: &Summary) -> Result<String, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.add_filter("share", share);
+    environment.add_filter("percent", percent);
     environment.add_template(NAME, include_str!("page.html"))?;
     environment.get_template(NAME)?.render(Serde(summary))
 }

@@ -40,6 +40,8 @@ pub(super) struct Tally {
     first_leaked: Vec<String>,
     duplicates: u64,
     identical: u64,
+    /// Ids whose place of the chosen answer is counted.
+    placed: HashSet<u64>,
     chosen_at: [u64; 2],
     samples: Vec<Sample>,
     sampled: HashSet<(Option<usize>, usize)>,
@@ -85,8 +87,8 @@ impl Tally {
         })
     }
 
-    /// Takes a row.
-    pub fn add(&mut self, split: usize, fields: &Map<String, Value>, texts: &JudgedTexts) {
+    /// Takes a row; returns what is the same in all rows that say something of one prompt.
+    pub fn add(&mut self, split: usize, fields: &Map<String, Value>, texts: &JudgedTexts) -> u64 {
         let JudgedTexts { prompt, chosen, rejected, pair_type } = texts;
         self.splits[split].rows += 1;
         let pair_type = pair_type.as_deref().map(|name| self.pair_type(name));
@@ -109,12 +111,17 @@ impl Tally {
         let all = hash([Some(prompt), chosen.as_deref(), rejected.as_deref()]);
         self.duplicates += u64::from(!self.rows.insert(all));
         self.identical += u64::from(chosen.is_some() && chosen == rejected);
-        match fields.get("chosen_id").map(text_of).as_deref() {
-            Some("1") => self.chosen_at[0] += 1,
-            Some("2") => self.chosen_at[1] += 1,
-            _ => {}
-        }
+        let cluster = hash([id.as_deref(), Some(prompt).filter(|_| id.is_none()).map(String::as_str)]);
+        let place = match fields.get("chosen_id").map(text_of).as_deref() {
+            Some("1") => Some(0),
+            Some("2") => Some(1),
+            _ => None,
+        };
+        // All rows of an id come from one prompt, in which the answers stood as they did.
+        let counted = place.filter(|_| id.is_none() || self.placed.insert(cluster));
+        counted.into_iter().for_each(|place: usize| self.chosen_at[place] += 1);
         self.show(split, pair_type, id, texts);
+        cluster
     }
 
     fn pair_type(&mut self, name: &str) -> usize {

@@ -5,6 +5,7 @@ pub mod judge;
 pub mod trl;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Command};
@@ -30,6 +31,23 @@ pub fn train(words: &[&str], threads: Option<usize>) -> TrainSft {
 pub fn run<S: Stage<Error = Error>>(stage: &S) -> Result<Outcome<S::Summary>, Error> {
     let calm = AtomicBool::new(false);
     run_stage(stage, &RunOptions { force: false, reporter: &Silent, interrupted: &calm })
+}
+
+/// What a run finds, and its warnings.
+pub fn warned<S: Stage<Error = Error>>(stage: &S) -> (S::Summary, Vec<String>) {
+    let (reporter, calm) = (Warnings(Mutex::default()), AtomicBool::new(false));
+    let options = RunOptions { force: false, reporter: &reporter, interrupted: &calm };
+    (run_stage(stage, &options).unwrap().summary, reporter.0.into_inner().unwrap())
+}
+
+struct Warnings(Mutex<Vec<String>>);
+
+impl Reporter for Warnings {
+    fn report(&self, event: Event<'_>) {
+        if let Event::Warning(text) = event {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
 }
 
 /// Runs a training until so many steps are done, where it is interrupted.
