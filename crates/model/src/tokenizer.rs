@@ -71,7 +71,8 @@ impl Tokenizer {
         let last = count.checked_sub(1).and_then(|last| encoding.get_offsets().get(last));
         // Where two tokens share a character, both cover all of it.
         let end = last.map_or(0, |(_, end)| *end.min(next));
-        Ok(text.get(..end))
+        // Cut, in any case: none would mean that there are no more tokens.
+        Ok(Some(&text[..text.floor_char_boundary(end)]))
     }
 
     /// The text of `ids`; unknown ids are left out, broken UTF-8 becomes U+FFFD.

@@ -218,3 +218,22 @@ fn the_first_tokens_cover_whole_characters_of_the_text() {
         assert_eq!(tokenizer.first_tokens(text, count).expect("it encodes"), None);
     }
 }
+
+#[test]
+fn a_text_of_too_many_tokens_is_cut_wherever_they_end() {
+    let text = "🙂é回".repeat(60);
+    for name in ["llama", "qwen2"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny").join(name);
+        let tokenizer = open(&folder);
+        let ids = tokenizer.encode(&text, false).expect("it encodes");
+        assert!(ids.len() > 400, "{name}: {}", ids.len());
+        let mut within = 0;
+        for count in 0..ids.len() {
+            let found = tokenizer.first_tokens(&text, count).expect("it encodes").expect("there are more");
+            let decoded = tokenizer.decode(&ids[..count], false).expect("it decodes");
+            within += usize::from(decoded.ends_with('\u{fffd}'));
+            assert!(text.starts_with(found) && found.len() <= decoded.len(), "{name}, {count} tokens");
+        }
+        assert!(within > 0, "{name}: some tokens end within a character");
+    }
+}
