@@ -298,6 +298,19 @@ fn accuracy_of_base_and_tuned() {
 }
 
 #[test]
+fn an_evaluation_set_without_a_usable_row_is_left_out() {
+    let place = Place::new();
+    place.write("val.jsonl", std::iter::empty());
+    let summary = place.run::<dpo::Config>("out", &[]).summary;
+    assert_eq!((summary.eval_examples, summary.eval_loss_after), (0, None));
+    place.write("val.jsonl", [json!({ "prompt": "a", "chosen": "b", "rejected": "b" })].into_iter());
+    assert_eq!(place.run::<dpo::Config>("dropped", &[]).summary.eval_examples, 0);
+    // The best step is known by its evaluation alone.
+    let error = run(&place.train::<dpo::Config>("best", &["--load_best_model_at_end"])).unwrap_err();
+    assert!(error.to_string().contains("load_best_model_at_end"), "{error}");
+}
+
+#[test]
 fn what_has_no_effect_is_refused() {
     let place = Place::new();
     let refuse = |more: &[&str]| {

@@ -146,6 +146,22 @@ impl<M: Method> Training<M> {
         self.config.read(Source { path, tokenizer, rejects, dropped, context })
     }
 
+    /// The evaluation set; one in which nothing can be used is no reason not to train.
+    fn read_evaluation(
+        &self,
+        path: &Path,
+        model: &Model,
+        context: &Context,
+    ) -> Result<Rows<M::Example>, Error> {
+        match self.read(path, model, EVAL_FILES, context) {
+            Err(Error::Data(error)) if matches!(*error, collimate_data::Error::Empty { .. }) => {
+                context.report(Event::Warning(&format!("{error}: there is no evaluation")));
+                Ok(Rows::default())
+            }
+            found => found,
+        }
+    }
+
     /// The model that is trained, or that the adapter stands on.
     fn open(&self) -> Result<Model, Error> {
         let common = self.config.common();
@@ -188,7 +204,7 @@ impl<M: Method> Training<M> {
         context: &Context,
     ) -> Result<Trained, Error> {
         let common = self.config.common();
-        let evaluation = Some(evaluation).filter(|_| common.eval_dataset.is_some());
+        let evaluation = Some(evaluation).filter(|task| !task.examples.is_empty());
         let settings = common.training(self.config.defaults());
         Ok(Trainer::new(engine, Data { train, evaluation }, settings, parameters, *context)?.run()?)
     }
@@ -334,9 +350,10 @@ impl<M: Method> Stage for Training<M> {
         let parameters = self.parameters(&model)?;
         let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
-            Some(path) => self.read(path, &model, EVAL_FILES, context)?,
+            Some(path) => self.read_evaluation(path, &model, context)?,
             None => Rows::default(),
         };
+        common.training(self.config.defaults()).check(!evaluation.examples.is_empty())?;
         context.check()?;
         let data = [train.examples.as_slice(), &evaluation.examples];
         let (mut engine, reference) =
