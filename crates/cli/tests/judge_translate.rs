@@ -192,6 +192,28 @@ fn a_row_with_a_part_that_never_passes_is_kept_aside() {
 }
 
 #[test]
+fn a_refusal_ends_it_only_where_nothing_is_answered_at_all() {
+    let room = Room::new();
+    let mut english = row(1, ["Why?", "Because.", "No."]);
+    english["prompt"] = "Judge: Why?".into();
+    let lines: String = [row(0, ["春天来了", "No.", "No."])]
+        .into_iter()
+        .chain(std::iter::repeat_n(english, 1_000))
+        .chain([row(2, ["写一首诗", "No.", "No."]), row(3, ["写一首诗", "No.", "No."])])
+        .map(|row| format!("{row}\n"))
+        .collect();
+    room.write("prompts.jsonl", &lines);
+    let server = server(|text, _| (text == "春天来了").then(|| Reply::error(400, "", "", "not that")));
+    let found = summary(&room.run(&command(&server, "--max_samples 1002")));
+    let counts = ["read", "left", "translated", "unchanged", "kept_aside"];
+    assert_eq!(counts.map(|name| found[name].as_u64().unwrap()), [1_002, 1, 1, 1_000, 1]);
+
+    let said = room.run(&command(&server, "--max_samples 1001"));
+    assert_eq!(said.code, Some(1));
+    assert!(said.stderr.contains("q of test_id 0") && said.stderr.contains("not that"), "{}", said.stderr);
+}
+
+#[test]
 fn a_server_that_dies_and_comes_back_is_asked_only_for_what_is_missing() {
     let room = Room::new();
     fill(&room);

@@ -20,7 +20,7 @@ pub enum PairType {
     /// The reasons for the right answer over the reasons for the wrong one.
     #[serde(rename = "preamble")]
     Preamble,
-    /// The same, where one of the two names no answer.
+    /// The same, where one of the two names no answer or neither does.
     #[serde(rename = "preamble2unknown")]
     Preamble2Unknown,
 }

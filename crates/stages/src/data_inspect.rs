@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
+use crate::loading::tokenizer_input;
 pub use figures::{Group, Leakage, Lengths, Sample, Split, Spread, Summary, Unit, Unpaired, Verdicts};
 use given::{Given, Table};
 use lengths::Measure;
@@ -95,11 +96,7 @@ impl Stage for DataInspect {
 
     fn inputs(&self) -> Vec<PathBuf> {
         let Config { dataset, model_name_or_path, .. } = &self.config;
-        // Of a model folder the weights do not matter here.
-        let tokenizer = model_name_or_path.iter().map(|path| {
-            let within = path.join("tokenizer.json");
-            if within.exists() { within } else { path.clone() }
-        });
+        let tokenizer = model_name_or_path.as_deref().map(tokenizer_input);
         dataset.iter().cloned().chain(tokenizer).collect()
     }
 

@@ -138,7 +138,7 @@ pub enum Error {
         settings: Vec<&'static str>,
     },
     /// No server and no model for a translation.
-    #[error("{model} is no file or folder here, so that OpenAI is to be asked, and there is no key")]
+    #[error("OpenAI is to be asked for {model}, and there is no key")]
     #[diagnostic(help(
         "set OPENAI_API_KEY in the environment or in a file .env; or give --base_url for another server; or, for the \
          built-in engine, the path of a model's folder or GGUF file as --model_name_or_path"

@@ -14,6 +14,12 @@ use crate::Error;
 /// Rows between two progress events.
 const REPORT_EVERY: u64 = 500;
 
+/// What a stage reads that only counts a model's tokens: of a folder the tokenizer, as the weights do not matter.
+pub(crate) fn tokenizer_input(model: &Path) -> PathBuf {
+    let within = model.join("tokenizer.json");
+    if within.exists() { within } else { model.to_owned() }
+}
+
 /// Hands every good row of the files to `each`, under way as `task`; returns the number of rows read.
 pub(crate) fn each_instruction(
     task: &str,

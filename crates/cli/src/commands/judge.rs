@@ -26,10 +26,9 @@ pub const COMMANDS: &[Entry] = &[
       --model_name_or_path Qwen/Qwen2.5-7B-Instruct
   collimate judge translate --model_name_or_path models/qwen --dtype bfloat16",
         action: Action::Stage(|session| {
-            let config = session.settings::<translate::Config>()?.with_server();
-            let api_key = environment::api_key(&config.server)?;
-            let stage = translate::Translate::new(config, session.threads()).with_api_key(api_key);
-            Ok(job(stage, render::judge_translate))
+            let stage = translate::Translate::new(session.settings()?, session.threads());
+            let api_key = environment::api_key(stage.server())?;
+            Ok(job(stage.with_api_key(api_key), render::judge_translate))
         }),
     },
     Entry {

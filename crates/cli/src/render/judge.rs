@@ -30,6 +30,7 @@ pub fn judge_translate(outcome: &Outcome<translate::Summary>) -> String {
     let summary = &outcome.summary;
     let facts = [
         ("rows read", Some(count(summary.read))),
+        ("rows beyond max_samples, left", some_of(summary.left)),
         ("translated", Some(count(summary.translated))),
         ("in English already", some_of(summary.unchanged)),
         ("kept aside: a part failed its checks", some_of(summary.kept_aside)),
@@ -106,6 +107,7 @@ pub fn judge_pairs(outcome: &Outcome<pairs::Summary>) -> String {
     }
     let unpaired = summary.unpaired.iter().map(|(reason, number)| (without_pair(*reason), some_of(*number)));
     let facts = [
+        ("prompts that were not judged", some_of(summary.not_judged)),
         ("reasons cut", some_of(summary.reasons_cut)),
         ("reasons too long, without a full stop", some_of(summary.reasons_without_stop)),
         ("pairs left out: equal texts", some_of(summary.equal_texts)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use collimate_data::{Rejects, dataset_splits};
+use collimate_data::{Rejects, dataset_splits, read_rows};
 use collimate_run::{Context, Event, Manifest, Stage};
 use serde::Deserialize;
 
@@ -72,7 +72,8 @@ impl Given {
     ) -> Result<(), Error> {
         self.add_tables(&folder.join(DATASET_FOLDER))?;
         let mut reasons: BTreeMap<(String, String), u64> = BTreeMap::new();
-        for row in typed::<UnpairedRow>(&folder.join(UNPAIRED_FILE), rejects, context)? {
+        let listed = folder.join(UNPAIRED_FILE);
+        for row in typed::<UnpairedRow>(&listed, read_rows(&listed)?, rejects, context) {
             let UnpairedRow { split, reason } = row?;
             *reasons.entry((split, reason)).or_default() += 1;
         }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::by_file::{ByFile, FILES};
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
+use crate::loading::tokenizer_input;
 use aligned::{Aligned, Group};
 use files::Files;
 use split::{JudgedPrompts, Split};
@@ -40,6 +41,7 @@ pub const UNPAIRED_FILE: &str = "unpaired.jsonl";
 /// reasons for the preferred answer over those for the other one. Samples are shuffled as Python's
 /// `random.Random(seed)` shuffles them. Prompts are split for training and validation, by the column split of
 /// --prompts if it is there. A prompt without a pair stands in unpaired.jsonl with the reason.
+/// judge_validation.jsonl holds the prompts for validation, only those that were judged.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -87,6 +89,8 @@ pub struct Summary {
     pub reasons_without_stop: u64,
     /// Pairs left out because both judgements are the same text.
     pub equal_texts: u64,
+    /// Prompts without judgements, which are in no file.
+    pub not_judged: u64,
     /// Bad prompts, in rejects.jsonl.
     pub rejected: u64,
 }
@@ -116,6 +120,22 @@ impl BySplit {
         match split {
             Split::Train => &mut self.train,
             Split::Validation => &mut self.validation,
+        }
+    }
+}
+
+impl Summary {
+    /// Says what is not there, before anything is trained on it.
+    fn report_gaps(&self, context: &Context) {
+        if self.verdicts.output.unknown == 0 {
+            let name = PairType::BestOfNPositive2Unknown.name();
+            context.report(Event::Note(&format!("{name} has no pairs, as no sample was unreadable")));
+        }
+        if self.pairs.values().all(|split| split.validation == 0) {
+            context.report(Event::Warning(
+                "no pair is for validation, and nothing can be evaluated on validation.jsonl: raise --test_size, or \
+                 judge more prompts",
+            ));
         }
     }
 }
@@ -163,7 +183,7 @@ impl Stage for JudgePairs {
 
     fn inputs(&self) -> Vec<PathBuf> {
         let Config { dataset, prompts, model_name_or_path, .. } = &self.config;
-        vec![dataset.clone(), prompts.clone(), model_name_or_path.clone()]
+        vec![dataset.clone(), prompts.clone(), tokenizer_input(model_name_or_path)]
     }
 
     fn output(&self) -> &Path {
@@ -181,7 +201,7 @@ impl Stage for JudgePairs {
         let mut judged = JudgedPrompts::read(&hinted, context)?;
         judged.divide(*seed, *test_size)?;
         let mut validation = RowWriter::create(&output.join(JUDGE_VALIDATION_FILE))?;
-        judged.find(prompts, &mut validation, &mut rejects, context)?;
+        let not_judged = judged.find(prompts, &mut validation, &mut rejects, context)?;
         validation.finish()?;
 
         let mut pairing = Pairing {
@@ -207,7 +227,8 @@ impl Stage for JudgePairs {
         }
         context.report(Event::Finished);
         let summary = pairing.finish()?;
-        Ok(Summary { rejected: rejects.finish()?, ..summary })
+        summary.report_gaps(context);
+        Ok(Summary { not_judged, rejected: rejects.finish()?, ..summary })
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Config {
     /// }}.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
-    /// Take only so many raw rows, the first ones; all, if not given.
+    /// Take only so many raw rows, the first ones, bad ones included; all, if not given.
     #[arg(long, value_name = "COUNT", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_samples: Option<usize>,
     /// Seed of the coin.

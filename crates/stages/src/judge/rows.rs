@@ -2,23 +2,23 @@
 
 use std::path::Path;
 
-use collimate_data::{BadRow, Rejects, Row, read_rows};
+use collimate_data::{BadRow, Entry, Error as DataError, Rejects, Row};
 use collimate_run::Context;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
 
-/// The rows of a file that are of the kind `T`, one after the other; others go to the rejects.
+/// Those of the entries of a file that are of the kind `T`, one after the other; others go to the rejects.
 ///
 /// # Errors
 /// When asked for a row: a file that cannot be read, a bad row where none may be, an interruption.
 pub(crate) fn typed<'a, T: DeserializeOwned>(
     path: &'a Path,
+    mut entries: impl Iterator<Item = Result<Entry, DataError>> + 'a,
     rejects: &'a mut Rejects,
     context: &'a Context<'a>,
-) -> Result<impl Iterator<Item = Result<T, Error>> + use<'a, T>, Error> {
-    let mut entries = read_rows(path)?;
+) -> impl Iterator<Item = Result<T, Error>> {
     let mut next = move || -> Result<Option<T>, Error> {
         for entry in entries.by_ref() {
             context.check()?;
@@ -30,7 +30,7 @@ pub(crate) fn typed<'a, T: DeserializeOwned>(
         }
         Ok(None)
     };
-    Ok(std::iter::from_fn(move || next().transpose()))
+    std::iter::from_fn(move || next().transpose())
 }
 
 /// A row of a file as one of the kind `T`; the error is the row as a bad one.

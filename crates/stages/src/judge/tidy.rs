@@ -209,7 +209,7 @@ impl Tidied {
                 missing.push(name);
             }
         }
-        let row = json!({ "test_id": test_id, "missing": missing, "kept": false });
+        let row = json!({ "test_id": test_id, "missing": missing });
         Ok(self.missing.write(&row.as_object().cloned().unwrap_or_default())?)
     }
 

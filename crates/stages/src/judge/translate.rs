@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{RangedU64ValueParser, Resettable};
 use clap::{Arg, Id};
-use collimate_data::{Rejects, RowWriter};
+use collimate_data::{Rejects, RowWriter, Rows, read_rows};
 use collimate_engine::Dtype;
 use collimate_generate::{Request, Usage};
 use collimate_judge::{Kind, Language, PromptRow, Template};
@@ -35,6 +35,8 @@ pub const UNTRANSLATED_FILE: &str = "untranslated.jsonl";
 const OPENAI: &str = "https://api.openai.com/v1";
 /// Rows that are held at once.
 const BLOCK_ROWS: usize = 1_000;
+/// Refusals without a single answer after which more is not asked.
+const HOPELESS: u64 = 1_000;
 
 /// Translate the Chinese rows of prompts.jsonl into English, literally and with their structure kept.
 ///
@@ -86,7 +88,7 @@ pub struct Config {
     /// The English template of the prompts, in Jinja, instead of the built-in one.
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
-    /// Take only so many rows, the first ones.
+    /// Take only so many rows, the first ones, bad ones included; the table says how many are left.
     #[arg(long, value_name = "COUNT", default_value = "5000",
         value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_samples: usize,
@@ -115,6 +117,8 @@ fn without_base_url(argument: Arg) -> Arg {
 pub struct Summary {
     /// Rows read, bad ones included.
     pub read: u64,
+    /// Rows beyond max_samples, of which nothing was read.
+    pub left: u64,
     /// Rows in translated.jsonl of which something was translated.
     pub translated: u64,
     /// Rows in translated.jsonl that were in English already.
@@ -145,13 +149,22 @@ struct Work<'a> {
     source: Source,
     journal: Samples,
     template: &'a Template,
+    refused: u64,
+    first_refusal: Option<Error>,
+}
+
+impl Work<'_> {
+    /// Fails with the first refusal if there are `many` and no answer at all: that is no result.
+    fn check(&mut self, many: u64) -> Result<(), Error> {
+        let hopeless = self.refused >= many && self.journal.is_empty();
+        self.first_refusal.take_if(|_| hopeless).map_or(Ok(()), Err)
+    }
 }
 
 impl Config {
     /// The same with OpenAI for the server, where none is named and the model is neither a file or folder nor
     /// a path to where one should be.
-    #[must_use]
-    pub fn with_server(mut self) -> Self {
+    fn with_server(mut self) -> Self {
         let model = &self.model.model_name_or_path;
         if self.server.base_url.is_none() && !model.exists() && model.components().count() == 1 {
             self.server.base_url = OPENAI.parse().ok();
@@ -183,10 +196,15 @@ impl Config {
 }
 
 impl Translate {
-    /// A stage with these settings, as [`Config::with_server`] leaves them; the number of threads (one a
+    /// A stage with these settings; the number of threads (one a
     /// core, if not given) changes no translation.
     pub fn new(config: Config, threads: Option<usize>) -> Self {
-        Self { config, threads, api_key: None }
+        Self { config: config.with_server(), threads, api_key: None }
+    }
+
+    /// The server that is asked, OpenAI's included, to which a key may belong.
+    pub fn server(&self) -> &ServerSettings {
+        &self.config.server
     }
 
     /// The same with the key of the server.
@@ -227,10 +245,12 @@ impl Translate {
             let delivery = write_missing(order, generator.as_mut(), &mut work.journal, context)?;
             summary.effort = summary.effort.and(delivery.effort);
             for (index, reason) in &delivery.refused {
-                // Without a single answer there is no result.
-                if strict || work.journal.is_empty() {
-                    return Err(block.unanswerable(*index, reason));
+                let error = || block.unanswerable(*index, reason);
+                if strict {
+                    return Err(error());
                 }
+                work.refused += 1;
+                work.first_refusal.get_or_insert_with(error);
                 block.parts[*index].refuse(reason);
             }
             for part in block.parts.iter_mut().filter(|part| part.is_waiting()) {
@@ -241,7 +261,7 @@ impl Translate {
                 }
             }
         }
-        Ok(())
+        work.check(HOPELESS)
     }
 }
 
@@ -279,12 +299,15 @@ impl Stage for Translate {
         let Config { dataset, template, max_samples, strict, .. } = &self.config;
         let templates = Templates::open(Kind::Judge, template.as_deref())?;
         let template = templates.of(Language::English);
-        let mut work = Work { source: self.open(context)?, journal: Journal::open(context)?, template };
+        let (source, journal) = (self.open(context)?, Journal::open(context)?);
+        let mut work = Work { source, journal, template, refused: 0, first_refusal: None };
         let create = |name: &str| RowWriter::create(&context.output().join(name));
         let mut files = [create(TRANSLATED_FILE)?, create(UNTRANSLATED_FILE)?];
         let mut rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), *strict);
         let mut summary = Summary::default();
-        let mut rows = typed::<PromptRow>(dataset, &mut rejects, context)?.take(*max_samples);
+        let mut entries = read_rows(dataset)?;
+        let mut rows =
+            typed::<PromptRow>(dataset, entries.by_ref().take(*max_samples), &mut rejects, context);
         loop {
             let block: Vec<PromptRow> = rows.by_ref().take(BLOCK_ROWS).collect::<Result<_, _>>()?;
             if block.is_empty() {
@@ -296,6 +319,8 @@ impl Stage for Translate {
             block.write(work.template, &mut files, &mut summary)?;
         }
         drop(rows);
+        work.check(1)?;
+        summary.left = left(entries, dataset, context)?;
         if summary.read == 0 {
             let reason = rejects.first().map_or_else(|| "it is empty".to_owned(), str::to_owned);
             return Err(collimate_data::Error::Empty { path: dataset.clone(), reason }.into());
@@ -305,4 +330,19 @@ impl Stage for Translate {
         summary.read += summary.rejected;
         Ok(summary)
     }
+}
+
+/// How many rows are left, which is said.
+fn left(entries: Rows, dataset: &Path, context: &Context) -> Result<u64, Error> {
+    let mut left = 0;
+    for entry in entries {
+        context.check()?;
+        drop(entry?);
+        left += 1;
+    }
+    if left > 0 {
+        let path = dataset.display();
+        context.report(Event::Note(&format!("{path}: {left} rows beyond max_samples are left as they are")));
+    }
+    Ok(left)
 }

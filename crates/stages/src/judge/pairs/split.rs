@@ -77,14 +77,14 @@ impl JudgedPrompts {
     }
 
     /// Reads the file of prompts: writes those for validation to `validation`, and takes the splits that the
-    /// file has a column for in place of [`JudgedPrompts::divide`]'s.
+    /// file has a column for in place of [`JudgedPrompts::divide`]'s. Returns how many prompts were not judged.
     pub fn find(
         &mut self,
         file: &Path,
         validation: &mut RowWriter,
         rejects: &mut Rejects,
         context: &Context,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let (mut has_splits, mut not_judged) = (None, 0_u64);
         for entry in read_rows(file)? {
             context.check()?;
@@ -135,7 +135,7 @@ impl JudgedPrompts {
         }
         match self.seen.iter().position(|seen| !seen) {
             Some(place) => Err(other_prompts(file, format!("test_id {} is not there", self.ids[place]))),
-            None => Ok(()),
+            None => Ok(not_judged),
         }
     }
 }
