@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::structure::{
-    Counts, chinese, embedded_json, fences as fenced, keys, numbers as runs_of_digits,
-    placeholders as places, without_renamed_numbers,
+    Counts, chinese, fenced_json, fences as fenced, keys, numbers as runs_of_digits, placeholders as places,
+    running_json, without_renamed_numbers,
 };
 
 /// How an answer begins that is no translation, or not yet.
@@ -92,12 +92,21 @@ pub(super) fn fences(text: &str, translation: &str) -> Result<(), String> {
 
 /// What was JSON is JSON, with the same keys, numbers and lengths of lists. To be called after [`fences`].
 pub(super) fn json(text: &str, translation: &str) -> Result<(), String> {
-    let found = embedded_json(text).into_iter().zip(embedded_json(translation));
-    for (before, after) in found {
-        match (before, after) {
-            (None, _) => {}
-            (Some(_), None) => return Err("its JSON cannot be read".to_owned()),
-            (Some(before), Some(after)) => same(&before, &after, "$")?,
+    let unreadable = || "its JSON cannot be read".to_owned();
+    for (before, after) in fenced_json(text).into_iter().zip(fenced_json(translation)) {
+        if let Some(before) = before {
+            same(&before, &after.ok_or_else(unreadable)?, "$")?;
+        }
+    }
+    let mut after = running_json(translation).into_iter();
+    for before in running_json(text) {
+        // There may be more of it: where a text has 【1】, its translation has [1].
+        let mut fault = None;
+        let mut candidates = after.by_ref().filter(|value| value.is_object() == before.is_object());
+        if !candidates
+            .any(|value| same(&before, &value, "$").map_err(|new| fault.get_or_insert(new).clone()).is_ok())
+        {
+            return Err(fault.unwrap_or_else(unreadable));
         }
     }
     Ok(())
@@ -143,8 +152,8 @@ pub(super) fn length(text: &str, translation: &str) -> Result<(), String> {
 
 /// Hardly any Chinese but in the keys of JSON and in placeholders.
 pub(super) fn english(text: &str, translation: &str) -> Result<(), String> {
-    let kept = embedded_json(text);
-    let kept = kept.iter().flatten().flat_map(keys).map(chinese).sum::<usize>()
+    let kept: Vec<Value> = fenced_json(text).into_iter().flatten().chain(running_json(text)).collect();
+    let kept = kept.iter().flat_map(keys).map(chinese).sum::<usize>()
         + places(text).iter().map(|(place, count)| count * chinese(place)).sum::<usize>();
     let left = chinese(translation).saturating_sub(kept);
     let letters = translation.chars().filter(|letter| letter.is_alphabetic()).count();

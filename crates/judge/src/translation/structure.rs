@@ -37,9 +37,17 @@ pub(super) struct Fence<'a> {
     pub lines: Vec<&'a str>,
 }
 
+/// Places in a text, at most, where JSON seems to begin and does not: each may be read to the text's end.
+const MAX_FAILURES: usize = 100;
+
 /// The fenced blocks of a text; one that is not closed reaches to its end.
 pub(super) fn fences(text: &str) -> Vec<Fence<'_>> {
-    let mut fences: Vec<Fence<'_>> = Vec::new();
+    divided(text).0
+}
+
+/// The fenced blocks of a text, and the lines outside them.
+fn divided(text: &str) -> (Vec<Fence<'_>>, Vec<&str>) {
+    let (mut fences, mut outside): (Vec<Fence<'_>>, _) = (Vec::new(), Vec::new());
     let mut open: Option<usize> = None;
     for line in text.lines() {
         let bare = line.trim();
@@ -52,20 +60,35 @@ pub(super) fn fences(text: &str) -> Vec<Fence<'_>> {
                 open = Some(marks);
                 fences.push(Fence { info: bare[marks..].trim(), lines: Vec::new() });
             }
-            _ => {}
+            _ => outside.push(line),
         }
     }
-    fences
+    (fences, outside)
 }
 
-/// The objects and lists of JSON that a text is, or that stand in its fences; none in the place of other
-/// fences.
-pub(super) fn embedded_json(text: &str) -> Vec<Option<Value>> {
+/// The objects and lists of JSON that stand in the fences of a text; none in the place of other fences.
+pub(super) fn fenced_json(text: &str) -> Vec<Option<Value>> {
     let parsed = |text: &str| {
         serde_json::from_str(text).ok().filter(|value: &Value| value.is_object() || value.is_array())
     };
-    let fenced = fences(text).into_iter().map(|fence| parsed(&fence.lines.join("\n")));
-    [parsed(text)].into_iter().chain(fenced).collect()
+    fences(text).into_iter().map(|fence| parsed(&fence.lines.join("\n"))).collect()
+}
+
+/// The objects and lists with items that stand in a text outside its fences, in their order.
+pub(super) fn running_json(text: &str) -> Vec<Value> {
+    let text = divided(text).1.join("\n");
+    let (mut found, mut failures, mut rest) = (Vec::new(), 0, text.as_str());
+    while let Some(start) = rest.find(['{', '[']).filter(|_| failures < MAX_FAILURES) {
+        rest = &rest[start..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let value = values.next().and_then(Result::ok);
+        // Both brackets are one byte long.
+        let end = value.as_ref().map_or(1, |_| values.byte_offset());
+        failures += usize::from(value.is_none());
+        found.extend(value.filter(|value| value.as_array().is_none_or(|items| !items.is_empty())));
+        rest = &rest[end..];
+    }
+    found
 }
 
 /// How often each placeholder, tag and URL stands in a text.
@@ -136,6 +159,15 @@ mod tests {
             Fence { info: "", lines: vec!["end"] },
         ];
         assert_eq!(fences(text), expected);
+    }
+
+    #[test]
+    fn json_is_found_within_text() {
+        let text = "解析 {\"a\": {\"b\": [1]}}，{name}和[1, 2]，[]：\n[\n\"好\"]\n```\n{\"c\": 1}\n```";
+        let shown: Vec<String> = running_json(text).iter().map(Value::to_string).collect();
+        assert_eq!(shown, [r#"{"a":{"b":[1]}}"#, "[1,2]", r#"["好"]"#]);
+        assert_eq!(running_json(&format!("{}[1]", "{".repeat(MAX_FAILURES - 1))).len(), 1);
+        assert!(running_json(&format!("{}[1]", "{".repeat(MAX_FAILURES))).is_empty());
     }
 
     #[test]

@@ -69,6 +69,19 @@ fn json_keeps_its_keys_and_numbers() {
 }
 
 #[test]
+fn json_within_a_sentence_keeps_its_keys_and_numbers() {
+    let text = r#"【1】请解析 {"名字": "张三", "年龄": 3} 和 ["甲", "乙"]，谢谢"#;
+    let good = r#"[1] Please parse {"名字": "Zhang San", "年龄": 3} and ["A", "B"], thank you"#;
+    holds(json, text, good);
+    holds(english, text, good);
+    let changed = |from: &str, to: &str| good.replace(from, to);
+    fails(json, text, &changed("名字", "name"), "its JSON has a new key \"name\" at $");
+    fails(json, text, &changed(": 3}", ": 4}"), "its JSON is another one at $.年龄");
+    fails(json, text, &changed("\"Zhang San\"", "Zhang San"), "its JSON cannot be read");
+    fails(json, text, &changed("[\"A\", \"B\"]", "A and B"), "its JSON cannot be read");
+}
+
+#[test]
 fn placeholders_tags_and_urls_are_all_there() {
     let text = "亲爱的{name}，%s见<b>https://a.b</b>，{name}";
     holds(placeholders, text, "Dear {name}, %s see <b>https://a.b</b>, {name}");
