@@ -61,14 +61,12 @@ impl Language {
         if is_chinese { Self::Chinese } else { Self::English }
     }
 
-    /// The language in which a prompt wants its judgement: the one whose key of the verdict it names; if it names both
-    /// or neither, the one that it is mostly written in.
+    /// The language in which a prompt wants its judgement: the one whose key of the verdict it names last, as the form
+    /// stands behind all that is judged; if it names none, the one that it is mostly written in.
     pub fn asked_by(prompt: &str) -> Self {
-        let mut named = Self::ALL.into_iter().filter(|language| prompt.contains(language.verdict_key()));
-        match (named.next(), named.next()) {
-            (Some(language), None) => language,
-            _ => Self::of(prompt),
-        }
+        let places = Self::ALL.into_iter().map(|language| (prompt.rfind(language.verdict_key()), language));
+        let named = places.filter(|(place, _)| place.is_some()).max();
+        named.map_or_else(|| Self::of(prompt), |(_, language)| language)
     }
 }
 
@@ -114,7 +112,15 @@ mod tests {
         // The question may be in another language than the keys.
         assert_eq!(Language::asked_by("How are you? Fill in `更好的回答`."), Language::Chinese);
         assert_eq!(Language::asked_by("你好吗？ Fill in `better_answer`."), Language::English);
-        assert_eq!(Language::asked_by("请写出 better_answer 与更好的回答这两个键"), Language::Chinese);
+        // What is judged may name the other key; the form stands behind it.
+        assert_eq!(
+            Language::asked_by("请问“更好的回答”是什么？ Fill in `better_answer`."),
+            Language::English
+        );
+        assert_eq!(
+            Language::asked_by("What is better_answer in my code? 请填写“更好的回答”。"),
+            Language::Chinese
+        );
         assert_eq!(Language::asked_by("Which is better?"), Language::English);
     }
 }
