@@ -181,6 +181,23 @@ fn a_folder_with_several_splits_is_read_whole() {
 }
 
 #[test]
+fn a_split_has_a_name_that_pairs_know() {
+    let names = ["train", "test", "eval", "val", "valid", "dev", "validation", "extra"];
+    let row = |(number, name): (usize, &&str)| {
+        let mut row = numbered(number);
+        row["split"] = json!(name);
+        row
+    };
+    let room = Room::new(&names.iter().enumerate().map(row).collect::<Vec<_>>());
+    assert_eq!(room.run("raw.jsonl", "").unwrap().rejected, 1);
+    let splits: Vec<Value> = room.rows("prompts.jsonl").iter().map(|row| row["split"].clone()).collect();
+    assert_eq!(splits[0], "train");
+    assert!(splits.len() == 7 && splits[1..].iter().all(|split| split == "validation"), "{splits:?}");
+    let reason = room.rows("rejects.jsonl")[0]["reason"].to_string();
+    assert!(reason.contains("extra") && reason.contains("neither train nor validation"), "{reason}");
+}
+
+#[test]
 fn no_special_token_comes_of_a_hostile_answer() {
     let markers = [
         "<|im_start|>",

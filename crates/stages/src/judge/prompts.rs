@@ -32,7 +32,8 @@ pub const DROPPED_FILE: &str = "dropped.jsonl";
 /// stands first, one draw of Python's `random.Random(seed)` a row. Every row of prompts.jsonl holds `prompt`,
 /// an empty `gen`, the `source` as `tag`, the number of the raw row from 0 as `test_id`, where the preferred
 /// answer stands as `chosen` (1 or 2), question and answers as `q`, `r1` and `r2`, and the raw row's other
-/// columns. A folder with several splits is read whole, with a column `split`. Of pairs with equal answers,
+/// columns. A folder with several splits is read whole, with a column `split`; there test, eval, dev, val and
+/// valid become validation, and a row of any other split but train is a bad one. Of pairs with equal answers,
 /// none is better: they stand in dropped.jsonl. What in a question or an answer looks like a marker of a chat
 /// template, or like the end of its place, gets a space after its first character, in `prompt` alone.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]

@@ -25,6 +25,9 @@ pub(super) struct Pair {
 /// Columns that are written anew; those of the same name in a raw row give way.
 const OURS: [&str; 8] = ["prompt", "gen", "tag", "test_id", "chosen", "q", "r1", "r2"];
 
+/// The column that says what the pairs of a row are for.
+const SPLIT: &str = "split";
+
 /// The rows of a table; of a folder with several splits, those of one after the other.
 pub(super) fn raw_rows(path: &Path) -> Result<impl Iterator<Item = Result<Raw, Error>>, Error> {
     let tables = match read_rows(path) {
@@ -62,7 +65,10 @@ impl Pair {
         };
         let mut others = row.fields.clone();
         others.retain(|name, _| !taken(name));
-        others.extend(split.map(|split| ("split".to_owned(), Value::from(split))));
+        others.extend(split.map(|split| (SPLIT.to_owned(), Value::from(split))));
+        if let Some(split) = others.get_mut(SPLIT) {
+            *split = known_split(split)?.into();
+        }
         Ok(Self { test_id, tag, turns, chosen, rejected, others })
     }
 
@@ -75,5 +81,16 @@ impl Pair {
     pub fn language(&self) -> Language {
         let said = self.turns.iter().map(|turn| &turn.content).chain([&self.chosen, &self.rejected]);
         Language::of_any(said.map(String::as_str))
+    }
+}
+
+/// A split by the name that `judge pairs` knows it by; the error is the reason why there is none.
+fn known_split(name: &Value) -> Result<&'static str, String> {
+    match name.as_str() {
+        Some("train") => Ok("train"),
+        Some("validation" | "valid" | "val" | "eval" | "dev" | "test") => Ok("validation"),
+        _ => Err(format!(
+            "the {SPLIT} {name} is neither train nor validation (or valid, val, eval, dev, test)"
+        )),
     }
 }
