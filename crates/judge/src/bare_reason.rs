@@ -1,19 +1,47 @@
 //! The reason in what a model wrote that was asked for the reason alone.
 
-use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
-use crate::Language;
+use regex::Regex;
+
+use crate::pattern::pattern;
 
 /// What opens and closes a block of code in Markdown.
 const FENCE: &str = "```";
 
-/// The reason, without white space around it; where the model wrote JSON all the same, or a block of code, what stands
-/// in it. Of JSON that does not parse, or that holds no reason, all of it is the reason.
+/// The key of a reason and the quote with which its text opens.
+static REASON: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"[{,]\s*["“”]?(?:reason|原因)["“”]?\s*[:：]\s*(["“])"#));
+
+/// The reason, without white space around it. Where the model wrote JSON all the same, whole or cut off, alone or
+/// behind other words, or a block of code, it is what stands in it; of JSON that holds no reason, nothing.
 pub fn bare_reason(text: &str) -> String {
     let bare = unfenced(text.trim());
-    let fields = serde_json::from_str::<Map<String, Value>>(bare).unwrap_or_default();
-    let named = Language::ALL.into_iter().find_map(|language| fields.get(language.reason_key())?.as_str());
-    named.unwrap_or(bare).trim().to_owned()
+    let reason =
+        member(bare).unwrap_or_else(|| if bare.starts_with('{') { String::new() } else { bare.to_owned() });
+    reason.trim().to_owned()
+}
+
+/// The text of the first member that is a reason, as far as it was written.
+fn member(text: &str) -> Option<String> {
+    let opening = REASON.captures(text)?.get(1)?;
+    let closing = if opening.as_str() == "“" { '”' } else { '"' };
+    let rest = &text[opening.end()..];
+    let mut escaped = false;
+    let end = rest.char_indices().find(|(_, letter)| {
+        let closes = *letter == closing && !escaped;
+        escaped = *letter == '\\' && !escaped;
+        closes
+    });
+    let written = &rest[..end.map_or(rest.len(), |(end, _)| end)];
+    Some(unescaped(written).unwrap_or_else(|| written.to_owned()))
+}
+
+/// A text as JSON means it; none where it is no JSON, line ends and a last sign that was cut off apart.
+fn unescaped(written: &str) -> Option<String> {
+    let lines = written.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t");
+    let quoted = |text: &str| serde_json::from_str(&format!("\"{text}\"")).ok();
+    quoted(&lines).or_else(|| quoted(&lines[..lines.rfind('\\')?]))
 }
 
 /// The inside of a text that is one block of code from end to end; any other text as it is.
@@ -35,10 +63,19 @@ mod tests {
             (r#"{"reason": " It is\nshorter. ", "better_answer": 1}"#, "It is\nshorter."),
             ("```json\n{\"原因\": \"更短。\"}\n```", "更短。"),
             ("```\nIt is shorter.\n```", "It is shorter."),
-            // Neither of these is JSON with a reason, or a block from end to end.
-            (r#"{"reason": "It is"#, r#"{"reason": "It is"#),
-            (r#"{"why": "shorter"}"#, r#"{"why": "shorter"}"#),
-            (r#"{"reason": 1}"#, r#"{"reason": 1}"#),
+            // Cut off, behind other words, with quotes of another kind, with what JSON does not allow.
+            (r#"{"reason": "It is"#, "It is"),
+            (r#"{"reason": "It is \"sho"#, "It is \"sho"),
+            (r#"{"reason": "It is\n \u00e"#, "It is"),
+            (r#"Here it is: {"better_answer": 2, "reason": "It is shorter."} Well."#, "It is shorter."),
+            ("{“原因”：“更‘短’。”，“更好的回答”：1}", "更‘短’。"),
+            ("{\"原因\": \"更“短”。\"}", "更“短”。"),
+            ("{\"reason\": \"a\nb\"}", "a\nb"),
+            // JSON without a reason, and prose with braces.
+            (r#"{"why": "shorter"}"#, ""),
+            (r#"{"reason": 1}"#, ""),
+            ("{", ""),
+            ("The set {1, 2} is meant.", "The set {1, 2} is meant."),
             ("```\na\n``` and ```\nb\n```", "```\na\n``` and ```\nb\n```"),
             ("Take `1`.", "Take `1`."),
             (r#"{"reason": " "}"#, ""),

@@ -25,4 +25,4 @@ pub use row::{Judgement, Number, PromptRow, fields};
 pub use shorten::{Shortened, shorten};
 pub use template::{Kind, Question, Template, TemplateError};
 pub use translation::{Check, Fault, needs_translation, translated, translation_request};
-pub use verdict::{Reading, judgement, verdict};
+pub use verdict::{Reading, judgement, verdict, verdict_at};

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use collimate_judge::{Language, Number, judgement, verdict};
+use collimate_judge::{Language, Number, judgement, verdict, verdict_at};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -17,14 +17,35 @@ fn the_table_is_read_as_it_says() {
     assert!(wrong.is_empty(), "{} of {} are misread:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
 }
 
-/// What is read of a row's text, if it is not what the row says.
-fn misread(row: &str) -> Option<String> {
+/// The verdict, the reason for it and the text of a row.
+fn columns(row: &str) -> (&str, &str, String) {
     let (named, rest) = row.split_once(" | ").unwrap();
     // Of an empty text, the blank before it may be gone.
     let (why, text) = rest.split_once(" |").unwrap();
+    (named, why, text.strip_prefix(' ').unwrap_or(text).replace('⏎', "\n"))
+}
+
+/// Up to its number a judgement leaves it open which answer it names: either one may follow.
+#[test]
+fn a_number_stands_where_the_table_has_it() {
+    let rows = TABLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for text in rows.map(|row| columns(row).2) {
+        let found = verdict_at(&text);
+        assert_eq!(found.map(|(number, _)| number), verdict(&text), "{text}");
+        let Some((_, at)) = found else { continue };
+        for number in [Number::First, Number::Second] {
+            let opened = format!("{}{}", &text[..at], u8::from(number));
+            assert_eq!(verdict_at(&opened), Some((number, at)), "{opened} of {text}");
+        }
+    }
+}
+
+/// What is read of a row's text, if it is not what the row says.
+fn misread(row: &str) -> Option<String> {
+    let (named, why, text) = columns(row);
     let expected =
         if named == "?" { None } else { Some(Number::try_from(named.parse::<u8>().unwrap()).unwrap()) };
-    let found = verdict(&text.strip_prefix(' ').unwrap_or(text).replace('⏎', "\n"));
+    let found = verdict(&text);
     (found != expected).then(|| format!("{found:?} where the table says {row} ({why})"))
 }
 

@@ -125,15 +125,15 @@ pub enum Error {
     #[diagnostic(transparent)]
     Template(#[from] Box<collimate_judge::TemplateError>),
     /// Settings that would have no effect.
-    #[error("{model} is {where_it_is}, which heeds no {settings}", settings = settings.join(", "))]
-    #[diagnostic(help(
-        "leave out what is not heeded; or choose by --base_url and --model_name_or_path who translates"
-    ))]
+    #[error("{what} is {choice}, which heeds no {settings}", settings = settings.join(", "))]
+    #[diagnostic(help("leave out what is not heeded; or choose {by}"))]
     Unheeded {
-        /// The model as it was given.
-        model: String,
-        /// Who runs it.
-        where_it_is: &'static str,
+        /// What was chosen.
+        what: String,
+        /// As which.
+        choice: &'static str,
+        /// The settings that choose it.
+        by: &'static str,
         /// The names of the settings; one or more.
         settings: Vec<&'static str>,
     },

@@ -1,10 +1,12 @@
 //! `eval accuracy`: how often a model prefers what people prefer, and how often its tuned form does.
 
+mod groups;
 pub mod likelihood;
 pub mod verdicts;
 
 use std::path::{Path, PathBuf};
 
+use clap::{Args, Command};
 use collimate_data::read_rows;
 use collimate_run::{Context, Stage};
 use serde::{Deserialize, Serialize};
@@ -12,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::generator::ModelSettings;
-use crate::train::RowSettings;
-use verdicts::JudgingSettings;
+pub use groups::Group;
+use verdicts::{JudgingSettings, Reason};
 
 /// The figures, as JSON.
 pub const RESULT_FILE: &str = "eval_accuracy.json";
@@ -68,14 +70,77 @@ pub struct Config {
         help_heading = "Likelihood"
     )]
     pub beta: f64,
-    /// How pairs of answers are read.
-    #[command(flatten, next_help_heading = "Likelihood")]
-    #[serde(flatten)]
-    pub rows: RowSettings,
+    /// Format of the rows, if the columns do not tell: prompt_chosen_rejected, conversations_chosen_rejected,
+    /// instruction_chosen_rejected or chosen_rejected.
+    #[arg(long, value_name = "NAME", help_heading = "Likelihood")]
+    pub dataset_format: Option<String>,
+    /// Tokens of a prompt with its answer, at most. By likelihood, a longer answer is cut at its end, and 1024 holds if
+    /// nothing is said; by verdict, a prompt that leaves no room for the longest judgement is set aside, and the model's
+    /// context holds.
+    #[arg(long, value_name = "TOKENS",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub max_length: Option<usize>,
     /// How verdicts come about.
     #[command(flatten)]
     #[serde(flatten)]
     pub judging: JudgingSettings,
+}
+
+impl Config {
+    /// The settings that this method has no use for.
+    fn unheeded(&self, method: Method) -> impl Iterator<Item = &'static str> + use<> {
+        let by = |methods: &[Method]| method == Method::Auto || methods.contains(&method);
+        let judges = by(&[Method::Verdict, Method::VerdictLikelihood]);
+        let writes =
+            judges && (method != Method::VerdictLikelihood || self.judging.reason == Reason::Written);
+        let heeded = [
+            ("beta", by(&[Method::Likelihood])),
+            ("dataset_format", by(&[Method::Likelihood])),
+            ("max_tokens_per_micro_batch", by(&[Method::Likelihood, Method::VerdictLikelihood])),
+            ("reason", by(&[Method::VerdictLikelihood])),
+            ("template", judges),
+            ("prompt_format", judges),
+            ("max_new_tokens", writes),
+            ("constrained", writes),
+            ("per_device_eval_batch_size", writes),
+            ("memory", writes),
+        ];
+        heeded.into_iter().filter_map(|(name, heeded)| (!heeded).then_some(name))
+    }
+
+    /// Whether all that is said is heeded. Flags cannot exclude each other here: the method also depends on the rows.
+    fn check(&self, method: Method) -> Result<(), Error> {
+        let command = Self::augment_args(Command::new(EvalAccuracy::NAME));
+        let values = json!(self);
+        let is_default = |name: &str| match &values[name] {
+            Value::Null | Value::Bool(false) => true,
+            value => {
+                let written = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let mut arguments = command.get_arguments();
+                let argument = arguments.find(|argument| argument.get_id() == name);
+                argument.is_some_and(|argument| argument.get_default_values() == [written.as_str()])
+            }
+        };
+        let settings: Vec<_> = self.unheeded(method).filter(|name| !is_default(name)).collect();
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let choice = match method {
+            Method::Auto => "auto",
+            Method::Likelihood => "likelihood",
+            Method::Verdict => "verdict",
+            Method::VerdictLikelihood if self.judging.reason == Reason::None => {
+                "verdict_likelihood with reason none"
+            }
+            Method::VerdictLikelihood => "verdict_likelihood",
+        };
+        Err(Error::Unheeded {
+            what: "the method".to_owned(),
+            choice,
+            by: "another one by --method",
+            settings,
+        })
+    }
 }
 
 /// What counts as preferring an answer.
@@ -121,7 +186,7 @@ impl EvalAccuracy {
         Self { cache: folder, ..self }
     }
 
-    /// The method that was asked for, or the one that the first good row is made for.
+    /// The method that was asked for, or the one that the first good row is made for; auto if there is none.
     fn method(&self) -> Result<Method, Error> {
         if self.config.method != Method::Auto {
             return Ok(self.config.method);
@@ -132,7 +197,7 @@ impl EvalAccuracy {
                 return Ok(if judged { Method::Verdict } else { Method::Likelihood });
             }
         }
-        Ok(Method::Likelihood)
+        Ok(Method::Auto)
     }
 }
 
@@ -144,12 +209,16 @@ impl Stage for EvalAccuracy {
     fn settings(&self) -> Value {
         let mut settings = json!(self.config);
         if let Some(fields) = settings.as_object_mut() {
+            let method = self.method().unwrap_or(Method::Auto);
+            fields.insert("method".to_owned(), json!(method));
+            fields.insert("template".to_owned(), self.config.judging.template.is_some().into());
             // Paths, whose contents are inputs, and what changes no result.
-            let paths = ["model_name_or_path", "tuned", "dataset", "output_dir", "template"];
-            for name in paths.into_iter().chain(["per_device_eval_batch_size", "memory"]) {
+            let paths = ["model_name_or_path", "tuned", "dataset", "output_dir"];
+            let others =
+                ["per_device_eval_batch_size", "memory"].into_iter().chain(self.config.unheeded(method));
+            for name in paths.into_iter().chain(others) {
                 fields.shift_remove(name);
             }
-            fields.insert("template".to_owned(), self.config.judging.template.is_some().into());
         }
         settings
     }
@@ -165,7 +234,9 @@ impl Stage for EvalAccuracy {
     }
 
     fn run(&self, context: &Context) -> Result<Summary, Error> {
-        Ok(match self.method()? {
+        let method = self.method()?;
+        self.config.check(method)?;
+        Ok(match method {
             Method::Auto | Method::Likelihood => {
                 Summary::Likelihood(Box::new(self.compare_answers(context)?))
             }

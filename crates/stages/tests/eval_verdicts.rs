@@ -3,8 +3,9 @@
 
 mod common;
 
-use collimate_judge::{Language, Number, verdict};
+use collimate_judge::{Number, verdict};
 use collimate_model::{TemplateOptions, Tokenizer};
+use collimate_run::Stage;
 use collimate_stages::Error;
 use collimate_stages::eval_accuracy::verdicts::Summary as Verdicts;
 use collimate_stages::eval_accuracy::{EvalAccuracy, Method, Summary};
@@ -22,8 +23,27 @@ fn stage(room: &Room, output: &str, words: &[&str]) -> EvalAccuracy {
     EvalAccuracy::new(config(&words.chain(paths.iter().map(String::as_str)).collect::<Vec<_>>()), Some(2))
 }
 
+/// Without the settings of judgements that are short and surely readable.
+fn bare_stage(room: &Room, words: &[&str]) -> EvalAccuracy {
+    let paths = room.flags(&[("dataset", "prompts.jsonl"), ("output_dir", "out")]);
+    let words = words.iter().copied().chain(paths.iter().map(String::as_str));
+    EvalAccuracy::new(config(&words.collect::<Vec<_>>()), Some(2))
+}
+
+fn bare(room: &Room, words: &[&str]) -> Result<Verdicts, Error> {
+    verdicts(&bare_stage(room, words))
+}
+
+fn settings_of(room: &Room, words: &[&str]) -> Value {
+    bare_stage(room, words).settings()
+}
+
 fn measure(room: &Room, words: &[&str]) -> Result<Verdicts, Error> {
-    let measured = match run(&stage(room, "out", words))?.summary {
+    verdicts(&stage(room, "out", words))
+}
+
+fn verdicts(stage: &EvalAccuracy) -> Result<Verdicts, Error> {
+    let measured = match run(stage)?.summary {
         Summary::Verdicts(summary) => Some(*summary),
         Summary::Likelihood(_) => None,
     };
@@ -185,11 +205,56 @@ fn the_number_after_a_written_reason_is_the_likelier_one() {
     assert!(readable > 12, "{readable}");
 }
 
+/// A row that only the second number's place is too long for is set aside by the log-probs, too.
+#[test]
+fn a_row_too_long_for_its_number_is_set_aside() {
+    let mut long = prompt_row(9);
+    long["prompt"] = "egg ".repeat(1_000).into();
+    let room = Room::new([prompt_row(0), long]);
+    let words = ["--method=verdict_likelihood", "--reason=none", "--max_length=1000"];
+    let summary = bare(&room, &words).unwrap();
+    assert_eq!((summary.all.pairs, summary.rejected), (1, 1));
+    let rejects = room.rows("out/rejects.jsonl");
+    assert!(
+        rejects[0].to_string().contains("the prompt with a verdict is longer than max_length"),
+        "{rejects:?}"
+    );
+    assert!(bare(&room, &[&words[..], &["--strict"]].concat()).is_err());
+    let words = ["--max_length=1000", "--max_new_tokens=60"];
+    let summary = bare(&room, &words).unwrap();
+    assert_eq!((summary.all.pairs, summary.rejected), (1, 1));
+}
+
+#[test]
+fn what_a_method_does_not_heed_is_refused_by_name() {
+    let room = Room::new([prompt_row(0)]);
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["--method=likelihood", "--reason=none", "--constrained", "--memory=1GB"],
+            "likelihood, which heeds no reason, constrained, memory",
+        ),
+        (&["--dataset_format=chosen_rejected"], "verdict, which heeds no dataset_format"),
+        (&["--max_tokens_per_micro_batch=9"], "verdict, which heeds no max_tokens_per_micro_batch"),
+        (
+            &["--method=verdict_likelihood", "--reason=none", "--max_new_tokens=9"],
+            "verdict_likelihood with reason none, which heeds no max_new_tokens",
+        ),
+    ];
+    for (words, expected) in cases {
+        let error = bare(&room, words).unwrap_err().to_string();
+        assert_eq!(error, format!("the method is {expected}"));
+    }
+    // What is not heeded, or is at its default, is no other result.
+    let settings = |words: &[&str]| settings_of(&room, words);
+    assert_eq!(settings(&["--beta=0.1", "--tuned=x"]), settings(&["--method=verdict"]));
+    assert_ne!(settings(&["--max_new_tokens=9"]), settings(&[]));
+}
+
 /// Of a tokenizer that joins no number with the space before it.
 #[test]
 fn the_probability_of_a_number_is_that_of_its_token() {
     let room = Room::with_model("qwen2", [prompt_row(0)]);
-    measure(&room, &["--method=verdict_likelihood", "--reason=none"]).unwrap();
+    bare(&room, &["--method=verdict_likelihood", "--reason=none"]).unwrap();
     let found = room.rows(JUDGEMENTS)[0]["first_probability"].as_f64().unwrap();
     let tokenizer = Tokenizer::from_folder(&room.path("model")).unwrap();
     let message = json!({ "role": "user", "content": prompt_row(0)["prompt"] });
@@ -211,12 +276,14 @@ fn the_probability_of_a_number_is_that_of_its_token() {
 fn a_verdict_without_a_reason_needs_no_text() {
     let room = Room::new((0..4).map(prompt_row));
     let words = ["--method=verdict_likelihood", "--reason=none"];
-    let summary = measure(&room, &words).unwrap();
+    let summary = bare(&room, &words).unwrap();
     assert_eq!((summary.all.pairs, summary.all.base.unreadable.value, summary.effort.tokens), (4, 0.0, 0));
     for row in room.rows(JUDGEMENTS) {
         assert!(row["first_probability"].is_f64() && row.get("gen").is_none(), "{row}");
         let number = Number::try_from(row["verdict"].as_u64().unwrap() as u8).unwrap();
         assert_eq!(number == Number::First, row["first_probability"].as_f64().unwrap() > 0.5);
     }
-    assert!(Language::ALL.len() == 2 && summary.groups.iter().any(|group| group.name == "zh"));
+    let languages = summary.groups.iter().filter(|group| group.by == "language");
+    let languages: Vec<_> = languages.map(|group| (&*group.name, group.figures.pairs)).collect();
+    assert_eq!(languages, [("en", 2), ("zh", 2)]);
 }

@@ -49,6 +49,12 @@ pub fn judgement(language: Language, reason: &str, number: Number) -> String {
 
 /// The number of the answer that a judgement names as the better one; none if it names none, or both.
 pub fn verdict(text: &str) -> Option<Number> {
+    verdict_at(text).map(|(number, _)| number)
+}
+
+/// The number that [`verdict`] finds, and the byte at which it is written: the text up to there, with either number
+/// behind it, names that one.
+pub fn verdict_at(text: &str) -> Option<(Number, usize)> {
     let mut found = Found::default();
     let mut place = Place::default();
     // Objects are looked for from here on: what was once followed in vain is not followed again.
@@ -80,15 +86,15 @@ pub fn verdict(text: &str) -> Option<Number> {
 /// The last verdicts so far.
 #[derive(Default)]
 struct Found {
-    plain: Option<Number>,
+    plain: Option<(Number, usize)>,
     /// In escaped quotes: JSON within a string, which holds only where nothing else does.
-    escaped: Option<Number>,
+    escaped: Option<(Number, usize)>,
 }
 
 impl Found {
-    fn add(&mut self, Piece { number, escaped }: Piece) {
+    fn add(&mut self, Piece { number, at, escaped }: Piece) {
         let last = if escaped { &mut self.escaped } else { &mut self.plain };
-        *last = Some(number);
+        *last = Some((number, at));
     }
 }
 

@@ -1,16 +1,16 @@
 //! An object, followed from its brace to its end as leniently as can be without guessing where strings end.
 
-use super::words::{closers, is_blank, is_key, is_quote, number, plain};
+use super::words::{closers, is_blank, is_key, is_quote, number, plain, start_of_number};
 use crate::Number;
 
 /// How far an object could be followed.
 #[derive(Debug, PartialEq)]
 pub(super) enum Object {
     /// To its closing brace, which ends at this byte; the last verdict among its members and those of objects
-    /// in it.
-    Whole { end: usize, verdict: Option<Number> },
+    /// in it, with the byte at which its number is written.
+    Whole { end: usize, verdict: Option<(Number, usize)> },
     /// To the end of the text; the last verdict until then.
-    CutOff(Option<Number>),
+    CutOff(Option<(Number, usize)>),
     /// To this byte, where something stands that cannot stand there.
     Broken { at: usize },
 }
@@ -50,7 +50,16 @@ struct Reader<'a> {
     at: usize,
     /// The brackets that are open, each as the one that closes it.
     open: Vec<char>,
-    verdict: Option<Number>,
+    verdict: Option<(Number, usize)>,
+}
+
+/// A string, or a text without quotes.
+struct Scalar<'a> {
+    content: &'a str,
+    /// The byte at which the content begins.
+    at: usize,
+    /// Whether it was all there.
+    end: Result<(), Stop>,
 }
 
 impl<'a> Reader<'a> {
@@ -72,7 +81,7 @@ impl<'a> Reader<'a> {
                 }
                 (Next::Separator, _) => return Err(Stop::Broken),
                 (Next::Item, _) if self.open.last() == Some(&'}') => {
-                    let of_verdict = is_key(self.scalar(&[':', ',', '{', '}', '\n'])?.0);
+                    let of_verdict = is_key(self.scalar(&[':', ',', '{', '}', '\n'])?.content);
                     let colon = self.visible()?;
                     if plain(colon) != ':' {
                         return Err(Stop::Broken);
@@ -86,9 +95,10 @@ impl<'a> Reader<'a> {
                     Next::Item
                 }
                 (Next::Item | Next::Value { .. }, _) => {
-                    let (value, end) = self.scalar(&[',', '}', ']', '{', '[', '`', '\n'])?;
+                    let Scalar { content, at, end } = self.scalar(&[',', '}', ']', '{', '[', '`', '\n'])?;
                     if matches!(next, Next::Value { of_verdict: true }) {
-                        self.verdict = number(value).or(self.verdict);
+                        let named = number(content).map(|number| (number, at + start_of_number(content)));
+                        self.verdict = named.or(self.verdict);
                     }
                     end?;
                     Next::Separator
@@ -97,8 +107,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string, or a text without quotes up to one of these signs; and whether it was all there.
-    fn scalar(&mut self, ends: &[char]) -> Result<(&'a str, Result<(), Stop>), Stop> {
+    /// A string, or a text without quotes up to one of these signs.
+    fn scalar(&mut self, ends: &[char]) -> Result<Scalar<'a>, Stop> {
         let opener = self.visible()?;
         if let Some(closers) = closers(opener) {
             self.pass(opener);
@@ -110,12 +120,14 @@ impl<'a> Reader<'a> {
         if content.is_empty() {
             return Err(Stop::Broken);
         }
+        let at = self.at;
         self.at += content.len();
-        Ok((content, length.map(|_| ()).ok_or(Stop::End)))
+        Ok(Scalar { content, at, end: length.map(|_| ()).ok_or(Stop::End) })
     }
 
     /// The content of a string whose opening quote is passed.
-    fn string(&mut self, closers: &[char]) -> (&'a str, Result<(), Stop>) {
+    fn string(&mut self, closers: &[char]) -> Scalar<'a> {
+        let at = self.at;
         let rest = &self.text[self.at..];
         let mut letters = rest.char_indices();
         while let Some((length, letter)) = letters.next() {
@@ -123,11 +135,11 @@ impl<'a> Reader<'a> {
                 letters.next();
             } else if closers.contains(&letter) {
                 self.at += length + letter.len_utf8();
-                return (&rest[..length], Ok(()));
+                return Scalar { content: &rest[..length], at, end: Ok(()) };
             }
         }
         self.at = self.text.len();
-        (rest, Err(Stop::End))
+        Scalar { content: rest, at, end: Err(Stop::End) }
     }
 
     fn close(&mut self, bracket: char) -> Result<(), Stop> {

@@ -1,15 +1,16 @@
 //! A verdict outside of any object that could be followed: a key, a colon, a number.
 
-use super::words::{is_blank, is_quote, key, number, plain};
+use super::words::{is_blank, is_quote, key, number, plain, start_of_number};
 use crate::Number;
 
 /// The most characters of a value that are looked at.
 const MAX_VALUE: usize = 64;
 
-/// A verdict, and whether its key stands in escaped quotes.
+/// A verdict, the byte at which its number is written, and whether its key stands in escaped quotes.
 #[derive(Debug, PartialEq)]
 pub(super) struct Piece {
     pub number: Number,
+    pub at: usize,
     pub escaped: bool,
 }
 
@@ -29,8 +30,10 @@ pub(super) fn read(text: &str, at: usize, may_be_member: bool) -> Option<Piece> 
         rest.trim_start_matches(|sign| is_blank(sign) || is_quote(sign) || matches!(sign, '\\' | ':' | '：'));
     let signs = &rest[..rest.len() - value.len()];
     let (_, behind_colon) = signs.rsplit_once([':', '：'])?;
-    let number = number(value_of(value, behind_colon.contains(is_quote))?)?;
-    Some(Piece { number, escaped: unquoted.ends_with('\\') })
+    let start = text.len() - value.len();
+    let value = value_of(value, behind_colon.contains(is_quote))?;
+    let number = number(value)?;
+    Some(Piece { number, at: start + start_of_number(value), escaped: unquoted.ends_with('\\') })
 }
 
 /// The value with which the text begins, within quotes or not; none if what follows belongs to

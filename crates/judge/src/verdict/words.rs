@@ -90,6 +90,13 @@ pub(super) fn number(value: &str) -> Option<Number> {
     }
 }
 
+/// The byte of such a value at which the number is written; where something is escaped, that at which the value is.
+pub(super) fn start_of_number(value: &str) -> usize {
+    let start = value.len() - value.trim_start_matches(is_blank).len();
+    let digit = || value.find(|letter| plain(letter).is_ascii_digit());
+    if value.contains('\\') { start } else { digit().unwrap_or(start) }
+}
+
 /// A short text within quotes without JSON's escapes, if they are JSON's.
 fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {

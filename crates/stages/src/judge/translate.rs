@@ -177,7 +177,7 @@ impl Config {
     fn check(&self) -> Result<(), Error> {
         let Self { model, batch, server, .. } = self;
         let of_engine = [("dtype", model.dtype != Dtype::Float32), ("memory", batch.memory.is_some())];
-        let (where_it_is, settings) = if server.is_asked() {
+        let (choice, settings) = if server.is_asked() {
             let given = of_engine.into_iter().filter_map(|(name, given)| given.then_some(name));
             ("on a server", given.collect())
         } else {
@@ -186,8 +186,9 @@ impl Config {
         if settings.is_empty() {
             return Ok(());
         }
-        let model = model.model_name_or_path.display().to_string();
-        Err(Error::Unheeded { model, where_it_is, settings })
+        let what = model.model_name_or_path.display().to_string();
+        let by = "by --base_url and --model_name_or_path who translates";
+        Err(Error::Unheeded { what, choice, by, settings })
     }
 
     fn asks_openai(&self) -> bool {

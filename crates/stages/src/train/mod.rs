@@ -27,6 +27,7 @@ use crate::data_clean::REJECTS_FILE;
 use crate::loading::load_engine;
 
 pub use reference::ReferenceSettings;
+pub(crate) use rows::MAX_LENGTH;
 pub use rows::RowSettings;
 pub use settings::{Common, Defaults};
 pub use summary::Summary;

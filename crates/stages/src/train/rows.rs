@@ -10,6 +10,9 @@ use serde::Serialize;
 use super::{Rows, Source};
 use crate::Error;
 
+/// Tokens to which an answer with its prompt is cut, where nothing else is said.
+pub(crate) const MAX_LENGTH: usize = 1024;
+
 /// What is read of the rows.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
@@ -20,7 +23,7 @@ pub struct RowSettings {
     #[arg(long, value_name = "NAME")]
     pub dataset_format: Option<String>,
     /// Tokens to which an answer with its prompt is cut at its end; a row whose prompt alone has as many is left out.
-    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    #[arg(long, value_name = "TOKENS", default_value_t = MAX_LENGTH)]
     pub max_length: usize,
 }
 

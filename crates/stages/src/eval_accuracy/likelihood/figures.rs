@@ -1,13 +1,11 @@
 //! From log-probs of pairs to accuracies: on all pairs, and group by group.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::groups::{self, Group, Name};
 use crate::statistics::{Estimate, McNemar};
-
-/// Shortest length of a group, in tokens; each further one is twice as long.
-const SHORTEST: u64 = 64;
 
 /// What one model says of a pair: the log-probs of the chosen and of the rejected answer, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -68,17 +66,6 @@ pub struct Figures {
     pub base: Accuracy,
     /// The tuned model.
     pub tuned: Option<Change>,
-}
-
-/// The figures of the pairs that have something in common.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Group {
-    /// What: `pair_type`, `tag`, `length` or `longer`.
-    pub by: String,
-    /// Which.
-    pub name: String,
-    /// Their figures.
-    pub figures: Figures,
 }
 
 impl Side {
@@ -147,39 +134,20 @@ impl Change {
 }
 
 /// The figures by pair_type, tag, length of the longer answer, and which answer that is.
-pub(super) fn groups(pairs: &[Pair], beta: f64) -> Vec<Group> {
-    let mut members: BTreeMap<(usize, u64, String), Vec<&Pair>> = BTreeMap::new();
-    for pair in pairs {
-        let longest = pair.lengths[0].max(pair.lengths[1]);
-        let (rank, length) = length_group(longest);
-        let longer = match pair.lengths[0].cmp(&pair.lengths[1]) {
-            std::cmp::Ordering::Greater => "chosen",
-            std::cmp::Ordering::Less => "rejected",
-            std::cmp::Ordering::Equal => "neither",
+pub(super) fn groups(pairs: &[Pair], beta: f64) -> Vec<Group<Figures>> {
+    let names = |pair: &Pair| {
+        let [chosen, rejected] = pair.lengths;
+        let longer = match chosen.cmp(&rejected) {
+            Ordering::Greater => "chosen",
+            Ordering::Less => "rejected",
+            Ordering::Equal => "neither",
         };
-        let named = [(0, 0, pair.pair_type.clone()), (1, 0, pair.tag.clone())];
-        let found = [(2, rank, Some(length)), (3, 0, Some(longer.to_owned()))];
-        for (by, rank, name) in named.into_iter().chain(found) {
-            if let Some(name) = name {
-                members.entry((by, rank, name)).or_default().push(pair);
-            }
-        }
-    }
-    let group = |((by, _, name), pairs): ((usize, u64, String), Vec<&Pair>)| Group {
-        by: ["pair_type", "tag", "length", "longer"][by].to_owned(),
-        name,
-        figures: Figures::of(&pairs, beta),
+        let given = |name: &Option<String>| name.clone().map(Name::from);
+        let length = Name::of_length(chosen.max(rejected));
+        [given(&pair.pair_type), given(&pair.tag), Some(length), Some(longer.to_owned().into())]
     };
-    members.into_iter().map(group).collect()
-}
-
-/// Where a length belongs: the group's rank, and its name such as `64 to 127`.
-pub(in crate::eval_accuracy) fn length_group(length: u64) -> (u64, String) {
-    if length < SHORTEST {
-        return (0, format!("below {SHORTEST}"));
-    }
-    let first = SHORTEST << (length / SHORTEST).ilog2();
-    (first, format!("{first} to {}", 2 * first - 1))
+    let by = ["pair_type", "tag", "length", "longer"];
+    groups::groups(pairs.iter(), by, names, |pairs| Figures::of(pairs, beta))
 }
 
 #[cfg(test)]

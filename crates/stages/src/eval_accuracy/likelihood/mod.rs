@@ -11,16 +11,14 @@ use collimate_run::{Context, atomic, peak_memory};
 use collimate_train::LogProbs;
 use serde::{Deserialize, Serialize};
 
-use super::{EvalAccuracy, RESULT_FILE};
+use super::{Config, EvalAccuracy, Group, RESULT_FILE};
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
 use crate::loading::load_engine;
 use crate::log_probs::{self, Subject};
-use crate::train::{DROPPED_FILE, Named, Rows, Source};
+use crate::train::{DROPPED_FILE, MAX_LENGTH, Named, RowSettings, Rows, Source};
 
-pub use figures::{Accuracy, Change, Figures, Group, Pair, Side};
-
-pub(super) use figures::length_group;
+pub use figures::{Accuracy, Change, Figures, Pair, Side};
 
 /// What each model says of each pair, one a line.
 pub const PAIRS_FILE: &str = "pairs.jsonl";
@@ -31,7 +29,7 @@ pub struct Summary {
     /// The figures on all pairs.
     pub all: Figures,
     /// The figures by pair_type, by tag, by length, and by which answer is the longer one.
-    pub groups: Vec<Group>,
+    pub groups: Vec<Group<Figures>>,
     /// Pairs that were cut to `max_length`.
     pub truncated: u64,
     /// Rows left out because they say nothing.
@@ -55,8 +53,10 @@ impl EvalAccuracy {
             dropped: context.output().join(DROPPED_FILE),
             context,
         };
-        let Rows { examples, truncated, skipped, rejected } =
-            self.config.rows.pairs(source, self.config.strict)?;
+        let Config { dataset_format, max_length, strict, .. } = &self.config;
+        let dataset_format = dataset_format.clone();
+        let rows = RowSettings { dataset_format, max_length: max_length.unwrap_or(MAX_LENGTH) };
+        let Rows { examples, truncated, skipped, rejected } = rows.pairs(source, *strict)?;
         context.check()?;
         let (base, tuned) = self.ask(&model, &examples, context)?;
         let seconds = base.seconds + tuned.as_ref().map_or(0.0, |tuned| tuned.seconds);

@@ -1,11 +1,9 @@
 //! From verdicts to accuracies: on all pairs, and group by group.
 
-use std::collections::BTreeMap;
-
 use collimate_judge::Number;
 use serde::{Deserialize, Serialize};
 
-use super::super::likelihood::length_group;
+use super::super::groups::{self, Group, Name};
 use super::pair::{Pair, Verdict};
 use crate::statistics::{Estimate, McNemar};
 
@@ -47,17 +45,6 @@ pub struct Figures {
     pub base: Accuracy,
     /// The tuned model.
     pub tuned: Option<Change>,
-}
-
-/// The figures of the pairs that have something in common.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Group {
-    /// What: `tag`, `language` or `length`.
-    pub by: String,
-    /// Which.
-    pub name: String,
-    /// Their figures.
-    pub figures: Figures,
 }
 
 /// The verdicts of one model on a pair, against where the preferred answer stands as the row has it.
@@ -129,21 +116,12 @@ impl Figures {
 }
 
 /// The figures by tag, by language, and by the length of the longer answer.
-pub(super) fn groups<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Vec<Group> {
-    let mut members: BTreeMap<(usize, u64, String), Vec<&Pair>> = BTreeMap::new();
-    for pair in pairs {
-        let (rank, length) = length_group(pair.length);
-        let named = [(0, 0, pair.tag.clone()), (1, 0, pair.language.to_string()), (2, rank, length)];
-        for key in named.into_iter().filter(|(_, _, name)| !name.is_empty()) {
-            members.entry(key).or_default().push(pair);
-        }
-    }
-    let group = |((by, _, name), pairs): ((usize, u64, String), Vec<&Pair>)| Group {
-        by: ["tag", "language", "length"][by].to_owned(),
-        name,
-        figures: Figures::of(&pairs),
+pub(super) fn groups<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Vec<Group<Figures>> {
+    let names = |pair: &Pair| {
+        let tag = Some(pair.tag.clone()).filter(|tag| !tag.is_empty()).map(Name::from);
+        [tag, Some(pair.language.to_string().into()), Some(Name::of_length(pair.length))]
     };
-    members.into_iter().map(group).collect()
+    groups::groups(pairs, ["tag", "language", "length"], names, Figures::of)
 }
 
 #[cfg(test)]

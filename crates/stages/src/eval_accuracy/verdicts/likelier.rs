@@ -5,7 +5,7 @@ use std::path::Path;
 
 use collimate_data::{Branch, PreferenceExample};
 use collimate_generate::Prompt;
-use collimate_judge::{Language, Number};
+use collimate_judge::{Language, Number, verdict_at};
 use collimate_model::Tokenizer;
 use collimate_run::Context;
 
@@ -35,24 +35,9 @@ impl Reason {
     pub(super) fn opening(self, language: Language, text: &str) -> Option<String> {
         match self {
             Self::None => Some(format!("{{\"{}\": ", language.verdict_key())),
-            Self::Written => up_to_number(text).map(str::to_owned),
+            Self::Written => verdict_at(text).map(|(_, at)| text[..at].to_owned()),
         }
     }
-}
-
-/// A judgement up to the last number that follows the key of a verdict, with nothing but punctuation between them.
-fn up_to_number(text: &str) -> Option<&str> {
-    let number = |key: &str| {
-        text.rmatch_indices(key).find_map(|(place, key)| {
-            let after = &text[place + key.len()..];
-            let rest = after.trim_start_matches(|letter: char| !letter.is_alphanumeric());
-            let ends = |rest: &str| !rest.starts_with(|letter: char| letter.is_alphanumeric());
-            let found = NUMBERS.iter().any(|number| rest.strip_prefix(number).is_some_and(ends));
-            found.then_some(text.len() - rest.len())
-        })
-    };
-    let places = Language::ALL.into_iter().filter_map(|language| number(language.verdict_key()));
-    places.max().map(|place| &text[..place])
 }
 
 /// A prompt, the opening of a judgement, and either number.
@@ -133,10 +118,10 @@ mod tests {
                 Some(r#"{"reason": "It is 2.", "better_answer": "#),
             ),
             (r#"{"原因": "短", "更好的回答": "2"}"#, Some(r#"{"原因": "短", "更好的回答": ""#)),
-            ("better_answer：1。 No, better_answer: 2", Some("better_answer：1。 No, better_answer: ")),
-            // The last of them has no number of an answer.
-            ("better_answer: 1, better_answer: 12", Some("better_answer: ")),
-            ("better_answer: the first", None),
+            (r#"{"Better answer": "Answer 2"}"#, Some(r#"{"Better answer": "Answer "#)),
+            // A key within the reason names nothing.
+            (r#"{"better_answer": 1, "reason": "better_answer: 2"}"#, Some(r#"{"better_answer": "#)),
+            (r#"{"better_answer": 12}"#, None),
             ("The 1 is better.", None),
             (r#"{"reason": "It is"#, None),
             ("", None),

@@ -14,14 +14,14 @@ use collimate_run::{Context, atomic, peak_memory};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{EvalAccuracy, Method, RESULT_FILE};
+use super::{EvalAccuracy, Group, Method, RESULT_FILE};
 use crate::Error;
 use crate::answers::{Effort, Samples};
 use crate::generator::Batch;
 use crate::prompts::PromptFormat;
 use pair::Pair;
 
-pub use figures::{Accuracy, Change, Figures, Group};
+pub use figures::{Accuracy, Change, Figures};
 pub use pair::{Judge, Judgement};
 
 /// What each model says of each pair in each order, one a line.
@@ -75,7 +75,7 @@ pub struct Summary {
     /// The figures on all pairs.
     pub all: Figures,
     /// The figures by tag, by language and by the length of the longer answer.
-    pub groups: Vec<Group>,
+    pub groups: Vec<Group<Figures>>,
     /// Judgements that reached the limit of tokens.
     pub cut_off: u64,
     /// Bad rows and prompts that could not be answered, in rejects.jsonl.

@@ -154,7 +154,8 @@ impl Run<'_> {
         asking: &mut Asking<'_>,
         (window, rows): (&[Asked], &[Both<'_>]),
     ) -> Result<BTreeSet<usize>, Error> {
-        let JudgingSettings { max_new_tokens, constrained, .. } = self.stage.config.judging;
+        let Config { max_length, ref judging, .. } = self.stage.config;
+        let JudgingSettings { max_new_tokens, constrained, .. } = *judging;
         let mut puts = Vec::new();
         for Both { place, asked, prompts } in rows {
             for judge in &pass.judges {
@@ -165,7 +166,7 @@ impl Run<'_> {
                 }
             }
         }
-        let options = &SamplingOptions { max_new_tokens, ..SamplingOptions::default() };
+        let options = &SamplingOptions { max_new_tokens, max_length, ..SamplingOptions::default() };
         asking.ask(window, puts, Manner { options, constrained, task: "judging" }, self.context)
     }
 
@@ -185,7 +186,10 @@ impl Run<'_> {
                 examples.extend(both.into_iter().flatten());
                 kept.push(row);
             } else {
-                asking.refuse(row.asked, "the prompt with a verdict is longer than the model's context")?;
+                asking.refuse(
+                    row.asked,
+                    "the prompt with a verdict is longer than max_length or the model's context",
+                )?;
                 found.forget(&[row]);
             }
         }
@@ -223,7 +227,9 @@ impl Run<'_> {
             let prompt = asking.prompt(prompt);
             let model = asking.source.built_in()?;
             let found = likelier::example(model, &prompt, &text)?;
-            if found.shared.len() + found.trained(0).max(found.trained(1)) > model.context_length() {
+            let context = model.context_length();
+            let most = self.stage.config.max_length.map_or(context, |length| length.min(context));
+            if found.shared.len() + found.trained(0).max(found.trained(1)) > most {
                 return Ok(None);
             }
             *example = Some(found);
