@@ -18,6 +18,7 @@ mod run;
 mod spread;
 mod story;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_run::atomic;
@@ -46,9 +47,27 @@ pub struct Summary {
 /// [`Error::NoStages`] where there is nothing to report; a folder that cannot be read, a page that cannot be
 /// written.
 pub fn write(run: &Path, output: &Path) -> Result<Summary> {
-    let run = run::Run::open(run)?;
-    let page = html::page(&run).into_string();
-    atomic::write(output, page.as_bytes())?;
+    publish(&run::Run::open(run)?, output)
+}
+
+/// Writes the report of these stages' folders, in this order and wherever they lie, to `output`, whole or not
+/// at all; `title` is its heading.
+///
+/// Folders below that of `output` are called by their path from there, others by the last two parts of
+/// theirs. A folder in which no stage has worked yet is passed over.
+///
+/// # Errors
+/// [`Error::NoStages`] where no stage has worked in any of them; a page that cannot be written.
+pub fn write_steps(title: &str, folders: &[PathBuf], output: &Path) -> Result<Summary> {
+    publish(&run::Run::of(title, folders, output)?, output)
+}
+
+/// Writes the page, unless it stands there already: what is up to date keeps its time.
+fn publish(run: &run::Run, output: &Path) -> Result<Summary> {
+    let page = html::page(run).into_string();
+    if fs::read(output).map_or(true, |old| old != page.as_bytes()) {
+        atomic::write(output, page.as_bytes())?;
+    }
     Ok(Summary {
         report: output.to_owned(),
         stages: run.steps.len(),

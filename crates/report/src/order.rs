@@ -27,7 +27,7 @@ pub(crate) fn source<'a>(steps: &'a [Step], path: &str, run: &str) -> Option<(us
 }
 
 /// Whether a path, as it was typed, lies in a step's folder: it passes through `RUN/STEP`, or it was typed
-/// within the run and begins with `STEP`. The disk is not asked, for runs are copied to where people look at
+/// within the run and begins with `STEP`, or begins as the step's folder was typed. The disk is not asked, for runs are copied to where people look at
 /// them.
 fn holds(step: &Step, path: &str, run: &str) -> bool {
     let parts = |text: &str| -> Vec<String> {
@@ -38,7 +38,9 @@ fn holds(step: &Step, path: &str, run: &str) -> bool {
         return false;
     }
     let whole = [vec![run.to_owned()], folder.clone()].concat();
-    path.windows(whole.len()).any(|window| window == whole) || path.starts_with(&folder)
+    path.windows(whole.len()).any(|window| window == whole)
+        || path.starts_with(&folder)
+        || path.starts_with(&parts(&step.folder.to_string_lossy()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use collimate_run::Manifest;
 use collimate_run::manifest::{DONE_FILE, MANIFEST_FILE};
@@ -58,23 +58,48 @@ impl Run {
         Ok(run)
     }
 
-    fn look_into(&mut self, folder: &Path, name: String) {
+    /// The stages of these folders, in this order, for a page at `output`.
+    ///
+    /// # Errors
+    /// [`Error::NoStages`].
+    pub fn of(title: &str, folders: &[PathBuf], output: &Path) -> Result<Self> {
+        let mut run =
+            Self { name: title.to_owned(), steps: Vec::new(), unreadable: Vec::new(), kept_aside: 0 };
+        let root = output.parent().unwrap_or(output);
+        for folder in folders {
+            run.add(folder, called(folder, root));
+        }
+        if run.steps.is_empty() && run.unreadable.is_empty() {
+            return Err(Error::NoStages { path: root.to_owned() });
+        }
+        Ok(run)
+    }
+
+    /// Adds the stage of a folder, if one has worked there; whether its manifest, if any, can be read.
+    fn add(&mut self, folder: &Path, name: String) -> bool {
         match Manifest::load(folder) {
             Ok(None) => {}
-            Ok(Some(_)) if is_kept_aside(&name) => {
-                self.kept_aside += 1;
-                return;
-            }
             Ok(Some(manifest)) => {
                 let done = folder.join(DONE_FILE).is_file();
-                self.steps.push(Step { folder: folder.to_owned(), name: name.clone(), manifest, done });
+                self.steps.push(Step { folder: folder.to_owned(), name, manifest, done });
             }
             Err(error) => {
                 // The error names the path, which stands before the reason already.
                 let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
                 self.unreadable.push((named(&name, MANIFEST_FILE), reason));
-                return;
+                return false;
             }
+        }
+        true
+    }
+
+    fn look_into(&mut self, folder: &Path, name: String) {
+        if is_kept_aside(&name) && matches!(Manifest::load(folder), Ok(Some(_))) {
+            self.kept_aside += 1;
+            return;
+        }
+        if !self.add(folder, name.clone()) {
+            return;
         }
         if name.split('/').filter(|part| !part.is_empty()).count() == DEPTH {
             return;
@@ -106,6 +131,21 @@ pub(crate) fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
+    }
+}
+
+/// What a folder is called on a page that lies in `root`.
+fn called(folder: &Path, root: &Path) -> String {
+    let parts = |path: &Path| -> Vec<String> {
+        let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
+        parts.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    match folder.strip_prefix(root) {
+        Ok(below) => parts(below).join("/"),
+        Err(_) => {
+            let parts = parts(folder);
+            parts[parts.len().saturating_sub(2)..].join("/")
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use collimate_report::{Error, Summary, write};
+use collimate_report::{Error, Summary, write, write_steps};
 use scraper::{ElementRef, Html, Selector};
 use serde_json::{Value, json};
 use support::{HOSTILE, file, run, stage};
@@ -197,6 +197,35 @@ fn the_same_run_gives_the_same_page() {
         fs::read(output).unwrap()
     };
     assert!(write("a.html") == write("b.html"));
+}
+
+/// As a recipe reports: its steps alone, in its order, with folders of their own.
+#[test]
+fn named_folders_are_shown_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let [root, outside] = ["root", "far/away/elsewhere"].map(|name| folder.path().join(name));
+    stage(&root.join("second"), "data_sft", "00", &[], Some(json!({})));
+    stage(&outside, "data_clean", "01", &[], Some(json!({})));
+    stage(&root.join("other"), "generate", "02", &[], Some(json!({})));
+    let folders = [outside.clone(), root.join("second"), root.join("not_yet")];
+    let output = root.join("report.html");
+    let summary = write_steps("A recipe", &folders, &output).unwrap();
+    assert_eq!((summary.stages, summary.unfinished, summary.unreadable), (2, 0, 0));
+    let page = Html::parse_document(&fs::read_to_string(&output).unwrap());
+    assert_eq!(text(all(&page, "h1")[0]), "A recipe");
+    let names: Vec<String> = all(&page, ".steps code").into_iter().map(text).collect();
+    assert_eq!(names, ["away/elsewhere", "second"]);
+
+    // A page that is up to date is not written again.
+    let written = || fs::metadata(&output).unwrap().modified().unwrap();
+    let before = written();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    write_steps("A recipe", &folders, &output).unwrap();
+    assert_eq!(written(), before);
+    write_steps("Another", &folders, &output).unwrap();
+    assert_ne!(written(), before);
+    let error = write_steps("None", &folders[2..], &output).unwrap_err();
+    assert!(matches!(error, Error::NoStages { .. }), "{error}");
 }
 
 #[test]
