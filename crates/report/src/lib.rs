@@ -66,6 +66,9 @@ pub fn write_steps(title: &str, folders: &[PathBuf], output: &Path) -> Result<Su
 fn publish(run: &run::Run, output: &Path) -> Result<Summary> {
     let page = html::page(run).into_string();
     if fs::read(output).map_or(true, |old| old != page.as_bytes()) {
+        if let Some(folder) = output.parent() {
+            fs::create_dir_all(folder).map_err(|source| collimate_run::Error::write(folder, source))?;
+        }
         atomic::write(output, page.as_bytes())?;
     }
     Ok(Summary {

@@ -113,7 +113,9 @@ pub(crate) fn write_missing(
     let written = generator.generate(&requests, order.options, context, &mut |answer| {
         match answer {
             Answer::Sample { request, number, sample } => {
-                tokens += sample.tokens.len() as u64;
+                // A server names no tokens, and counts them for a call.
+                tokens +=
+                    sample.usage.as_ref().map_or(sample.tokens.len() as u64, |usage| usage.completion_tokens);
                 journal.append([requests[request].key, number + order.side], &sample)?;
             }
             // Nothing was asked.

@@ -77,19 +77,25 @@ pub fn walk(recipe: Recipe, anew: &Anew, session: &Session) -> Result<Walked, Re
     // A step that could not even begin leaves nothing to show.
     let is_shown = steps.iter().any(|step| step.job.output().exists());
     let is_news = ended.is_err() || done.iter().any(|step| !step.done.reused);
-    let report = if is_shown { report(&root, is_news, session) } else { None };
+    let folders: Vec<PathBuf> = steps.iter().map(|step| step.job.output().to_owned()).collect();
+    let report = if is_shown { report((&name, &folders), &root, is_news, session) } else { None };
     ended?;
     Ok(Walked { recipe: name, output: root, report, steps: done })
 }
 
 /// Writes the page that shows the steps, if something is new or there is none; a run is no failure for the
 /// lack of it.
-fn report(root: &Path, is_news: bool, session: &Session) -> Option<PathBuf> {
+fn report(
+    (name, folders): (&str, &[PathBuf]),
+    root: &Path,
+    is_news: bool,
+    session: &Session,
+) -> Option<PathBuf> {
     let page = root.join(REPORT_FILE);
     if !is_news && page.exists() {
         return Some(page);
     }
-    let written = collimate_report::write(root, &page);
+    let written = collimate_report::write_steps(name, folders, &page);
     written.map(|_| page).map_err(|refusal| session.warn(&format!("there is no report: {refusal}"))).ok()
 }
 

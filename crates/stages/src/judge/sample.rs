@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use collimate_data::RowWriter;
 use collimate_generate::{FinishReason, Sample, SamplingOptions};
 use collimate_judge::{Judgement, PromptRow, Reading, fields, verdict};
-use collimate_run::{Context, Stage, peak_memory};
+use collimate_run::{Context, Event, Stage, peak_memory};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -190,6 +190,12 @@ impl Stage for JudgeSample {
         summary.rejected = asking.finish(summary.samples > 0)?;
         summary.peak_memory_bytes = peak_memory();
         writer.finish()?;
+        if self.config.constrained {
+            let cut_off = summary.cut_off;
+            context.report(Event::Note(&format!(
+                "held to the form, every judgement names an answer but those that max_new_tokens cut off: {cut_off}"
+            )));
+        }
         Ok(summary)
     }
 }
