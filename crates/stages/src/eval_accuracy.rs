@@ -86,6 +86,9 @@ pub struct Config {
     pub judging: JudgingSettings,
 }
 
+/// What a recipe says once for all steps that write text; one that writes none may pass over it.
+const SHARED: [&str; 4] = ["max_new_tokens", "prompt_format", "per_device_eval_batch_size", "memory"];
+
 impl Config {
     /// The settings that this method has no use for.
     fn unheeded(&self, method: Method) -> impl Iterator<Item = &'static str> + use<> {
@@ -121,7 +124,8 @@ impl Config {
                 argument.is_some_and(|argument| argument.get_default_values() == [written.as_str()])
             }
         };
-        let settings: Vec<_> = self.unheeded(method).filter(|name| !is_default(name)).collect();
+        let refused = self.unheeded(method).filter(|name| !SHARED.contains(name) && !is_default(name));
+        let settings: Vec<_> = refused.collect();
         if settings.is_empty() {
             return Ok(());
         }

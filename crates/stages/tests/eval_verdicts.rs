@@ -231,13 +231,13 @@ fn what_a_method_does_not_heed_is_refused_by_name() {
     let cases: [(&[&str], &str); 4] = [
         (
             &["--method=likelihood", "--reason=none", "--constrained", "--memory=1GB"],
-            "likelihood, which heeds no reason, constrained, memory",
+            "likelihood, which heeds no reason, constrained",
         ),
         (&["--dataset_format=chosen_rejected"], "verdict, which heeds no dataset_format"),
         (&["--max_tokens_per_micro_batch=9"], "verdict, which heeds no max_tokens_per_micro_batch"),
         (
-            &["--method=verdict_likelihood", "--reason=none", "--max_new_tokens=9"],
-            "verdict_likelihood with reason none, which heeds no max_new_tokens",
+            &["--method=verdict_likelihood", "--reason=none", "--max_new_tokens=9", "--constrained"],
+            "verdict_likelihood with reason none, which heeds no constrained",
         ),
     ];
     for (words, expected) in cases {
