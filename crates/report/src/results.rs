@@ -36,8 +36,9 @@ const LOSSES: [(&str, &str, bool); 3] = [
 
 /// What `eval accuracy` measures of each model, in either of its forms: the field of its figures, and the
 /// name.
-const ACCURACIES: [(&str, &str); 7] = [
+const ACCURACIES: [(&str, &str); 8] = [
     ("accuracy", "The preferred answer is named"),
+    ("first_order_accuracy", "… as the prompt stands"),
     ("consistent_accuracy", "… where both orders agree"),
     ("consistency", "Both orders agree"),
     ("first_named", "The answer that stands first is named"),
@@ -71,6 +72,14 @@ fn accuracy(index: usize, step: &Step) -> Option<Comparison> {
     has_tuned.then(|| Comparison { steps: vec![index], columns, measures })
 }
 
+/// Whether the second step measured the model of the first with an adapter on it, and the first had none.
+fn is_tuned_form(first: &Step, second: &Step) -> bool {
+    match (&first.manifest.inputs[..], &second.manifest.inputs[..]) {
+        ([model, _rows], [same, _, _adapter]) => model.contents.blake3 == same.contents.blake3,
+        _ => false,
+    }
+}
+
 /// The steps that measured the loss on the same rows in the same way, two or more of them, for each such set.
 fn losses(run: &Run) -> Vec<Comparison> {
     let mut sets: Vec<((&str, &Value), Vec<usize>)> = Vec::new();
@@ -90,8 +99,10 @@ fn losses(run: &Run) -> Vec<Comparison> {
             steps.iter().map(|&step| run.steps[step].figure(pointer).and_then(Estimate::read)).collect()
         };
         let measure = |(pointer, name, is_share)| Measure { name, is_share, figures: figures(pointer) };
-        let columns = match steps.len() {
-            2 => ["before", "after"].map(str::to_owned).to_vec(),
+        let columns = match steps[..] {
+            [first, second] if is_tuned_form(&run.steps[first], &run.steps[second]) => {
+                ["before", "after"].map(str::to_owned).to_vec()
+            }
             _ => steps.iter().map(|&step| run.steps[step].label().replace('_', " ")).collect(),
         };
         Comparison { columns, measures: LOSSES.map(measure).into(), steps }

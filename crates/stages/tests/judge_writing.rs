@@ -159,7 +159,7 @@ fn hints_become_judgements_of_the_prompt_without_them() {
     assert!(room.rows("hints/dropped.jsonl").is_empty());
 }
 
-/// The reason for the truth is what the model answers to the hint as a user's message, with the same draws.
+/// Each reason is what the model answers to its hint as a user's message, with the same draws.
 #[test]
 fn the_model_is_told_the_truth_and_its_opposite() {
     let room = Room::new([prompt_row(1)]);
@@ -168,17 +168,19 @@ fn the_model_is_told_the_truth_and_its_opposite() {
     let text = |name: &str| row[name].as_str().unwrap().to_owned();
     let (q, r1, r2) = (text("q"), text("r1"), text("r2"));
     let template = Template::built_in(Kind::Guide, Language::asked_by(&text("prompt")));
-    let question = Question { q: &q, r1: &r1, r2: &r2, told: Some(Number::Second) };
     assert_eq!(row["chosen"], 2);
-    let mut asked = row.clone();
-    asked["prompt"] = template.render(&question).into();
-    let direct = Room::new([asked]);
-    sampled(&direct, &["--n=1"]).unwrap();
-    let said = direct.rows(SAMPLES)[0]["gen"].as_str().unwrap().trim().to_owned();
-    let written: Value =
-        serde_json::from_str(room.rows("hints/guide.jsonl")[0]["gen"].as_str().unwrap()).unwrap();
-    let language = Language::asked_by(&text("prompt"));
-    assert_eq!(written[language.reason_key()], said);
+    let sides = [("hints/guide.jsonl", Number::Second), ("hints/guide_reverse.jsonl", Number::First)];
+    for (number, (file, told)) in sides.into_iter().enumerate() {
+        let question = Question { q: &q, r1: &r1, r2: &r2, told: Some(told) };
+        let mut asked = row.clone();
+        asked["prompt"] = template.render(&question).into();
+        let direct = Room::new([asked]);
+        sampled(&direct, &["--n=2"]).unwrap();
+        let said = direct.rows(SAMPLES)[number]["gen"].as_str().unwrap().trim().to_owned();
+        let written: Value = serde_json::from_str(room.rows(file)[0]["gen"].as_str().unwrap()).unwrap();
+        let language = Language::asked_by(&text("prompt"));
+        assert_eq!(written[language.reason_key()], said, "{file}");
+    }
 }
 
 #[test]

@@ -75,10 +75,7 @@ fn table(path: &Path, file: &str, title: &str) -> Markup {
 
 impl Reasons {
     fn add(&mut self, row: &Map<String, Value>) {
-        let reason = match row.get("reason") {
-            Some(Value::String(reason)) => words(reason),
-            _ => Value::Object(row.clone()).to_string(),
-        };
+        let reason = reason(row);
         let reason: String = reason.chars().take(LETTERS).collect();
         let has_room = self.first.len() < REASONS;
         match self.first.iter_mut().find(|(first, ..)| *first == reason) {
@@ -89,6 +86,19 @@ impl Reasons {
     }
 }
 
+/// Why a row was set aside, in the words of its file.
+fn reason(row: &Map<String, Value>) -> String {
+    let each = |name: &str, field: Option<&str>| -> Option<String> {
+        let items = row.get(name)?.as_array()?.iter();
+        let texts = items.map(|item| field.map_or(Some(item), |field| item.get(field))?.as_str());
+        Some(texts.collect::<Option<Vec<_>>>()?.join(", "))
+    };
+    let told = row.get("reason").and_then(Value::as_str).map(words);
+    let lacks = || each("missing", None).map(|files| format!("not in {files}"));
+    let faults = || each("faults", Some("check")).map(|checks| format!("failed: {checks}"));
+    told.or_else(lacks).or_else(faults).unwrap_or_else(|| Value::Object(row.clone()).to_string())
+}
+
 /// Where a row stood: `line 3`, or of a question its number.
 fn place(row: &Map<String, Value>) -> String {
     let named = ["line", "row", "test_id"].iter().find_map(|name| Some((*name, row.get(*name)?.as_u64()?)));
@@ -96,4 +106,23 @@ fn place(row: &Map<String, Value>) -> String {
         "test_id" => format!("question {number}"),
         name => format!("{name} {number}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_file_says_why_in_its_own_words() {
+        for (row, expected) in [
+            (json!({ "reason": "no `chosen`" }), words("no `chosen`")),
+            (json!({ "test_id": 3, "missing": ["output", "guide"] }), "not in output, guide".to_owned()),
+            (json!({ "faults": [{ "part": "q", "check": "json" }] }), "failed: json".to_owned()),
+            (json!({ "missing": [1] }), r#"{"missing":[1]}"#.to_owned()),
+        ] {
+            assert_eq!(reason(row.as_object().unwrap()), expected);
+        }
+    }
 }

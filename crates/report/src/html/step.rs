@@ -103,7 +103,7 @@ fn settings(settings: &Value) -> Markup {
     }
 }
 
-/// A setting as it would be typed.
+/// A setting as the manifest keeps it: of a path, whether it was given.
 fn setting(value: &Value) -> String {
     match value {
         Value::Null => "not set".to_owned(),
