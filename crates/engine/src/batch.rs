@@ -24,6 +24,8 @@ pub struct Batch {
     pub segments: Vec<Segment>,
     /// What is to be predicted.
     pub targets: Vec<Target>,
+    /// Rows of `tokens` of which the scalar head's value is wanted.
+    pub readouts: Vec<u32>,
 }
 
 impl Batch {
@@ -37,6 +39,7 @@ impl Batch {
         self.tokens.clear();
         self.segments.clear();
         self.targets.clear();
+        self.readouts.clear();
     }
 
     /// Appends a segment and returns its index; an empty run of tokens adds nothing and returns the parent.

@@ -15,6 +15,8 @@ pub struct Scores {
     pub collisions: Vec<f32>,
     /// Whether the target is the most likely token.
     pub correct: Vec<bool>,
+    /// What the scalar head says of each readout of the batch.
+    pub values: Vec<f32>,
 }
 
 /// Dropout on the input of every adapter matrix A (LoRA, Hu et al. 2021, as PEFT does it).
@@ -46,8 +48,8 @@ pub trait Engine {
 
     /// Adds the gradient of the parameters in training to `into`, laid out as their values.
     ///
-    /// `gradients` holds the derivative of the loss by each target's log-prob. The batch is that of the last
-    /// [`Engine::forward`], with the same values.
+    /// `gradients` holds the derivative of the loss by each target's log-prob, then by each readout's value. The batch
+    /// is that of the last [`Engine::forward`], with the same parameters.
     fn backward<'a>(
         &mut self,
         trained: impl Into<Parameters<'a>>,

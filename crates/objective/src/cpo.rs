@@ -207,7 +207,7 @@ mod tests {
     fn evaluate(options: CpoOptions, log_probs: &[f32], facts: Facts) -> (f64, Vec<f32>) {
         let mut grouping = Grouping::default();
         grouping.push(0, facts, [0..2, 2..3]);
-        let scored = Scored { log_probs, reference: &[], collisions: &[], grouping: &grouping, carried: &[] };
+        let scored = Scored::new(log_probs, &grouping);
         let mut gradients = Vec::new();
         let loss = Cpo::new(options).unwrap().loss(scored, 1.0, &mut gradients, &mut Metrics::default());
         (loss, gradients)

@@ -182,13 +182,7 @@ mod tests {
         let mut grouping = Grouping::default();
         grouping.push(0, facts[0], [0..2, 2..3]);
         grouping.push(1, facts[1], [3..4, 4..5]);
-        let scored = Scored {
-            log_probs: &LOG_PROBS,
-            reference: &REFERENCE,
-            collisions: &[],
-            grouping: &grouping,
-            carried: &[],
-        };
+        let scored = Scored { reference: &REFERENCE, ..Scored::new(&LOG_PROBS, &grouping) };
         let mut gradients = Vec::new();
         (Kto::new(options).unwrap().loss(scored, 2.0, &mut gradients, metrics), gradients)
     }
@@ -230,13 +224,7 @@ mod tests {
         let mut grouping = Grouping::default();
         grouping.push(0, Facts::default(), [0..2, 2..3]);
         grouping.push(1, Facts { desirable: false, ..Facts::default() }, [3..4, 4..5]);
-        let scored = Scored {
-            log_probs: &REFERENCE,
-            reference: &LOG_PROBS,
-            collisions: &[],
-            grouping: &grouping,
-            carried: &[],
-        };
+        let scored = Scored { reference: &LOG_PROBS, ..Scored::new(&REFERENCE, &grouping) };
         let (objective, mut metrics) =
             (Kto::new(KtoOptions { beta: 0.5, ..KtoOptions::default() }).unwrap(), Metrics::default());
         let loss = objective.loss(scored, 2.0, &mut Vec::new(), &mut metrics);

@@ -8,6 +8,7 @@
 mod cpo;
 mod divergence;
 mod error;
+mod experience;
 mod grouping;
 mod kto;
 mod losses;
@@ -23,6 +24,7 @@ mod stable;
 pub use cpo::{Cpo, CpoLossKind, CpoOptions};
 pub use divergence::FDivergence;
 pub use error::{Error, Result};
+pub use experience::Experience;
 pub use grouping::{Example, Facts, Grouping};
 pub use kto::{Kto, KtoLossKind, KtoOptions};
 pub use losses::PairLossKind;

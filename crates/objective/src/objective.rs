@@ -1,7 +1,7 @@
 //! What every objective is to the training loop.
 
 use crate::error::Result;
-use crate::{Facts, Grouping, Metrics};
+use crate::{Experience, Facts, Grouping, Metrics, experience};
 
 /// The log-probs of one micro-batch, and what belongs together in it.
 #[derive(Debug, Clone, Copy)]
@@ -12,10 +12,30 @@ pub struct Scored<'a> {
     pub reference: &'a [f32],
     /// Log of the sum of the squared probabilities of the whole vocabulary, at each target: `[targets]`.
     pub collisions: &'a [f32],
+    /// What the scalar head says; empty for a model without one. One for each sequence where whole answers are
+    /// valued, one for each target where what is still to come is.
+    pub values: &'a [f32],
+    /// What was remembered of each target when it was written; empty where the data were not written by the model.
+    pub experience: &'a Experience,
     /// Which targets form a sequence, which sequences form an example.
     pub grouping: &'a Grouping,
     /// What the objective carries from step to step, see [`Objective::carry`].
     pub carried: &'a [f64],
+}
+
+impl<'a> Scored<'a> {
+    /// Log-probs with nothing beside them.
+    pub fn new(log_probs: &'a [f32], grouping: &'a Grouping) -> Self {
+        Self {
+            log_probs,
+            reference: &[],
+            collisions: &[],
+            values: &[],
+            experience: &experience::NONE,
+            grouping,
+            carried: &[],
+        }
+    }
 }
 
 /// A loss over log-probs, together with its gradient.
@@ -29,7 +49,8 @@ pub trait Objective: Send + Sync {
     /// The micro-batch's share of the loss, whose mean is over `total` (the sum of [`Objective::weight`] over
     /// the whole optimiser batch).
     ///
-    /// `gradients` is replaced: the derivative of that share by each log-prob, `[targets]`. `metrics` is added to.
+    /// `gradients` is replaced: the derivative of that share by each log-prob, then by each value,
+    /// `[targets + values]`. `metrics` is added to.
     fn loss(&self, scored: Scored<'_>, total: f64, gradients: &mut Vec<f32>, metrics: &mut Metrics) -> f64;
 
     /// Whether the objective heeds all that the data say of an example; an error names what it would ignore, so that

@@ -91,13 +91,7 @@ mod tests {
         let log_probs = [0.5f32.ln(), 0.5f32.ln(), 0.25f32.ln()];
         let mut grouping = Grouping::default();
         grouping.push(0, Facts::default(), [0..2, 2..3]);
-        let scored = Scored {
-            log_probs: &log_probs,
-            reference: &[],
-            collisions: &[],
-            grouping: &grouping,
-            carried: &[],
-        };
+        let scored = Scored::new(&log_probs, &grouping);
         let (mut gradients, mut metrics) = (Vec::new(), Metrics::default());
         let loss =
             Orpo::new(OrpoOptions { beta: 0.5 }).unwrap().loss(scored, 1.0, &mut gradients, &mut metrics);

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use collimate_engine::{Batch, CpuEngine};
+use collimate_engine::CpuEngine;
 use collimate_model::Lora;
-use collimate_objective::Grouping;
 use collimate_run::fingerprint::fingerprint;
 use collimate_run::{Context, Manifest};
-use collimate_train::{LogProbs, Scorer, TrainingExample};
+use collimate_train::{LogProbs, MicroBatch, Scorer, TrainingExample};
 
 use crate::Error;
 
@@ -66,11 +65,11 @@ fn key<X: TrainingExample>(
         }
         hash_numbers(&mut hasher, lora.values.iter().map(|value| u64::from(value.to_bits())));
     }
-    let (mut batch, mut grouping) = (Batch::new(), Grouping::default());
+    let mut part = MicroBatch::default();
     for (number, example) in examples.iter().enumerate() {
-        batch.clear();
-        grouping.clear();
-        example.push(number, &mut batch, &mut grouping);
+        part.clear();
+        example.push(number, &mut part);
+        let batch = &part.batch;
         let segments = batch.segments.iter().flat_map(|segment| {
             [segment.len as u64, segment.parent.map_or(u64::MAX, |parent| parent as u64)]
         });

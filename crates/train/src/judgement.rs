@@ -2,7 +2,7 @@
 
 use crate::MicroBatch;
 use collimate_engine::Scores;
-use collimate_objective::{Grouping, Metrics, Objective, Scored};
+use collimate_objective::{Experience, Grouping, Metrics, Objective, Scored};
 
 /// Micro-batches that are judged together. The memory is used again and again.
 #[derive(Debug, Clone, Default)]
@@ -12,8 +12,12 @@ pub(crate) struct Judgement {
     /// The reference's log-probs; empty if the objective wants none.
     pub reference: Vec<f32>,
     collisions: Vec<f32>,
-    /// The derivative of the loss by each log-prob.
-    pub gradients: Vec<f32>,
+    values: Vec<f32>,
+    experience: Experience,
+    /// The derivative of the loss by each log-prob, then by each value.
+    gradients: Vec<f32>,
+    /// Those of one micro-batch.
+    own: Vec<f32>,
     /// What the objective carries on, this batch taken in.
     pub carried: Vec<f64>,
 }
@@ -22,9 +26,9 @@ impl Judgement {
     /// Starts anew.
     pub fn clear(&mut self) {
         self.grouping.clear();
-        for values in [&mut self.log_probs, &mut self.reference, &mut self.collisions, &mut self.gradients] {
-            values.clear();
-        }
+        self.experience.clear();
+        let Self { log_probs, reference, collisions, values, gradients, .. } = self;
+        [log_probs, reference, collisions, values, gradients].into_iter().for_each(Vec::clear);
     }
 
     /// Adds a micro-batch that was scored; its part of `reference` is filled by the caller.
@@ -32,6 +36,8 @@ impl Judgement {
         self.grouping.append(&part.grouping, self.log_probs.len());
         self.log_probs.extend_from_slice(&scores.log_probs);
         self.collisions.extend_from_slice(&scores.collisions);
+        self.values.extend_from_slice(&scores.values);
+        self.experience.append(&part.experience);
     }
 
     /// The loss over what was added, its mean taken over `total`; fills `gradients`. `carried` is what the
@@ -43,14 +49,24 @@ impl Judgement {
         total: f64,
         metrics: &mut Metrics,
     ) -> f64 {
-        let Self { grouping, log_probs, reference, collisions, gradients, carried: next } = self;
-        let scored = Scored { log_probs, reference, collisions, grouping, carried };
+        let Self { grouping, log_probs, reference, collisions, values, experience, gradients, .. } = self;
+        let next = &mut self.carried;
+        let scored = Scored { log_probs, reference, collisions, values, experience, grouping, carried };
         next.clear();
         next.extend_from_slice(carried);
         if objective.looks_across() {
             objective.carry(scored, next);
         }
         objective.loss(Scored { carried: next, ..scored }, total, gradients, metrics)
+    }
+
+    /// The gradients that belong to one of the micro-batches added, before which so many targets and values were.
+    pub fn gradients_of(&mut self, part: &MicroBatch, [targets, values]: [usize; 2]) -> &[f32] {
+        let (by_log_prob, by_value) = self.gradients.split_at(self.log_probs.len());
+        self.own.clear();
+        self.own.extend_from_slice(&by_log_prob[targets..targets + part.batch.targets.len()]);
+        self.own.extend_from_slice(&by_value[values..values + part.batch.readouts.len()]);
+        &self.own
     }
 
     /// The examples with a log-prob that is not finite; all of them if the trouble lies elsewhere.

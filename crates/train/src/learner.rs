@@ -116,16 +116,17 @@ impl Learner {
                 return Err(task.not_finite("loss", plan.step + 1, self.judgement.suspects()));
             }
             loss += share;
-            let mut gradients = self.judgement.gradients.as_slice();
+            let [mut targets, mut values] = [0; 2];
             for (index, part) in parts.iter().enumerate() {
                 // The engine keeps one forward pass: of several, each is done again.
                 if parts.len() > 1 {
                     context.check()?;
                     engine.forward(&part.batch, &self.parameters, mask(index))?;
                 }
-                let (own, others) = gradients.split_at(part.batch.targets.len());
+                let own = self.judgement.gradients_of(part, [targets, values]);
                 engine.backward(&self.parameters, own, &mut self.gradients)?;
-                gradients = others;
+                targets += part.batch.targets.len();
+                values += part.batch.readouts.len();
             }
         }
         let grad_norm = clip_norm(&mut self.gradients, plan.max_grad_norm);

@@ -6,7 +6,7 @@
 
 use collimate_data::{Example, PreferenceExample};
 use collimate_engine::Batch;
-use collimate_objective::{Facts, Grouping};
+use collimate_objective::{Experience, Facts, Grouping};
 use std::ops::Range;
 
 /// An example of a data set as the training loop sees it.
@@ -25,8 +25,8 @@ pub trait TrainingExample {
     /// Its row in the file, for messages.
     fn row(&self) -> u64;
 
-    /// Appends it to a batch; `number` is its own in the data set.
-    fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping);
+    /// Appends it to a micro-batch; `number` is its own in the data set.
+    fn push(&self, number: usize, part: &mut MicroBatch);
 }
 
 impl TrainingExample for Example {
@@ -42,9 +42,9 @@ impl TrainingExample for Example {
         self.row
     }
 
-    fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping) {
-        let targets = batch.push_sequence(&self.tokens, &self.trained);
-        grouping.push(number, Facts::default(), [targets]);
+    fn push(&self, number: usize, part: &mut MicroBatch) {
+        let targets = part.batch.push_sequence(&self.tokens, &self.trained);
+        part.grouping.push(number, Facts::default(), [targets]);
     }
 }
 
@@ -66,11 +66,11 @@ impl TrainingExample for PreferenceExample {
         self.row
     }
 
-    fn push(&self, number: usize, batch: &mut Batch, grouping: &mut Grouping) {
+    fn push(&self, number: usize, part: &mut MicroBatch) {
         let branches = self.branches.iter().map(|branch| (branch.tokens.as_slice(), branch.trained_from));
         let mut sequences = Vec::with_capacity(self.branches.len());
-        batch.push_tree(&self.shared, branches, &mut sequences);
-        grouping.push(number, self.facts(), sequences);
+        part.batch.push_tree(&self.shared, branches, &mut sequences);
+        part.grouping.push(number, self.facts(), sequences);
     }
 }
 
@@ -81,15 +81,23 @@ pub struct MicroBatch {
     pub batch: Batch,
     /// Which targets belong together.
     pub grouping: Grouping,
+    /// What was remembered of each target, if anything.
+    pub experience: Experience,
 }
 
 impl MicroBatch {
-    /// Replaces the content by the examples of these numbers; keeps its memory.
-    pub fn fill<X: TrainingExample>(&mut self, examples: &[X], numbers: &[usize]) {
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
         self.batch.clear();
         self.grouping.clear();
+        self.experience.clear();
+    }
+
+    /// Replaces the content by the examples of these numbers; keeps its memory.
+    pub fn fill<X: TrainingExample>(&mut self, examples: &[X], numbers: &[usize]) {
+        self.clear();
         for &number in numbers {
-            examples[number].push(number, &mut self.batch, &mut self.grouping);
+            examples[number].push(number, self);
         }
     }
 }

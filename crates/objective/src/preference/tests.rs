@@ -13,11 +13,9 @@ fn evaluate(options: PreferenceOptions, facts: Facts, metrics: &mut Metrics) -> 
     let mut grouping = Grouping::default();
     grouping.push(0, facts, [0..2, 2..5]);
     let scored = Scored {
-        log_probs: &[-1.0, -2.0, -1.0, -2.0, -4.0],
         reference: &[-3.0, -2.0, -2.0, -2.0, -1.0],
         collisions: &[-0.5, -1.5, -0.5, -2.0, -3.5],
-        grouping: &grouping,
-        carried: &[],
+        ..Scored::new(&[-1.0, -2.0, -1.0, -2.0, -4.0], &grouping)
     };
     let mut gradients = Vec::new();
     (Preference::new(options).unwrap().loss(scored, 2.0, &mut gradients, metrics), gradients)
@@ -128,13 +126,7 @@ fn hand_worked_without_reference() {
     assert!(!objective.needs_reference());
     let mut grouping = Grouping::default();
     grouping.push(0, Facts::default(), [0..1, 1..2]);
-    let scored = Scored {
-        log_probs: &[-1.0, -4.0],
-        reference: &[],
-        collisions: &[],
-        grouping: &grouping,
-        carried: &[],
-    };
+    let scored = Scored::new(&[-1.0, -4.0], &grouping);
     let loss = objective.loss(scored, 1.0, &mut Vec::new(), &mut Metrics::default());
     assert!((loss - softplus(-1.5)).abs() < 1e-15, "{loss}");
 }
@@ -147,13 +139,7 @@ fn rewards_are_carried_from_step_to_step() {
     grouping.push(0, Facts::default(), [0..1, 1..2]);
     let mut carried = Vec::new();
     let mut step = |log_probs: [f32; 2]| {
-        let scored = Scored {
-            log_probs: &log_probs,
-            reference: &[0.0, -4.0],
-            collisions: &[],
-            grouping: &grouping,
-            carried: &[],
-        };
+        let scored = Scored { reference: &[0.0, -4.0], ..Scored::new(&log_probs, &grouping) };
         objective.carry(scored, &mut carried);
         let scored = Scored { carried: &carried, ..scored };
         let loss = objective.loss(scored, 1.0, &mut Vec::new(), &mut Metrics::default());

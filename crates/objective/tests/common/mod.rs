@@ -15,11 +15,10 @@ impl Batch {
     /// What an objective is given.
     pub fn scored<'a>(&'a self, carried: &'a [f64]) -> Scored<'a> {
         Scored {
-            log_probs: &self.log_probs,
             reference: &self.reference,
             collisions: &self.collisions,
-            grouping: &self.grouping,
             carried,
+            ..Scored::new(&self.log_probs, &self.grouping)
         }
     }
 
