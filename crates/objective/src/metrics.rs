@@ -20,8 +20,8 @@ pub struct Metrics(Vec<Metric>);
 
 impl Metrics {
     /// Adds `sum` over `weight` parts (tokens, pairs) to the mean of this name.
-    pub fn add(&mut self, name: &'static str, sum: f64, weight: f64) {
-        self.add_part(Metric { name: Cow::Borrowed(name), sum, weight });
+    pub fn add(&mut self, name: impl Into<Cow<'static, str>>, sum: f64, weight: f64) {
+        self.add_part(Metric { name: name.into(), sum, weight });
     }
 
     /// Adds all parts of `other`.

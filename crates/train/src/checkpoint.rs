@@ -39,8 +39,14 @@ pub fn name(step: u64) -> String {
     format!("{PREFIX}{step}")
 }
 
-/// Writes the checkpoint of the state's step into `output`; replaces an older one of the same step.
-pub fn save(output: &Path, learner: &Learner, state: &TrainerState) -> Result<()> {
+/// Writes the checkpoint of the state's step into `output`; replaces an older one of the same step. `save_more` writes
+/// what else belongs to it.
+pub fn save(
+    output: &Path,
+    learner: &Learner,
+    state: &TrainerState,
+    save_more: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let unfinished = output.join(format!("{UNFINISHED}{}", state.global_step));
     remove_folder(&unfinished)?;
     fs::create_dir_all(&unfinished).map_err(|source| collimate_run::Error::write(&unfinished, source))?;
@@ -51,6 +57,7 @@ pub fn save(output: &Path, learner: &Learner, state: &TrainerState) -> Result<()
         atomic::write(unfinished.join(REFERENCE), &tensor_file(REFERENCE, &[values])?)?;
     }
     write_state(&unfinished, state)?;
+    save_more(&unfinished)?;
     let hashes = hash_files(&unfinished)?;
     atomic::write(unfinished.join(DONE), &to_json(&hashes)?)?;
 

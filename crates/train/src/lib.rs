@@ -1,10 +1,12 @@
 //! The training loop: optimiser, schedule, sampler, checkpoints, metrics.
 //!
-//! One [`Trainer`] serves every objective. Give it an engine, [`Data`] (examples with the objective that judges
-//! them), [`Settings`] and what is trained (an adapter, or all weights); it writes `checkpoint-N/`, `metrics.jsonl`
+//! One [`Trainer`] serves every objective. Give it an engine, a [`Curriculum`] (a [`DataSet`] with the objective that
+//! judges it, or rollouts), [`Settings`] and what is trained (an adapter, or all weights); it writes `checkpoint-N/`, `metrics.jsonl`
 //! and TensorBoard events into the output folder of its [`collimate_run::Context`]. May touch: that folder.
 
 pub mod checkpoint;
+mod curriculum;
+mod data_set;
 mod error;
 mod evaluate;
 mod judgement;
@@ -24,6 +26,8 @@ mod tensorboard;
 mod trainer;
 mod watch;
 
+pub use curriculum::{Curriculum, Policy};
+pub use data_set::DataSet;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Probe, SequenceScore, evaluate};
 pub use log_probs::{LogProbs, Scorer};
@@ -35,4 +39,4 @@ pub use schedule::{Schedule, ScheduleKind, warmup_steps};
 pub use settings::{EarlyStopping, Length, ReferenceSync, ScheduleSettings, Settings};
 pub use state::{Callbacks, Progress, Record, TrainerState, Window};
 pub use task::Task;
-pub use trainer::{Data, Trained, Trainer};
+pub use trainer::{Trained, Trainer};

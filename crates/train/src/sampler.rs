@@ -72,6 +72,12 @@ impl Sampler {
         sampler
     }
 
+    /// Goes to a position.
+    pub fn go_to(&mut self, position: Position) {
+        self.position = position;
+        self.arrange();
+    }
+
     /// The numbers of the examples in the next batch.
     pub fn batch(&self) -> &[usize] {
         let rest = &self.numbers[self.position.taken..];
@@ -100,8 +106,8 @@ impl Sampler {
 
     /// Batches in that many passes from the start; a part of a pass is rounded up to whole batches.
     pub fn batches_in(&self, epochs: f64) -> u64 {
-        let mut sampler = Self { position: Position::default(), ..self.clone() };
-        sampler.arrange();
+        let mut sampler = self.clone();
+        sampler.go_to(Position::default());
         let (whole, part) = (epochs.floor() as u64, epochs.fract());
         let mut counts = (0..=whole).map(|_| sampler.batches_in_pass());
         let before: u64 = counts.by_ref().take(whole as usize).sum();

@@ -141,7 +141,7 @@ impl Settings {
         let lengths = examples.iter().map(TrainingExample::tokens).collect();
         let mut sampler = Sampler::new(lengths, self.order, self.batch_size, Position::default());
         let mut visited = vec![false; examples.len()];
-        for _ in 0..self.resolve_schedule(&sampler).total_steps {
+        for _ in 0..self.resolve_schedule(|epochs| sampler.batches_in(epochs)).total_steps {
             if sampler.position().epoch > 0 {
                 break;
             }
@@ -151,11 +151,11 @@ impl Settings {
         (0..examples.len()).filter(|&number| visited[number]).collect()
     }
 
-    /// The learning rate of each step, with the number of steps that this sampler needs for the length.
-    pub fn resolve_schedule(&self, sampler: &Sampler) -> Schedule {
+    /// The learning rate of each step; `steps_in` says how many steps so many passes over the data are.
+    pub fn resolve_schedule(&self, steps_in: impl Fn(f64) -> u64) -> Schedule {
         let total_steps = match self.length {
             Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => sampler.batches_in(epochs),
+            Length::Epochs(epochs) => steps_in(epochs),
         };
         let ScheduleSettings { kind, learning_rate, warmup_steps: steps, warmup_ratio } = self.schedule;
         Schedule {

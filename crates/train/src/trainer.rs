@@ -1,26 +1,18 @@
 //! The training loop, one for all objectives.
 
-use crate::evaluate::{Evaluation, Probe, evaluate};
+use crate::evaluate::{Evaluation, Probe};
 use crate::learner::{Learner, StepOutcome, StepPlan};
 use crate::metrics::MetricsLog;
 use crate::state::Progress;
 use crate::watch::ChosenWatch;
 use crate::{
-    AdamW, Error, Length, Position, Record, Result, Sampler, Schedule, Settings, Task, TrainerState,
-    TrainingExample, checkpoint, record,
+    AdamW, Curriculum, Error, Length, Policy, Record, Result, Schedule, Settings, TrainerState, checkpoint,
+    record,
 };
 use collimate_engine::Engine;
 use collimate_model::{Lora, Trainable};
 use collimate_run::{Context, Event};
 use std::time::Instant;
-
-/// What a training learns from, and what it is held against.
-pub struct Data<'a, X> {
-    /// What is learnt.
-    pub train: Task<'a, X>,
-    /// What is evaluated on, if anything.
-    pub evaluation: Option<Task<'a, X>>,
-}
 
 /// What came of a training.
 #[derive(Debug)]
@@ -39,13 +31,12 @@ pub struct Trained {
 ///
 /// What is learnt depends on the model, the data and the settings alone: a training that was interrupted or killed
 /// and goes on from its last checkpoint ends with the same bits as one that was not.
-pub struct Trainer<'a, E, X> {
+pub struct Trainer<'a, E, C> {
     engine: &'a mut E,
-    data: Data<'a, X>,
+    curriculum: C,
     settings: Settings,
     context: Context<'a>,
     learner: Learner,
-    sampler: Sampler,
     schedule: Schedule,
     state: TrainerState,
     log: MetricsLog,
@@ -55,26 +46,21 @@ pub struct Trainer<'a, E, X> {
     start: Option<Lora>,
 }
 
-impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
+impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
     /// A training of `parameters`, which are an adapter or all weights of the engine's model; if the run goes on, of
     /// those in its last whole checkpoint.
     ///
     /// Errors: no examples, settings that make no sense, files that cannot be read or written.
     pub fn new(
         engine: &'a mut E,
-        data: Data<'a, X>,
+        mut curriculum: C,
         settings: Settings,
         parameters: impl Into<Trainable>,
         context: Context<'a>,
     ) -> Result<Self> {
         let parameters = parameters.into();
-        settings.check(data.evaluation.is_some())?;
-        for (purpose, task) in [("training", Some(data.train)), ("evaluation", data.evaluation)] {
-            if task.is_some_and(|task| task.examples.is_empty()) {
-                return Err(Error::NoExamples { purpose });
-            }
-            task.map_or(Ok(()), |task| task.check_facts())?;
-        }
+        settings.check(curriculum.evaluates())?;
+        curriculum.check()?;
         if settings.reference_sync.is_some() && parameters.adapter().is_none() {
             let expected = "false, as it must be where all weights are trained";
             return Err(Error::Setting { name: "sync_ref_model", got: "true".to_owned(), expected });
@@ -96,19 +82,18 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             }
         };
         engine.refresh(&learner.parameters)?;
-        let position = state.stateful_callbacks.collimate.position;
-        let sampler = new_sampler(data.train, &settings, position);
-        let schedule = settings.resolve_schedule(&sampler);
+        let folder = resumed_at.map(|step| context.output().join(checkpoint::name(step)));
+        curriculum.resume(state.stateful_callbacks.collimate.position, folder.as_deref())?;
+        let schedule = settings.resolve_schedule(|epochs| curriculum.steps_in(epochs));
         let log = MetricsLog::open(context.output(), &state.log_history, resumed_at)?;
-        let state = describe(state, &settings, &sampler, schedule.total_steps);
-        let watch = ChosenWatch::new(data.train.objective.needs_reference());
+        let state = describe(state, &settings, curriculum.steps_in(1.0), schedule.total_steps);
+        let watch = ChosenWatch::new(curriculum.objective().needs_reference());
         Ok(Self {
             engine,
-            data,
+            curriculum,
             settings,
             context,
             learner,
-            sampler,
             schedule,
             state,
             log,
@@ -162,17 +147,24 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
     /// Takes one step; nothing of the state changes unless it succeeds.
     fn step(&mut self) -> Result<()> {
         let start = Instant::now();
+        let policy = Policy {
+            parameters: &self.learner.parameters,
+            reference: self.learner.reference.as_ref(),
+            step: self.state.global_step,
+        };
+        self.curriculum.prepare(self.engine, policy, &self.context)?;
+        let (task, numbers) = self.curriculum.lesson();
         let plan = StepPlan {
             step: self.state.global_step,
-            numbers: self.sampler.batch(),
+            numbers,
             learning_rate: self.schedule.at(self.state.global_step),
             max_grad_norm: self.settings.max_grad_norm,
             micro_batch_tokens: self.settings.micro_batch_tokens,
             seed: self.settings.seed,
         };
-        let outcome = self.learner.step(self.engine, self.data.train, &plan, &self.context)?;
+        let outcome = self.learner.step(self.engine, task, &plan, &self.context)?;
         let learning_rate = plan.learning_rate;
-        self.sampler.advance();
+        self.curriculum.advance(&mut self.learner.metrics);
         self.note_step(outcome, learning_rate, start.elapsed().as_secs_f64());
         if let (Some(sync), Some(start)) = (self.settings.reference_sync, &self.start)
             && self.state.global_step.is_multiple_of(sync.steps)
@@ -184,10 +176,10 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
 
     fn note_step(&mut self, outcome: StepOutcome, learning_rate: f64, seconds: f64) {
         self.state.global_step += 1;
-        self.state.epoch = self.sampler.epoch();
+        self.state.epoch = self.curriculum.epoch();
         self.state.num_input_tokens_seen += outcome.tokens;
         let progress = &mut self.state.stateful_callbacks.collimate;
-        progress.position = self.sampler.position();
+        progress.position = self.curriculum.position();
         progress.loss_sum += outcome.loss;
         progress.seconds += seconds;
         progress.carried.clone_from(&self.learner.carried);
@@ -229,10 +221,9 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
     fn evaluate_if_due(&mut self) -> Result<()> {
         let step = self.state.global_step;
         let due = step.is_multiple_of(self.settings.eval_steps) || step == self.schedule.total_steps;
-        let Some(task) = self.data.evaluation.filter(|_| due && self.progress().evaluated_step != Some(step))
-        else {
+        if !due || !self.curriculum.evaluates() || self.progress().evaluated_step == Some(step) {
             return Ok(());
-        };
+        }
         self.context.report(Event::Finished);
         let probe = Probe {
             engine: &mut *self.engine,
@@ -243,7 +234,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             carried: &self.learner.carried,
             step,
         };
-        let evaluation = evaluate(probe, task, &self.context)?;
+        let evaluation = self.curriculum.evaluate(probe, &self.context)?;
         self.announce();
         self.note_evaluation(&evaluation)
     }
@@ -292,7 +283,7 @@ impl<'a, E: Engine, X: TrainingExample> Trainer<'a, E, X> {
             self.state.best_model_checkpoint = Some(checkpoint::name(step));
         }
         let output = self.context.output();
-        checkpoint::save(output, &self.learner, &self.state)?;
+        checkpoint::save(output, &self.learner, &self.state, |folder| self.curriculum.save(folder))?;
         self.saved_step = Some(step);
         checkpoint::prune(output, self.settings.save_total_limit, best)
     }
@@ -342,22 +333,17 @@ fn resume<E: Engine>(
     Ok(found)
 }
 
-fn new_sampler<X: TrainingExample>(task: Task<'_, X>, settings: &Settings, position: Position) -> Sampler {
-    let lengths = task.examples.iter().map(TrainingExample::tokens).collect();
-    Sampler::new(lengths, settings.order, settings.batch_size, position)
-}
-
 /// Writes into the state what the settings say.
 fn describe(
     mut state: TrainerState,
     settings: &Settings,
-    sampler: &Sampler,
+    steps_in_pass: u64,
     total_steps: u64,
 ) -> TrainerState {
     state.max_steps = total_steps;
     state.num_train_epochs = match settings.length {
         Length::Epochs(epochs) => epochs.ceil() as u64,
-        Length::Steps(steps) => steps.div_ceil(sampler.batches_in(1.0)),
+        Length::Steps(steps) => steps.div_ceil(steps_in_pass.max(1)),
     };
     (state.logging_steps, state.eval_steps) = (settings.logging_steps, settings.eval_steps);
     state.save_steps = settings.save_steps;

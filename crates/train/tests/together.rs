@@ -8,7 +8,7 @@ use collimate_model::{FullWeights, Model};
 use collimate_objective::{Grouping, Metrics, Objective, Scored};
 use collimate_run::{Context, Error as RunError, RunOptions, Silent};
 use collimate_train::{
-    AdamWSettings, BatchSize, Data, Error, Length, LogProbs, Order, ReferenceSync, Result, ScheduleKind,
+    AdamWSettings, BatchSize, DataSet, Error, Length, LogProbs, Order, ReferenceSync, Result, ScheduleKind,
     ScheduleSettings, Scorer, Settings, Task, Trained, Trainer,
 };
 use std::path::Path;
@@ -119,10 +119,9 @@ fn train(
     let (rows, held_out) = (examples(23, 1), examples(7, 2));
     let reference = log_probs(&rows, &mut ToyEngine::new(), None);
     let held_reference = log_probs(&held_out, &mut ToyEngine::new(), None);
-    let data = Data {
-        train: Task { examples: &rows, objective: &Gather, reference: Some(&reference) },
-        evaluation: Some(Task { examples: &held_out, objective: &Gather, reference: Some(&held_reference) }),
-    };
+    let train = Task { examples: &rows, objective: &Gather, reference: Some(&reference) };
+    let evaluation = Task { examples: &held_out, objective: &Gather, reference: Some(&held_reference) };
+    let data = DataSet::new(train, Some(evaluation), settings);
     Trainer::new(engine, data, settings.clone(), adapter(dropout), context)?.run()
 }
 
@@ -275,8 +274,8 @@ fn an_objective_without_its_reference_is_refused() {
     let rows = examples(5, 1);
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings { reference_sync: None, ..settings() };
-    let data =
-        Data { train: Task { examples: &rows, objective: &Gather, reference: None }, evaluation: None };
+    let train = Task { examples: &rows, objective: &Gather, reference: None };
+    let data = DataSet::new(train, None, &settings);
     let mut engine = ToyEngine::new();
     let refused = with_context(folder.path(), false, |context| {
         Trainer::new(&mut engine, data, settings, adapter(0.0), context)?.run()
@@ -291,7 +290,7 @@ fn a_reference_cannot_follow_weights_that_are_all_trained() {
     let (rows, output) = (examples(3, 1), tempfile::tempdir().unwrap());
     let train = Task { examples: &rows, objective: &Gather, reference: None };
     let refusal = with_context(output.path(), false, |context| {
-        let data = Data { train, evaluation: None };
+        let data = DataSet::new(train, None, &settings());
         Trainer::new(&mut ToyEngine::new(), data, settings(), weights, context).err()
     });
     assert!(matches!(refusal, Some(Error::Setting { name: "sync_ref_model", .. })), "{refusal:?}");

@@ -8,7 +8,7 @@ use collimate_model::Lora;
 use collimate_objective::Sft;
 use collimate_run::{Context, Error as RunError, Event, Reporter, RunOptions, Silent};
 use collimate_train::{
-    AdamWSettings, BatchSize, Data, EarlyStopping, Error, Length, Order, Result, ScheduleKind,
+    AdamWSettings, BatchSize, DataSet, EarlyStopping, Error, Length, Order, Result, ScheduleKind,
     ScheduleSettings, Settings, Task, Trained, Trainer, TrainerState,
 };
 use std::path::Path;
@@ -68,10 +68,9 @@ impl Training {
     ) -> Result<Trained> {
         let context = Context::new(output, &RunOptions { force: false, reporter, interrupted }, resuming);
         let evaluation = Task { examples: &self.evaluation, objective: &Sft, reference: None };
-        let data = Data {
-            train: Task { examples: &self.train, objective: &Sft, reference: None },
-            evaluation: Some(evaluation).filter(|task| !task.examples.is_empty()),
-        };
+        let train = Task { examples: &self.train, objective: &Sft, reference: None };
+        let evaluation = Some(evaluation).filter(|task| !task.examples.is_empty());
+        let data = DataSet::new(train, evaluation, &self.settings);
         Trainer::new(engine, data, self.settings.clone(), adapter(self.dropout), context)?.run()
     }
 

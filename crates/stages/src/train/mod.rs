@@ -18,7 +18,7 @@ use collimate_engine::{CpuEngine, CpuOptions, MemoryPlan};
 use collimate_model::{FullWeights, Lora, Model, SaveOptions, Tokenizer, Trainable};
 use collimate_objective::Objective;
 use collimate_run::{Context, Event, Stage, atomic, available_memory};
-use collimate_train::{Data, LogProbs, ModelCard, Task, Trained, Trainer, TrainingExample, checkpoint};
+use collimate_train::{DataSet, LogProbs, ModelCard, Task, Trained, Trainer, TrainingExample, checkpoint};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -207,7 +207,8 @@ impl<M: Method> Training<M> {
         let common = self.config.common();
         let evaluation = Some(evaluation).filter(|task| !task.examples.is_empty());
         let settings = common.training(self.config.defaults());
-        Ok(Trainer::new(engine, Data { train, evaluation }, settings, parameters, *context)?.run()?)
+        let data = DataSet::new(train, evaluation, &settings);
+        Ok(Trainer::new(engine, data, settings, parameters, *context)?.run()?)
     }
 
     /// Writes what the output folder holds besides checkpoints and logs.
