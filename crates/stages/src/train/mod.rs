@@ -10,17 +10,17 @@ mod reference;
 mod rows;
 mod settings;
 mod summary;
+mod workshop;
 
 use std::path::{Path, PathBuf};
 
-use bytesize::ByteSize;
-use collimate_engine::{CpuEngine, CpuOptions, MemoryPlan};
-use collimate_model::{FullWeights, Lora, Model, SaveOptions, Tokenizer, Trainable};
+use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_model::{Model, Tokenizer, Trainable};
 use collimate_objective::Objective;
-use collimate_run::{Context, Event, Stage, atomic, available_memory};
-use collimate_train::{DataSet, LogProbs, ModelCard, Task, Trained, Trainer, TrainingExample, checkpoint};
+use collimate_run::{Context, Event, Stage};
+use collimate_train::{DataSet, LogProbs, Task, Trained, Trainer, TrainingExample};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
@@ -33,18 +33,13 @@ pub use settings::{Common, Defaults};
 pub use summary::Summary;
 
 pub(crate) use reference::Named;
-
-/// The folder for the model with its adapters merged, in the output folder.
-const MERGED: &str = "merged";
+use workshop::Product;
 
 /// Rows that teach nothing, beside the bad ones.
 pub(crate) const DROPPED_FILE: &str = "dropped.jsonl";
 
 /// Bad rows of the evaluation set, and those that say nothing.
 const EVAL_FILES: [&str; 2] = ["eval_rejects.jsonl", "eval_dropped.jsonl"];
-
-/// Share of the free memory that a training keeps to.
-const SHARE_OF_FREE: f64 = 0.9;
 
 /// A way of training: what is learnt from, and what is to become small.
 pub trait Method: Serialize {
@@ -163,40 +158,6 @@ impl<M: Method> Training<M> {
         }
     }
 
-    /// The model that is trained, or that the adapter stands on.
-    fn open(&self) -> Result<Model, Error> {
-        let common = self.config.common();
-        let model = Model::open(&common.model_name_or_path)?;
-        let Some(folder) = &common.merge_adapter else { return Ok(model) };
-        let adapter = Lora::load(folder, model.config())?;
-        Ok(model.merged(adapter)?)
-    }
-
-    /// What is trained, before the first step.
-    fn parameters(&self, model: &Model) -> Result<Trainable, Error> {
-        let common = self.config.common();
-        if common.full {
-            return Ok(FullWeights::read(model)?.into());
-        }
-        let Some(folder) = &common.adapter_name_or_path else {
-            return Ok(Lora::new(common.lora(), model.config(), common.seed)?.into());
-        };
-        let mut lora = Lora::load(folder, model.config())?;
-        lora.config.lora_dropout = common.lora_dropout;
-        Ok(lora.into())
-    }
-
-    /// Writes the model with the trained adapter merged, if that is wanted.
-    fn save_merged(&self, parameters: Trainable, model: Model, output: &Path) -> Result<(), Error> {
-        let Trainable::Adapter(lora) = parameters else { return Ok(()) };
-        if self.config.common().save_merged {
-            let folder = output.join(MERGED);
-            model.tokenizer()?.save(&folder)?;
-            model.merged(*lora)?.save(&folder, SaveOptions::default())?;
-        }
-        Ok(())
-    }
-
     fn train(
         &self,
         engine: &mut CpuEngine,
@@ -211,52 +172,6 @@ impl<M: Method> Training<M> {
         Ok(Trainer::new(engine, data, settings, parameters, *context)?.run()?)
     }
 
-    /// Writes what the output folder holds besides checkpoints and logs.
-    fn save(&self, trained: &Trained, model: &Model, summary: &Summary, output: &Path) -> Result<(), Error> {
-        trained.parameters.save(output)?;
-        model.tokenizer()?.save(output)?;
-        checkpoint::write_state(output, &trained.state)?;
-        let common = self.config.common();
-        let card = ModelCard {
-            whole: common.full,
-            title: M::TITLE,
-            method: M::TAG,
-            base_model: common.model_name_or_path.display().to_string(),
-            dataset: common.dataset.display().to_string(),
-            settings: serde_json::to_value(&self.config).unwrap_or_default(),
-            summary: serde_json::to_value(summary).unwrap_or_default(),
-        };
-        Ok(atomic::write(output.join("README.md"), card.render().as_bytes())?)
-    }
-
-    /// Says what the training will take, before its first step.
-    fn plan_memory(
-        &self,
-        engine: &CpuEngine,
-        parameters: &Trainable,
-        examples: [&[M::Example]; 2],
-        context: &Context,
-    ) -> Result<(), Error> {
-        let (tokens, targets) =
-            largest_micro_batch(examples, self.config.common().max_tokens_per_micro_batch);
-        let plan = engine.plan(tokens, targets, parameters);
-        context.report(Event::Note(&describe(&plan)));
-        let given = self.config.common().memory;
-        if plan.fits() {
-            return Ok(());
-        }
-        let needed = ByteSize(plan.total());
-        match given {
-            Some(allowed) => Err(Error::Memory { needed, allowed }),
-            None => {
-                context.report(Event::Warning(
-                    "that is more than is free: the system may slow down, or end the run",
-                ));
-                Ok(())
-            }
-        }
-    }
-
     /// The log-probs of both data sets under the reference model, if the objective compares with one; and the engine
     /// with the model that is trained.
     fn load(
@@ -267,13 +182,7 @@ impl<M: Method> Training<M> {
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
         let common = self.config.common();
-        let free = available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
-        let options = CpuOptions {
-            threads: self.threads,
-            training: true,
-            dtype: common.dtype,
-            memory: common.memory.map(|size| size.as_u64()).or(free),
-        };
+        let options = common.engine_options(self.threads);
         if !needed {
             return Ok((load_engine(model, options, context)?, None));
         }
@@ -314,27 +223,12 @@ impl<M: Method> Stage for Training<M> {
     /// All settings that matter to the result. Paths are inputs and output; of those that may be left out it matters
     /// which were given, as the same adapter can stand in several roles.
     fn settings(&self) -> Value {
-        let mut settings = json!(self.config);
-        if let Some(fields) = settings.as_object_mut() {
-            // Memory changes no bit of the result.
-            for name in ["model_name_or_path", "dataset", "output_dir", "memory"] {
-                fields.shift_remove(name);
-            }
-            for path in ["eval_dataset", "adapter_name_or_path", "merge_adapter", "reference"] {
-                if let Some(value) = fields.get_mut(path) {
-                    *value = Value::Bool(!value.is_null());
-                }
-            }
-        }
-        settings
+        workshop::described(&self.config, &["reference"])
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        let Common { model_name_or_path, dataset, eval_dataset, adapter_name_or_path, merge_adapter, .. } =
-            self.config.common();
         let reference = self.config.reference().and_then(|settings| settings.reference.as_ref());
-        let optional = eval_dataset.iter().chain(adapter_name_or_path).chain(merge_adapter).chain(reference);
-        [model_name_or_path, dataset].into_iter().chain(optional).cloned().collect()
+        self.config.common().inputs().chain(reference).cloned().collect()
     }
 
     fn output(&self) -> &Path {
@@ -348,8 +242,8 @@ impl<M: Method> Stage for Training<M> {
             context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
         }
         let objective = self.config.objective()?;
-        let model = self.open()?;
-        let parameters = self.parameters(&model)?;
+        let model = common.open()?;
+        let parameters = common.parameters(&model)?;
         let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
             Some(path) => self.read_evaluation(path, &model, context)?,
@@ -360,7 +254,8 @@ impl<M: Method> Stage for Training<M> {
         let data = [train.examples.as_slice(), &evaluation.examples];
         let (mut engine, reference) =
             self.load(&model, (objective.needs_reference(), &parameters), data, context)?;
-        self.plan_memory(&engine, &parameters, data, context)?;
+        let (tokens, targets) = largest_micro_batch(data, common.max_tokens_per_micro_batch);
+        common.check_memory(&engine.plan(tokens, targets, &parameters), context)?;
         let task = |index: usize| Task {
             examples: data[index],
             objective: objective.as_ref(),
@@ -369,8 +264,8 @@ impl<M: Method> Stage for Training<M> {
         let trained = self.train(&mut engine, parameters, (task(0), task(1)), context)?;
         let reference_seconds = reference.as_ref().map(|known| known.iter().map(|set| set.seconds).sum());
         let summary = Summary::new(&trained, [&train, &evaluation], reference_seconds);
-        self.save(&trained, &model, &summary, context.output())?;
-        self.save_merged(trained.parameters, model, context.output())?;
+        let product = Product { trained, model, title: M::TITLE, tag: M::TAG };
+        common.save(product, (&self.config, &summary), context.output())?;
         Ok(summary)
     }
 }
@@ -386,17 +281,4 @@ fn largest_micro_batch<X: TrainingExample>(examples: [&[X]; 2], limit: usize) ->
         targets = targets.max(own_targets * (room / own_tokens.max(1)).max(1));
     }
     (tokens, targets)
-}
-
-/// A plan in one line.
-fn describe(plan: &MemoryPlan) -> String {
-    let parts = plan.parts().map(|(name, bytes)| format!("{name} {}", ByteSize(bytes).display().si()));
-    let total = ByteSize(plan.total());
-    let budget =
-        plan.budget.map(|bytes| format!(" of {}", ByteSize(bytes).display().si())).unwrap_or_default();
-    let again = match plan.recomputed {
-        0 => String::new(),
-        count => format!("; {count} of {} layers are computed again in the backward pass", plan.layers),
-    };
-    format!("memory: {} ({}){budget}{again}", total.display().si(), parts.join(", "))
 }

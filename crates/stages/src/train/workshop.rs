@@ -1,0 +1,146 @@
+//! What every training does around its steps: opens the model, sets up what is trained, says what it will take, saves.
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use collimate_engine::{CpuOptions, MemoryPlan};
+use collimate_model::{FullWeights, Lora, Model, SaveOptions, Trainable};
+use collimate_run::{Context, Event, atomic, available_memory};
+use collimate_train::{ModelCard, Trained, checkpoint};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Common;
+use crate::Error;
+
+/// The folder for the model with its adapters merged, in the output folder.
+const MERGED: &str = "merged";
+
+/// Share of the free memory that a training keeps to.
+const SHARE_OF_FREE: f64 = 0.9;
+
+/// Settings that change no bit of the result, or whose contents the runner knows as inputs.
+const LEFT_OUT: [&str; 4] = ["model_name_or_path", "dataset", "output_dir", "memory"];
+
+/// Paths of which it matters whether they were given, as the same adapter can stand in several roles.
+const OPTIONAL: [&str; 3] = ["eval_dataset", "adapter_name_or_path", "merge_adapter"];
+
+/// What came of a training, and what it is called.
+pub(super) struct Product {
+    pub trained: Trained,
+    pub model: Model,
+    /// What the heading of the model card says of it.
+    pub title: &'static str,
+    /// The tag of the model card.
+    pub tag: &'static str,
+}
+
+/// All settings that matter to the result, as a manifest keeps them; `paths` are optional ones of the method's own.
+pub(super) fn described(config: &impl Serialize, paths: &[&str]) -> Value {
+    let mut settings = json!(config);
+    if let Some(fields) = settings.as_object_mut() {
+        for name in LEFT_OUT {
+            fields.shift_remove(name);
+        }
+        for path in OPTIONAL.iter().chain(paths) {
+            if let Some(value) = fields.get_mut(*path) {
+                *value = Value::Bool(!value.is_null());
+            }
+        }
+    }
+    settings
+}
+
+impl Common {
+    /// What is read.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
+        let optional = self.eval_dataset.iter().chain(&self.adapter_name_or_path).chain(&self.merge_adapter);
+        [&self.model_name_or_path, &self.dataset].into_iter().chain(optional)
+    }
+
+    /// The model that is trained, or that the adapter stands on.
+    pub(super) fn open(&self) -> Result<Model, Error> {
+        let model = Model::open(&self.model_name_or_path)?;
+        let Some(folder) = &self.merge_adapter else { return Ok(model) };
+        let adapter = Lora::load(folder, model.config())?;
+        Ok(model.merged(adapter)?)
+    }
+
+    /// What is trained, before the first step.
+    pub(super) fn parameters(&self, model: &Model) -> Result<Trainable, Error> {
+        if self.full {
+            return Ok(FullWeights::read(model)?.into());
+        }
+        let Some(folder) = &self.adapter_name_or_path else {
+            return Ok(Lora::new(self.lora(), model.config(), self.seed)?.into());
+        };
+        let mut lora = Lora::load(folder, model.config())?;
+        lora.config.lora_dropout = self.lora_dropout;
+        Ok(lora.into())
+    }
+
+    /// How the engine is made.
+    pub(super) fn engine_options(&self, threads: Option<usize>) -> CpuOptions {
+        let free = || available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
+        let memory = self.memory.map(|size| size.as_u64()).or_else(free);
+        CpuOptions { threads, training: true, dtype: self.dtype, memory }
+    }
+
+    /// Says what the training will take, before its first step.
+    pub(super) fn check_memory(&self, plan: &MemoryPlan, context: &Context) -> Result<(), Error> {
+        context.report(Event::Note(&in_words(plan)));
+        match self.memory {
+            _ if plan.fits() => Ok(()),
+            Some(allowed) => Err(Error::Memory { needed: ByteSize(plan.total()), allowed }),
+            None => {
+                context.report(Event::Warning(
+                    "that is more than is free: the system may slow down, or end the run",
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what the output folder holds besides checkpoints and logs; the settings and the summary stand in the
+    /// model card.
+    pub(super) fn save(
+        &self,
+        product: Product,
+        (config, summary): (&impl Serialize, &impl Serialize),
+        output: &Path,
+    ) -> Result<(), Error> {
+        let Product { trained, model, title, tag } = product;
+        trained.parameters.save(output)?;
+        model.tokenizer()?.save(output)?;
+        checkpoint::write_state(output, &trained.state)?;
+        let card = ModelCard {
+            whole: self.full,
+            title,
+            method: tag,
+            base_model: self.model_name_or_path.display().to_string(),
+            dataset: self.dataset.display().to_string(),
+            settings: serde_json::to_value(config).unwrap_or_default(),
+            summary: serde_json::to_value(summary).unwrap_or_default(),
+        };
+        atomic::write(output.join("README.md"), card.render().as_bytes())?;
+        if let (true, Trainable::Adapter(lora)) = (self.save_merged, trained.parameters) {
+            let folder = output.join(MERGED);
+            model.tokenizer()?.save(&folder)?;
+            model.merged(*lora)?.save(&folder, SaveOptions::default())?;
+        }
+        Ok(())
+    }
+}
+
+/// A plan in one line.
+fn in_words(plan: &MemoryPlan) -> String {
+    let parts = plan.parts().map(|(name, bytes)| format!("{name} {}", ByteSize(bytes).display().si()));
+    let total = ByteSize(plan.total());
+    let budget =
+        plan.budget.map(|bytes| format!(" of {}", ByteSize(bytes).display().si())).unwrap_or_default();
+    let again = match plan.recomputed {
+        0 => String::new(),
+        count => format!("; {count} of {} layers are computed again in the backward pass", plan.layers),
+    };
+    format!("memory: {} ({}){budget}{again}", total.display().si(), parts.join(", "))
+}
