@@ -29,6 +29,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Generate(Box<collimate_generate::Error>),
+    /// The rewards of completions.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Reward(Box<collimate_reward::Error>),
     /// The training loop.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -170,6 +174,12 @@ impl From<collimate_engine::Error> for Error {
 impl From<collimate_generate::Error> for Error {
     fn from(error: collimate_generate::Error) -> Self {
         Self::Generate(Box::new(error))
+    }
+}
+
+impl From<collimate_reward::Error> for Error {
+    fn from(error: collimate_reward::Error) -> Self {
+        Self::Reward(Box::new(error))
     }
 }
 

@@ -17,6 +17,7 @@ mod loading;
 mod log_probs;
 pub mod packages;
 pub mod prompts;
+pub mod rewards;
 pub mod sampling;
 pub mod statistics;
 pub mod train;

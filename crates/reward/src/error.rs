@@ -1,0 +1,56 @@
+//! What can go wrong with rewards, with the facts and the next step.
+
+use miette::Diagnostic;
+use thiserror::Error as ThisError;
+
+/// The result of giving rewards.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A reward that cannot be given.
+#[derive(Debug, ThisError, Diagnostic)]
+pub enum Error {
+    /// The run, as when it is stopped.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Run(#[from] collimate_run::Error),
+    /// A reward that cannot be set up as it was written.
+    #[error("the reward {spec} cannot be used: {reason}")]
+    #[diagnostic(help("mend what stands behind the colon"))]
+    Unusable {
+        /// As it was written.
+        spec: String,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// Weights that are not one for each reward.
+    #[error("there are {rewards} rewards and {weights} weights")]
+    #[diagnostic(help("give one number in --reward_weights for each --reward_funcs, or none at all"))]
+    Weights {
+        /// How many rewards.
+        rewards: usize,
+        /// How many weights.
+        weights: usize,
+    },
+    /// A row for which a reward has no answer.
+    #[error("the reward {reward} cannot be given for row {row}: {reason}")]
+    #[diagnostic(help("mend or leave out this row, or leave out the reward"))]
+    Row {
+        /// The reward's name.
+        reward: String,
+        /// The row of the file, counted from 1.
+        row: u64,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// A reward that is no number to work with.
+    #[error("the reward {reward} of row {row} is {value}")]
+    #[diagnostic(help("a reward must be a finite number: look at how it comes about for this row"))]
+    NotFinite {
+        /// The reward's name.
+        reward: String,
+        /// The row of the file, counted from 1.
+        row: u64,
+        /// The value.
+        value: f64,
+    },
+}
