@@ -6,6 +6,7 @@ use crate::config_file::ConfigFile;
 use crate::error::{Error, Result};
 use crate::family::{self, Family};
 use crate::module::Module;
+use crate::output_heads::{OutputHeads, SCORE};
 use crate::rope::{Rope, RopeScaling};
 
 /// Largest size that a configuration may name: far above any model, far below an overflowing product.
@@ -37,7 +38,9 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f32,
     /// The rotary position embedding.
     pub rope: Rope,
-    /// Whether the head is the embedding.
+    /// What stands above the last norm.
+    pub output_heads: OutputHeads,
+    /// Whether the head of tokens is the embedding.
     pub tie_word_embeddings: bool,
     /// Whether q, k and v projections have a bias.
     pub qkv_bias: bool,
@@ -82,10 +85,24 @@ impl DecoderConfig {
             }
         }
         weights.push(("model.norm.weight".to_owned(), vec![hidden]));
-        if !self.tie_word_embeddings {
+        if self.has_lm_head() {
             weights.push(("lm_head.weight".to_owned(), vec![self.vocab_size, hidden]));
         }
+        if self.output_heads.score() {
+            weights.push((SCORE.to_owned(), vec![1, hidden]));
+        }
         weights
+    }
+
+    /// Whether there is a matrix for the log-probs of tokens beside the embedding.
+    pub fn has_lm_head(&self) -> bool {
+        self.output_heads.tokens() && !self.tie_word_embeddings
+    }
+
+    /// The token of a text at which a scalar head is read: the last that is not the padding token, as
+    /// transformers' `*ForSequenceClassification` does it; 0 where there is none.
+    pub fn pooled(&self, tokens: &[u32]) -> usize {
+        tokens.iter().rposition(|&token| Some(token) != self.pad_token_id).unwrap_or(0)
     }
 
     /// Checks that the sizes fit each other; every family calls it last.

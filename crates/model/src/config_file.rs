@@ -8,7 +8,12 @@ use serde_json::{Map, Value};
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
 use crate::family::Family;
+use crate::output_heads::OutputHeads;
 use crate::rope::Rope;
+
+/// The end of an architecture's name where texts are scored; where text is written.
+pub(crate) const CLASSIFIER: &str = "ForSequenceClassification";
+pub(crate) const WRITER: &str = "ForCausalLM";
 
 /// The fields of a decoder's `config.json`; a GGUF file's metadata is brought into the same shape.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -38,6 +43,8 @@ pub(crate) struct ConfigFile {
     pub(crate) sliding_window: Option<Option<u64>>,
     pub(crate) use_sliding_window: Option<bool>,
     pub(crate) quantization_config: Option<Map<String, Value>>,
+    /// The classes of a classifier; transformers takes two where the field is absent.
+    pub(crate) id2label: Option<Map<String, Value>>,
     pub(crate) bos_token_id: Option<TokenIds>,
     pub(crate) eos_token_id: Option<TokenIds>,
     pub(crate) pad_token_id: Option<TokenIds>,
@@ -95,6 +102,7 @@ impl ConfigFile {
             head_dim: self.head_width(path)?,
             rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6) as f32,
             rope: Rope::from_config(self, max_position_embeddings, path)?,
+            output_heads: self.output_heads(),
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             qkv_bias: habits.qkv_bias,
             o_bias: habits.o_bias,
@@ -105,6 +113,19 @@ impl ConfigFile {
             pad_token_id: TokenIds::valid(self.pad_token_id.as_ref()).first().copied(),
         };
         config.check(path)
+    }
+
+    /// The architecture, a classifier's as that of its model that writes.
+    pub(crate) fn architecture(&self) -> Option<(String, OutputHeads)> {
+        let architecture = self.architectures.as_ref()?.first()?;
+        Some(match architecture.strip_suffix(CLASSIFIER) {
+            Some(name) => (format!("{name}{WRITER}"), OutputHeads::Score),
+            None => (architecture.clone(), OutputHeads::Tokens),
+        })
+    }
+
+    fn output_heads(&self) -> OutputHeads {
+        self.architecture().map(|(_, heads)| heads).unwrap_or_default()
     }
 
     fn head_width(&self, path: &Path) -> Result<usize> {
@@ -134,6 +155,10 @@ impl ConfigFile {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("set");
             let hint = "take the model's unquantised folder, or a GGUF file of it";
             return Err(unsupported(path, "quantization_config", method, hint));
+        }
+        let labels = self.id2label.as_ref().map_or(2, Map::len);
+        if self.output_heads() == OutputHeads::Score && labels != 1 {
+            return Err(unsupported(path, "num_labels", labels, "a reward model has one label"));
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::config::DecoderConfig;
-use crate::config_file::unsupported;
+use crate::config_file::{CLASSIFIER, WRITER, unsupported};
 use crate::error::Result;
 use crate::family;
 use crate::file::{read_json, write_json};
 use crate::model::Model;
+use crate::output_heads::OutputHeads;
 use crate::rope::RopeScaling;
 use crate::safetensors_writer::StoredType;
 
@@ -38,6 +39,11 @@ impl Documents {
             }
         };
         let generation = generation.map(|path| read_json(&path)).transpose()?;
+        let classifier = model.config().output_heads == OutputHeads::Score;
+        if classifier {
+            describe_classifier(&mut config, family::of(model.config().family).architectures[0]);
+        }
+        let generation = generation.filter(|_| !classifier);
         if !TYPE_FIELDS.iter().any(|name| config.contains_key(*name)) {
             // The older name: every version reads it.
             config.insert(TYPE_FIELDS[1].to_owned(), Value::Null);
@@ -56,6 +62,19 @@ impl Documents {
             write_json(&folder.join(GENERATION), generation)?;
         }
         write_json(&folder.join(CONFIG), &self.config)
+    }
+}
+
+/// Turns the `config.json` of a model that writes into that of one that scores, as transformers writes it;
+/// `architecture` is the model's where the file names none.
+fn describe_classifier(config: &mut Map<String, Value>, architecture: &str) {
+    let named = config.get("architectures").and_then(|names| names.get(0)).and_then(Value::as_str);
+    let named = named.unwrap_or(architecture);
+    let name = named.strip_suffix(WRITER).map(|name| format!("{name}{CLASSIFIER}"));
+    if let Some(name) = name {
+        config.insert("architectures".to_owned(), json!([name]));
+        config.insert("id2label".to_owned(), json!({"0": "LABEL_0"}));
+        config.insert("label2id".to_owned(), json!({"LABEL_0": 0}));
     }
 }
 

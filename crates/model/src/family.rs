@@ -59,16 +59,14 @@ pub(crate) fn by_gguf_architecture(architecture: &str, path: &Path) -> Result<&'
         .ok_or_else(|| unknown(architecture, &known, path))
 }
 
-/// An architecture decides before the model type: a classifier has its decoder's type, but no head.
+/// An architecture decides before the model type: a classifier has its decoder's type, but another head.
 fn find(file: &ConfigFile, path: &Path) -> Result<&'static Description> {
-    if let Some(architectures) = &file.architectures
-        && let Some(architecture) = architectures.first()
-    {
+    if let Some((architecture, _)) = file.architecture() {
         let known: Vec<_> = FAMILIES.into_iter().flat_map(|family| family.architectures).copied().collect();
         return FAMILIES
             .into_iter()
             .find(|family| family.architectures.contains(&architecture.as_str()))
-            .ok_or_else(|| unknown(architecture, &known, path));
+            .ok_or_else(|| unknown(&architecture, &known, path));
     }
     let model_type = file.model_type.as_deref().unwrap_or("(no model_type)");
     let known: Vec<_> = FAMILIES.into_iter().flat_map(|family| family.model_types).copied().collect();

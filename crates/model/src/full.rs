@@ -47,6 +47,15 @@ impl FullWeights {
         Self::read(&model)
     }
 
+    /// The same weights without the scalar head.
+    pub fn without_score(mut self) -> Self {
+        if let Some(score) = self.layout.score.take() {
+            self.layout.slots.pop();
+            self.values.truncate(score.start);
+        }
+        self
+    }
+
     /// Writes the model into `folder` as [`Model::save`] does, in f32.
     pub fn save(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|reason| collimate_run::Error::write(folder, reason))?;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::config::DecoderConfig;
 use crate::module::Module;
+use crate::output_heads::SCORE;
 
 /// One weight and its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +54,11 @@ pub struct WeightLayout {
     pub layers: Vec<LayerPlaces>,
     /// The last norm.
     pub norm: Range<usize>,
-    /// The head's matrix, `[vocabulary, hidden]`; the embedding again where they are tied.
+    /// The head's matrix, `[vocabulary, hidden]`; the embedding again where they are tied, or tokens have no
+    /// head.
     pub head: Range<usize>,
+    /// The scalar head, `[1, hidden]`, last of all.
+    pub score: Option<Range<usize>>,
 }
 
 impl WeightLayout {
@@ -65,11 +69,13 @@ impl WeightLayout {
         let embedding = slots.push("model.embed_tokens.weight".to_owned(), matrix.clone());
         let layers = (0..config.num_hidden_layers).map(|layer| slots.layer(layer)).collect();
         let norm = slots.push("model.norm.weight".to_owned(), vec![config.hidden_size]);
-        let head = match config.tie_word_embeddings {
-            true => embedding.clone(),
-            false => slots.push("lm_head.weight".to_owned(), matrix),
+        let head = match config.has_lm_head() {
+            true => slots.push("lm_head.weight".to_owned(), matrix),
+            false => embedding.clone(),
         };
-        Self { slots: slots.slots, embedding, layers, norm, head }
+        let score = config.output_heads.score();
+        let score = score.then(|| slots.push(SCORE.to_owned(), vec![1, config.hidden_size]));
+        Self { slots: slots.slots, embedding, layers, norm, head, score }
     }
 
     /// Values in all.

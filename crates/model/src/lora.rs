@@ -14,6 +14,7 @@ use crate::config::DecoderConfig;
 use crate::config_file::unsupported;
 use crate::error::{Error, Result};
 use crate::module::Module;
+use crate::output_heads::fresh_score;
 
 pub use config::LoraConfig;
 pub use targets::Targets;
@@ -30,7 +31,10 @@ pub struct Lora {
     pub config: LoraConfig,
     /// Where each adapted module's matrices lie, ordered by layer and module.
     pub slots: Vec<LoraSlot>,
-    /// All parameters: for each slot A, then B.
+    /// Where the scalar head's weights lie, `[hidden]`, behind those of the slots; none where there is no such
+    /// head.
+    pub score: Option<Range<usize>>,
+    /// All parameters: for each slot A, then B; then the scalar head.
     pub values: Vec<f32>,
 }
 
@@ -57,7 +61,8 @@ pub struct LoraSlot {
 
 impl Lora {
     /// A fresh adapter: A drawn from U(-1/√inputs, 1/√inputs), which is Kaiming-uniform with a = √5, and B zero,
-    /// as PEFT does it. A slot's draws depend on (seed, layer, module) alone.
+    /// as PEFT does it. A slot's draws depend on (seed, layer, module) alone. With `modules_to_save: ["score"]` it
+    /// has a scalar head too, drawn from N(0, 0.02).
     ///
     /// `all-linear` is spelt out in the kept configuration, as PEFT does. Errors: a setting out of range or not
     /// supported; `target_modules` that match nothing, or something that is no linear layer of a decoder layer;
@@ -74,14 +79,37 @@ impl Lora {
                 Some(Targets::Names(Module::ALL.map(|module| module.name().to_owned()).into()));
         }
         let slots = lay_out(&config, decoder, Strictness::EachNameMatches)?;
-        let mut values = zeros(slots.last().map_or(0, |slot| slot.b.end))?;
+        let score = score_place(&config, &slots, decoder);
+        let mut values = zeros(len(&slots, score.as_ref()))?;
         for slot in &slots {
             let bound = 1.0 / (slot.inputs as f64).sqrt();
             let mut draws = stream(seed, &[slot.layer as u64, slot.module as u64]);
             values[slot.a.clone()].fill_with(|| ((2.0 * draws.random() - 1.0) * bound) as f32);
         }
-        Ok(Self { config, slots, values })
+        if let Some(score) = &score {
+            values[score.clone()].copy_from_slice(&fresh_score(decoder.hidden_size, seed));
+        }
+        Ok(Self { config, slots, score, values })
     }
+
+    /// The same adapter without the scalar head, for a model that writes.
+    pub fn without_score(mut self) -> Self {
+        self.score = None;
+        self.values.truncate(len(&self.slots, None));
+        self.config.drop_score();
+        self
+    }
+}
+
+/// Where the scalar head lies, if the configuration asks for one.
+fn score_place(config: &LoraConfig, slots: &[LoraSlot], decoder: &DecoderConfig) -> Option<Range<usize>> {
+    let start = len(slots, None);
+    config.has_score().then(|| start..start + decoder.hidden_size)
+}
+
+/// Values of the slots and of the scalar head, if there is one.
+fn len(slots: &[LoraSlot], score: Option<&Range<usize>>) -> usize {
+    score.map_or_else(|| slots.last().map_or(0, |slot| slot.b.end), |score| score.end)
 }
 
 /// How a list of target names is taken.

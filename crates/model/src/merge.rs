@@ -5,6 +5,7 @@ use collimate_kernels::gemm::{Into, Left, Target, multiply};
 use crate::error::{Error, Result};
 use crate::lora::{Lora, LoraSlot};
 use crate::model::Model;
+use crate::output_heads::{OutputHeads, SCORE};
 
 /// Rows of a weight whose products are formed at a time.
 const ROWS: usize = 64;
@@ -12,7 +13,8 @@ const ROWS: usize = 64;
 impl Model {
     /// The same model with the adapter merged into its weights: whatever is read of it from now on is
     /// W + scale · B·A, formed in f32 as PEFT's `merge_and_unload` does. Several adapters are merged one after the
-    /// other.
+    /// other. An adapter's scalar head becomes the model's, which is then a reward model if the adapter is
+    /// one.
     ///
     /// Errors: an adapter that was laid out for another model.
     pub fn merged(mut self, adapter: Lora) -> Result<Self> {
@@ -20,17 +22,27 @@ impl Model {
             let (inputs, outputs) = slot.module.dimensions(self.config());
             let fits = slot.layer < self.config().num_hidden_layers && slot.b.end <= adapter.values.len();
             if !fits || (inputs, outputs) != (slot.inputs, slot.outputs) {
-                return Err(Error::TensorShape {
-                    path: self.path().to_owned(),
-                    name: weight_name(slot),
-                    expected: vec![slot.outputs, slot.inputs],
-                    got: vec![outputs, inputs],
-                });
+                let (expected, got) = (vec![slot.outputs, slot.inputs], vec![outputs, inputs]);
+                return Err(misfit(&self, weight_name(slot), expected, got));
             }
+        }
+        if let Some(score) = &adapter.score {
+            let weights = adapter.values.get(score.clone()).unwrap_or_default();
+            if weights.len() != self.config.hidden_size {
+                let (expected, got) = (vec![1, score.len()], vec![1, self.config.hidden_size]);
+                return Err(misfit(&self, SCORE.to_owned(), expected, got));
+            }
+            self.score = Some(weights.to_vec());
+            let classifier = adapter.config.is_classifier() || !self.config.output_heads.tokens();
+            self.config.output_heads = if classifier { OutputHeads::Score } else { OutputHeads::Both };
         }
         self.adapters.push(adapter);
         Ok(self)
     }
+}
+
+fn misfit(model: &Model, name: String, expected: Vec<usize>, got: Vec<usize>) -> Error {
+    Error::TensorShape { path: model.path().to_owned(), name, expected, got }
 }
 
 /// Adds scale · B·A to the weight of this name, `[outputs, inputs]`, if the adapter stands beside it.

@@ -3,12 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::DecoderConfig;
+use crate::config_file::unsupported;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata, StoredBlocks};
 use crate::lora::Lora;
 use crate::merge::{changes, merge};
+use crate::output_heads::{OutputHeads, SCORE};
 use crate::safetensors::Safetensors;
 use crate::weights::Weights;
+
+/// A part of a scalar head that transformers' classifiers do not have.
+const SCORE_BIAS: &str = "score.bias";
 
 /// A Hugging Face model folder or a GGUF file.
 ///
@@ -16,10 +21,12 @@ use crate::weights::Weights;
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
-    config: DecoderConfig,
+    pub(crate) config: DecoderConfig,
     weights: Weights,
     /// Merged into what is read, one after the other.
     pub(crate) adapters: Vec<Lora>,
+    /// The scalar head in place of the stored one.
+    pub(crate) score: Option<Vec<f32>>,
 }
 
 impl Model {
@@ -30,9 +37,16 @@ impl Model {
     /// supported, a torn or damaged file, a missing or misshapen tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|reason| collimate_run::Error::read(path, reason))?;
-        let (config, weights) = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
+        let (mut config, weights) = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
+        let score = weights.shape(SCORE).is_some_and(|shape| *shape == [1, config.hidden_size]);
+        if score && config.output_heads == OutputHeads::Tokens {
+            config.output_heads = OutputHeads::Both;
+        }
         weights.check(&config, path)?;
-        Ok(Self { path: path.to_owned(), config, weights, adapters: Vec::new() })
+        if weights.shape(SCORE_BIAS).is_some() && config.output_heads.score() {
+            return Err(unsupported(path, SCORE_BIAS, "there", "a scalar head must have no bias"));
+        }
+        Ok(Self { path: path.to_owned(), config, weights, adapters: Vec::new(), score: None })
     }
 
     /// The folder or file that the model was opened from.
@@ -53,16 +67,15 @@ impl Model {
         }
     }
 
-    /// Whether there is a tensor of this canonical Hugging Face name.
-    pub fn has(&self, name: &str) -> bool {
-        self.weights.shape(name).is_some()
-    }
-
     /// Replaces `out` by the numbers of the tensor of this canonical Hugging Face name, such as
     /// `model.layers.0.self_attn.q_proj.weight`, as f32 whatever the file's type; returns its shape, row-major.
     ///
     /// Adapters that were merged are in the numbers. Beside `out` it takes a buffer of one mebibyte. Errors: no such tensor, an unreadable type, a failed read.
     pub fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<Vec<usize>> {
+        if let Some(score) = self.score.as_ref().filter(|_| name == SCORE) {
+            out.clone_from(score);
+            return Ok(vec![1, score.len()]);
+        }
         let Some(shape) = self.weights.shape(name) else {
             return Err(self.weights.missing(name, &self.path));
         };

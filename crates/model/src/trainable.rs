@@ -64,6 +64,14 @@ impl Trainable {
         }
     }
 
+    /// The same without a scalar head, which a policy needs no more once it is trained.
+    pub fn without_score(self) -> Self {
+        match self {
+            Self::Adapter(lora) => lora.without_score().into(),
+            Self::Weights(weights) => weights.without_score().into(),
+        }
+    }
+
     /// Writes an adapter's folder as PEFT does, or a model's as transformers does.
     pub fn save(&self, folder: &Path) -> Result<()> {
         match self {

@@ -202,7 +202,7 @@ fn settings_that_change_the_mathematics_are_refused() {
         json!({"lora_bias": true}),
         json!({"init_lora_weights": "pissa_niter_4"}),
         json!({"peft_type": "LOHA"}),
-        json!({"task_type": "SEQ_CLS"}),
+        json!({"task_type": "TOKEN_CLS"}),
         json!({"trainable_token_indices": [1]}),
         json!({"megatron_config": {"a": 1}}),
         json!({"r": 0}),
@@ -216,8 +216,8 @@ fn settings_that_change_the_mathematics_are_refused() {
     adapter_config.json: `bias` is lora_only, which is not supported
     help: biases cannot be trained: set it to `none`
 
-    adapter_config.json: `modules_to_save` is ["lm_head"], which is not supported
-    help: this setting is not supported: make the adapter without it
+    adapter_config.json: `modules_to_save` is lm_head, which is not supported
+    help: only `score`, a scalar head, can be trained whole
 
     adapter_config.json: `layers_to_transform` is [0], which is not supported
     help: this setting is not supported: make the adapter without it
@@ -234,8 +234,8 @@ fn settings_that_change_the_mathematics_are_refused() {
     adapter_config.json: `peft_type` is LOHA, which is not supported
     help: the adapter must be a LORA
 
-    adapter_config.json: `task_type` is SEQ_CLS, which is not supported
-    help: the adapter must be for CAUSAL_LM
+    adapter_config.json: `task_type` is TOKEN_CLS, which is not supported
+    help: the adapter must be for CAUSAL_LM, or for SEQ_CLS with one label
 
     adapter_config.json: `trainable_token_indices` is [1], which is not supported
     help: this setting is not supported: make the adapter without it

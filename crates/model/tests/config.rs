@@ -100,11 +100,11 @@ fn mistral_without_a_window_is_a_llama() {
 #[test]
 fn an_unknown_architecture_is_refused_with_the_known_ones() {
     insta::assert_snapshot!(refusals("tiny-llama", [
-        json!({"architectures": ["LlamaForSequenceClassification"]}),
+        json!({"architectures": ["LlamaForTokenClassification"]}),
         json!({"architectures": null, "model_type": "qwen2_moe"}),
         json!({"architectures": null, "model_type": null}),
     ]), @"
-    config.json: models of the kind `LlamaForSequenceClassification` are not supported
+    config.json: models of the kind `LlamaForTokenClassification` are not supported
     help: known kinds: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM; the nearest is `LlamaForCausalLM`
 
     config.json: models of the kind `qwen2_moe` are not supported

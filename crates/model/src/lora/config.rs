@@ -17,6 +17,13 @@ const PEFT_VERSION: &str = "0.21.2";
 /// A rank above this is a mistake: no model is that wide.
 const RANK_LIMIT: usize = 1 << 16;
 
+/// PEFT's tasks: writing text, and scoring it.
+const WRITER: &str = "CAUSAL_LM";
+const CLASSIFIER: &str = "SEQ_CLS";
+
+/// The names of heads that PEFT trains and saves for a classifier; decoders have the first.
+const SCORE_MODULES: [&str; 2] = ["score", "classifier"];
+
 /// Fields of PEFT that say nothing about the mathematics, whatever their value.
 const HARMLESS: [&str; 10] = [
     "auto_mapping",
@@ -42,7 +49,7 @@ const HARMLESS_INITIALISATIONS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 pub struct LoraConfig {
     /// The kind of adapter; always `LORA`.
     pub peft_type: String,
-    /// `CAUSAL_LM` or nothing.
+    /// `CAUSAL_LM` or nothing; `SEQ_CLS` for a reward model.
     pub task_type: Option<String>,
     /// The model that the adapter was made for, as its user named it.
     pub base_model_name_or_path: Option<String>,
@@ -57,6 +64,8 @@ pub struct LoraConfig {
     pub target_modules: Option<Targets>,
     /// Modules left out although `target_modules` matches them.
     pub exclude_modules: Option<Targets>,
+    /// Modules that are trained whole beside the matrices: `score`, the scalar head, or nothing.
+    pub modules_to_save: Option<Vec<String>>,
     /// Which biases are trained; only `none` is supported.
     pub bias: String,
     /// Scale by `lora_alpha / √r` instead (Kalajdzievski 2023, rsLoRA).
@@ -79,13 +88,14 @@ impl Default for LoraConfig {
     fn default() -> Self {
         Self {
             peft_type: "LORA".to_owned(),
-            task_type: Some("CAUSAL_LM".to_owned()),
+            task_type: Some(WRITER.to_owned()),
             base_model_name_or_path: None,
             r: 8,
             lora_alpha: 8.0,
             lora_dropout: 0.0,
             target_modules: None,
             exclude_modules: None,
+            modules_to_save: None,
             bias: "none".to_owned(),
             use_rslora: false,
             rank_pattern: IndexMap::new(),
@@ -110,7 +120,6 @@ fn neutral_fields() -> Map<String, Value> {
         "layers_to_transform",
         "lora_ga_config",
         "megatron_config",
-        "modules_to_save",
         "monteclora_config",
         "revision",
         "target_parameters",
@@ -156,8 +165,14 @@ impl LoraConfig {
         if self.peft_type != "LORA" {
             return Err(unsupported(path, "peft_type", &self.peft_type, "the adapter must be a LORA"));
         }
-        if let Some(task) = self.task_type.as_deref().filter(|task| *task != "CAUSAL_LM") {
-            return Err(unsupported(path, "task_type", task, "the adapter must be for CAUSAL_LM"));
+        if let Some(task) = self.task_type.as_deref().filter(|task| ![WRITER, CLASSIFIER].contains(task)) {
+            let hint = "the adapter must be for CAUSAL_LM, or for SEQ_CLS with one label";
+            return Err(unsupported(path, "task_type", task, hint));
+        }
+        let modules = self.modules_to_save.iter().flatten();
+        if let Some(module) = modules.into_iter().find(|module| !SCORE_MODULES.contains(&module.as_str())) {
+            let hint = "only `score`, a scalar head, can be trained whole";
+            return Err(unsupported(path, "modules_to_save", module, hint));
         }
         if self.bias != "none" {
             return Err(unsupported(path, "bias", &self.bias, "biases cannot be trained: set it to `none`"));
@@ -207,6 +222,23 @@ impl LoraConfig {
             }
         }
         Ok(())
+    }
+
+    /// Whether the adapter makes a reward model of a model that writes.
+    pub fn is_classifier(&self) -> bool {
+        self.task_type.as_deref() == Some(CLASSIFIER)
+    }
+
+    /// Whether the adapter has a scalar head. PEFT saves one with every classifier, asked for or not.
+    pub(super) fn has_score(&self) -> bool {
+        let named = |modules: &Vec<String>| modules.iter().any(|module| module == SCORE_MODULES[0]);
+        self.is_classifier() || self.modules_to_save.as_ref().is_some_and(named)
+    }
+
+    /// Makes this the configuration of an adapter without a scalar head.
+    pub(super) fn drop_score(&mut self) {
+        self.modules_to_save = None;
+        self.task_type = self.task_type.take().map(|_| WRITER.to_owned());
     }
 
     /// The rank and the scale of one module.

@@ -1,19 +1,24 @@
 //! An adapter's two files, `adapter_config.json` and `adapter_model.safetensors`, to the letter of PEFT.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 
 use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
 use collimate_run::atomic;
 
-use super::{Lora, LoraConfig, LoraSlot, Strictness, lay_out};
+use super::{Lora, LoraConfig, Strictness, lay_out, len, score_place};
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
+use crate::output_heads::SCORE;
 use crate::safetensors::SafetensorsFile;
 
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+
+/// What PEFT puts before the model's own names.
+const PREFIX: &str = "base_model.model.";
 
 impl Lora {
     /// Reads an adapter folder that PEFT or [`Lora::save`] wrote.
@@ -24,14 +29,15 @@ impl Lora {
         let config = LoraConfig::read(&find(folder, CONFIG_FILE)?)?;
         let slots = lay_out(&config, decoder, Strictness::SomeNameMatches)?;
         let file = SafetensorsFile::open(&find(folder, WEIGHTS_FILE)?)?;
-        check(&slots, &file)?;
-        let mut values = Vec::with_capacity(slots.last().map_or(0, |slot| slot.b.end));
-        for slot in &slots {
-            for matrix in matrices(slot) {
-                file.read(&matrix.name, &mut values)?;
-            }
+        let score = score_place(&config, &slots, decoder);
+        let mut lora = Self { config, slots, score, values: Vec::new() };
+        let matrices = lora.matrices();
+        check(&matrices, &file)?;
+        lora.values.reserve_exact(len(&lora.slots, lora.score.as_ref()));
+        for matrix in matrices {
+            file.read(&matrix.name, &mut lora.values)?;
         }
-        Ok(Self { config, slots, values })
+        Ok(lora)
     }
 
     /// Writes the adapter into `folder`, which is made if need be, so that PEFT opens it. Weights are f32.
@@ -40,13 +46,11 @@ impl Lora {
         let weights_path = folder.join(WEIGHTS_FILE);
         let unsound = |reason: String| Error::Safetensors { path: weights_path.clone(), reason };
         let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let mut tensors = Vec::with_capacity(2 * self.slots.len());
-        for slot in &self.slots {
-            for (matrix, range) in matrices(slot).into_iter().zip([&slot.a, &slot.b]) {
-                let bytes = &bytes[4 * range.start..4 * range.end];
-                let view = TensorView::new(Dtype::F32, matrix.shape.to_vec(), bytes);
-                tensors.push((matrix.name, view.map_err(|error| unsound(error.to_string()))?));
-            }
+        let mut tensors = Vec::new();
+        for Matrix { name, shape, place } in self.matrices() {
+            let bytes = &bytes[4 * place.start..4 * place.end];
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+            tensors.push((name, view.map_err(|error| unsound(error.to_string()))?));
         }
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         let weights =
@@ -59,35 +63,45 @@ impl Lora {
         atomic::write(&config_path, config.as_bytes())?;
         Ok(())
     }
+
+    /// What is stored, in the order of the values, under the names that PEFT gives it.
+    fn matrices(&self) -> Vec<Matrix> {
+        let mut matrices = Vec::with_capacity(2 * self.slots.len() + 1);
+        for slot in &self.slots {
+            let module = slot.module.path(slot.layer);
+            let name = |letter: char| format!("{PREFIX}{module}.lora_{letter}.weight");
+            let (a, b) = (slot.a.clone(), slot.b.clone());
+            matrices.push(Matrix { name: name('A'), shape: [slot.rank, slot.inputs], place: a });
+            matrices.push(Matrix { name: name('B'), shape: [slot.outputs, slot.rank], place: b });
+        }
+        matrices.extend(self.score.iter().map(|place| {
+            let (name, shape) = (format!("{PREFIX}{SCORE}"), [1, place.len()]);
+            Matrix { name, shape, place: place.clone() }
+        }));
+        matrices
+    }
 }
 
 /// One stored matrix.
 struct Matrix {
     name: String,
     shape: [usize; 2],
-}
-
-/// A slot's A and B under the names that PEFT gives them.
-fn matrices(slot: &LoraSlot) -> [Matrix; 2] {
-    let module = slot.module.path(slot.layer);
-    let name = |letter: char| format!("base_model.model.{module}.lora_{letter}.weight");
-    [
-        Matrix { name: name('A'), shape: [slot.rank, slot.inputs] },
-        Matrix { name: name('B'), shape: [slot.outputs, slot.rank] },
-    ]
+    /// Where it lies in the values.
+    place: Range<usize>,
 }
 
 /// Checks names and shapes before memory is taken for what the configuration asks for.
-fn check(slots: &[LoraSlot], file: &SafetensorsFile) -> Result<()> {
+fn check(matrices: &[Matrix], file: &SafetensorsFile) -> Result<()> {
     let path = file.path();
     let mut placed = HashSet::new();
-    for matrix in slots.iter().flat_map(matrices) {
+    for matrix in matrices {
         let got = file.shape(&matrix.name).ok_or_else(|| file.missing(&matrix.name))?;
         if got != matrix.shape {
             let (expected, got) = (matrix.shape.to_vec(), got.to_vec());
-            return Err(Error::TensorShape { path: path.to_owned(), name: matrix.name, expected, got });
+            let (path, name) = (path.to_owned(), matrix.name.clone());
+            return Err(Error::TensorShape { path, name, expected, got });
         }
-        placed.insert(matrix.name);
+        placed.insert(&matrix.name);
     }
     match file.names().into_iter().find(|name| !placed.contains(name)) {
         Some(name) => Err(Error::UnexpectedTensor { path: path.to_owned(), name }),

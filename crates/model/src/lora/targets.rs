@@ -13,7 +13,8 @@ const ALL_LINEAR: &str = "all-linear";
 const STEP_LIMIT: usize = 100_000;
 
 /// Modules outside of [`Module`] that PEFT would try to adapt if a target matched them.
-const OTHER_MODULES: [&str; 5] = ["model", "model.embed_tokens", "model.layers", "model.norm", "lm_head"];
+const OTHER_MODULES: [&str; 6] =
+    ["model", "model.embed_tokens", "model.layers", "model.norm", "lm_head", "score"];
 
 /// The same within a decoder layer.
 const OTHER_LAYER_PARTS: [&str; 5] =

@@ -6,7 +6,9 @@
 
 use collimate_data::Example;
 use collimate_engine::{Batch, Dropout, Engine, Result, Scores};
-use collimate_model::{DecoderConfig, Family, Lora, LoraConfig, Parameters, Rope, RopeScaling, Targets};
+use collimate_model::{
+    DecoderConfig, Family, Lora, LoraConfig, OutputHeads, Parameters, Rope, RopeScaling, Targets,
+};
 use collimate_run::random;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -161,6 +163,7 @@ fn config() -> DecoderConfig {
         head_dim: VOCABULARY,
         rms_norm_eps: 1e-6,
         rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+        output_heads: OutputHeads::Tokens,
         tie_word_embeddings: true,
         qkv_bias: false,
         o_bias: false,

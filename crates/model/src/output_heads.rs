@@ -1,0 +1,72 @@
+//! What stands above the last norm: the head that scores tokens, a scalar head, or both.
+
+use std::f64::consts::TAU;
+
+use collimate_run::random::stream;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+/// The name of the scalar head's weights, `[1, hidden]`, in models and, after a prefix, in adapters.
+pub(crate) const SCORE: &str = "score.weight";
+
+/// The spread of a fresh scalar head: transformers' `initializer_range`.
+const SPREAD: f64 = 0.02;
+
+/// Under what the draws of a fresh scalar head stand; an adapter's matrices have two numbers in this place.
+const KEY: u64 = 0x0073_636f_7265;
+
+/// The heads of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputHeads {
+    /// Log-probs of tokens: `*ForCausalLM`.
+    #[default]
+    Tokens,
+    /// One number for each hidden state: `*ForSequenceClassification` with one label, a reward model.
+    Score,
+    /// Both: a policy and its value function on one body.
+    Both,
+}
+
+impl OutputHeads {
+    /// Whether tokens have log-probs.
+    pub fn tokens(self) -> bool {
+        self != Self::Score
+    }
+
+    /// Whether hidden states have values.
+    pub fn score(self) -> bool {
+        self != Self::Tokens
+    }
+}
+
+impl Model {
+    /// The same model with these heads. A scalar head that it lacks is drawn from N(0, 0.02) under `seed`, as
+    /// transformers does it; one that it has stays.
+    ///
+    /// Errors: log-probs are wanted of a model that was saved without the head for them.
+    pub fn with_heads(mut self, heads: OutputHeads, seed: u64) -> Result<Self> {
+        if heads.tokens() && !self.config.output_heads.tokens() {
+            return Err(Error::NotAModel {
+                path: self.path().to_owned(),
+                found: "it is a reward model, which scores texts and does not write them".to_owned(),
+                hint: "give a model that writes, such as the one that this one was trained from".to_owned(),
+            });
+        }
+        if heads.score() && !self.config.output_heads.score() {
+            self.score = Some(fresh_score(self.config.hidden_size, seed));
+        }
+        self.config.output_heads = heads;
+        Ok(self)
+    }
+}
+
+/// A scalar head's weights to begin with, `[hidden]`, from N(0, 0.02) (Box and Muller 1958).
+pub(crate) fn fresh_score(hidden_size: usize, seed: u64) -> Vec<f32> {
+    let mut draws = stream(seed, &[KEY]);
+    let mut draw = || {
+        let length = (-2.0 * (1.0 - draws.random()).ln()).sqrt();
+        (SPREAD * length * (TAU * draws.random()).cos()) as f32
+    };
+    (0..hidden_size).map(|_| draw()).collect()
+}
