@@ -12,11 +12,11 @@ pub struct Target {
     pub token: u32,
 }
 
-/// Tokens cut into segments, and the targets whose log-probs are wanted.
+/// Tokens cut into segments, the targets whose log-probs are wanted, and the rows whose values are.
 ///
 /// Segments tile `tokens` in order; the segments of one tree are neighbours, its root first.
 /// A token sees its own segment up to itself and all of its ancestors.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     /// All tokens, segment after segment.
     pub tokens: Vec<u32>,
@@ -24,8 +24,22 @@ pub struct Batch {
     pub segments: Vec<Segment>,
     /// What is to be predicted.
     pub targets: Vec<Target>,
-    /// Rows of `tokens` of which the scalar head's value is wanted.
+    /// Rows of `tokens` whose value is wanted: what a scalar head says of their final hidden state.
     pub readouts: Vec<u32>,
+    /// What the targets' logits are divided by, above 0; 1 leaves them as they are. Values are not changed.
+    pub temperature: f32,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            segments: Vec::new(),
+            targets: Vec::new(),
+            readouts: Vec::new(),
+            temperature: 1.0,
+        }
+    }
 }
 
 impl Batch {
@@ -34,7 +48,7 @@ impl Batch {
         Self::default()
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch and keeps its memory, and the temperature.
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.segments.clear();

@@ -1,10 +1,10 @@
 //! The waist between the model and the objectives: a packed batch in, one log-prob per target out, one
-//! gradient per target back.
+//! gradient per target back; and likewise one value per readout.
 
 use crate::{Batch, Result};
 use collimate_model::{DecoderConfig, Lora, Parameters};
 
-/// What the head says of each target of a batch.
+/// What the heads say of each target and each readout of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
     /// Natural log of the target's probability.
@@ -15,7 +15,7 @@ pub struct Scores {
     pub collisions: Vec<f32>,
     /// Whether the target is the most likely token.
     pub correct: Vec<bool>,
-    /// What the scalar head says of each readout of the batch.
+    /// The value of each readout.
     pub values: Vec<f32>,
 }
 
@@ -35,10 +35,11 @@ pub trait Engine {
     /// The shape of the model.
     fn config(&self) -> &DecoderConfig;
 
-    /// Scores every target of the batch and keeps nothing for a backward pass.
+    /// Scores every target and readout of the batch and keeps nothing for a backward pass. An adapter's scalar
+    /// head comes before the model's.
     fn score(&mut self, batch: &Batch, adapter: Option<&Lora>) -> Result<&Scores>;
 
-    /// Scores every target and keeps what [`Engine::backward`] needs.
+    /// Scores every target and readout and keeps what [`Engine::backward`] needs.
     fn forward<'a>(
         &mut self,
         batch: &Batch,
@@ -48,8 +49,8 @@ pub trait Engine {
 
     /// Adds the gradient of the parameters in training to `into`, laid out as their values.
     ///
-    /// `gradients` holds the derivative of the loss by each target's log-prob, then by each readout's value. The batch
-    /// is that of the last [`Engine::forward`], with the same parameters.
+    /// `gradients` holds the derivative of the loss by each target's log-prob, then by each readout's value. The
+    /// batch is that of the last [`Engine::forward`], with the same values.
     fn backward<'a>(
         &mut self,
         trained: impl Into<Parameters<'a>>,

@@ -48,6 +48,24 @@ pub enum Error {
     #[diagnostic(help("load the engine for training, and call `forward` before `backward`"))]
     NothingKept,
 
+    /// Values asked of a model without a scalar head.
+    #[error("neither the model nor its adapter has a scalar head, so there is nothing to score texts with")]
+    #[diagnostic(help("give a reward model, or an adapter of one: `train reward` makes them"))]
+    NoScore,
+
+    /// Log-probs asked of a reward model.
+    #[error("the model is a reward model: it scores texts, and has no probabilities of tokens")]
+    #[diagnostic(help("give a model that writes, such as the one that this one was trained from"))]
+    NoTokenHead,
+
+    /// Logits divided by something that is no temperature.
+    #[error("logits cannot be divided by a temperature of {temperature}")]
+    #[diagnostic(help("give a temperature above 0"))]
+    Temperature {
+        /// What was given.
+        temperature: f32,
+    },
+
     /// A gradient for another number of targets, or of parameters.
     #[error("{what}: expected {expected} values, got {got}")]
     Length {

@@ -76,6 +76,11 @@ impl<'a> Adapter<'a> {
         self.lora.slots[self.layer(layer)].iter().map(|slot| slot.rank).sum()
     }
 
+    /// The scalar head's weights, [hidden], if the adapter has one.
+    pub fn score(&self) -> Option<&'a [f32]> {
+        self.lora.score.as_ref().map(|place| &self.lora.values[place.clone()])
+    }
+
     /// The slot beside a module, if it has one.
     fn find(&self, layer: usize, module: Module) -> Option<(usize, &'a LoraSlot)> {
         self.layer(layer).map(|i| (i, &self.lora.slots[i])).find(|(_, slot)| slot.module == module)

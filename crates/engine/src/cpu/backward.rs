@@ -15,10 +15,13 @@ use collimate_kernels::swiglu::{swiglu, swiglu_backward};
 use collimate_model::Module;
 
 impl Pass<'_> {
-    /// Adds the gradient of what is trained to `into`, given the gradient by each target's log-prob.
+    /// Adds the gradient of what is trained to `into`, given the gradient by each target's log-prob, then by
+    /// each readout's value.
     pub fn backward(&self, trained: Trained<'_>, space: &mut Workspace, gradients: &[f32], into: &mut [f32]) {
         let Some(lowest) = trained.lowest() else { return };
-        self.head_backward(trained, space, gradients, into);
+        let (by_log_prob, by_value) = gradients.split_at(space.target_rows.len());
+        self.head_backward(trained, space, by_log_prob, into);
+        self.values_backward(trained, space, by_value, into);
         let top = self.weights.layers.len();
         for layer in (lowest..=top).rev() {
             if layer > lowest && space.lost(layer - 1) {
@@ -68,7 +71,7 @@ impl Pass<'_> {
         space.d_stream[..space.tokens.len() * width].fill(0.0);
         for (i, (&row, &gradient)) in space.target_rows.iter().zip(gradients).enumerate() {
             let slope = &mut space.slopes[i * width..(i + 1) * width];
-            slope.iter_mut().for_each(|x| *x *= gradient);
+            slope.iter_mut().for_each(|x| *x *= gradient * space.sharpness);
             let at = row as usize * width..(row as usize + 1) * width;
             let (norm, epsilon) = (&self.weights.norm, self.shape.epsilon);
             if let Trained::Weights(layout) = trained {

@@ -215,13 +215,15 @@ impl Pass<'_> {
         });
     }
 
-    /// Final norm and head for every target; keeps the gradients by the hidden states when asked.
+    /// Final norm and head for every target; keeps the gradients by the hidden states when asked. Logits are
+    /// divided by the temperature in that the hidden states are.
     pub fn head(&self, space: &mut Workspace, keep: bool) {
         let (width, targets) = (self.shape.hidden, space.target_rows.len());
         let outputs = &space.inputs[space.input_index(self.weights.layers.len())];
         for (row, hidden) in space.target_rows.iter().zip(space.hidden.chunks_exact_mut(width)) {
             let output = &outputs[*row as usize * width..][..width];
             rms_norm(output, &self.weights.norm, self.shape.epsilon, hidden);
+            hidden.iter_mut().for_each(|x| *x *= space.sharpness);
         }
         let outputs = Outputs {
             scores: &mut space.scores[..targets * OUTPUTS],

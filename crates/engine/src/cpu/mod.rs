@@ -10,6 +10,7 @@ mod decoder;
 mod forward;
 mod full;
 mod plan;
+mod readout;
 mod shape;
 mod trained;
 mod weights;
@@ -117,10 +118,24 @@ impl CpuEngine {
         if let Some(&token) = tokens.clone().find(|&&token| token as usize >= vocab_size) {
             return Err(Error::Token { token, vocab_size });
         }
+        let mut score = self.weights.score.is_some();
         match beside {
-            Some(Parameters::Adapter(lora)) => self.check(lora)?,
+            Some(Parameters::Adapter(lora)) => {
+                self.check(lora)?;
+                score |= lora.score.is_some();
+            }
             Some(Parameters::Weights(weights)) => self.check_weights(&weights.layout, &weights.values)?,
             None => {}
+        }
+        if !batch.readouts.is_empty() && !score {
+            return Err(Error::NoScore);
+        }
+        if !batch.targets.is_empty() {
+            self.check_token_head()?;
+        }
+        let temperature = batch.temperature;
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            return Err(Error::Temperature { temperature });
         }
         let space = &mut self.space;
         space.tokens.clone_from(&batch.tokens);
@@ -133,6 +148,10 @@ impl CpuEngine {
         space.target_tokens.clear();
         space.target_rows.extend(batch.targets.iter().map(|target| target.row));
         space.target_tokens.extend(batch.targets.iter().map(|target| target.token));
+        space.sharpness = 1.0 / temperature;
+        space.readout_rows.clone_from(&batch.readouts);
+        space.values.clear();
+        space.values.resize(batch.readouts.len(), 0.0);
         self.make_room(beside, keep);
         Ok(())
     }
@@ -167,7 +186,17 @@ impl CpuEngine {
                 return Err(Error::Adapter { layer: slot.layer, module: slot.module.name() });
             }
         }
+        if let Some(score) = &lora.score {
+            let (what, expected) = ("the adapter's scalar head", self.config.hidden_size);
+            let got = lora.values.get(score.clone()).map_or(0, <[f32]>::len);
+            return if got == expected { Ok(()) } else { Err(Error::Length { what, expected, got }) };
+        }
         Ok(())
+    }
+
+    /// Checks that the model gives tokens probabilities.
+    fn check_token_head(&self) -> Result<()> {
+        if self.config.output_heads.tokens() { Ok(()) } else { Err(Error::NoTokenHead) }
     }
 
     /// Checks that weights were laid out for this model.
@@ -188,8 +217,10 @@ impl CpuEngine {
         self.pool.install(|| {
             pass.layers(space, |space, layer| pass.attend(space, layer));
             pass.head(space, keep);
+            pass.values(space);
         });
         self.scores.fill(&space.scores[..space.target_rows.len() * OUTPUTS]);
+        self.scores.values.clone_from(&space.values);
     }
 }
 
@@ -248,9 +279,9 @@ impl Engine for CpuEngine {
             }
             _ => return Err(Error::NothingKept),
         };
-        let targets = self.space.target_rows.len();
+        let wanted = self.space.target_rows.len() + self.space.readout_rows.len();
         for (what, expected, got) in [
-            ("gradients by log-prob", targets, gradients.len()),
+            ("gradients by log-prob and value", wanted, gradients.len()),
             ("gradient of the parameters", parameters, into.len()),
         ] {
             if expected != got {

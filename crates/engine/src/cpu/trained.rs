@@ -4,6 +4,7 @@ use super::adapter::{Adapter, Backward, Block};
 use super::shape::Shape;
 use collimate_kernels::norm::rms_norm_weight_gradient;
 use collimate_model::{Module, WeightLayout};
+use std::ops::Range;
 
 /// The parameters in training.
 #[derive(Clone, Copy)]
@@ -34,6 +35,14 @@ impl<'a> Trained<'a> {
         match self {
             Self::Adapter(adapter) => adapter.adapts(layer, modules),
             Self::Weights(_) => true,
+        }
+    }
+
+    /// Where the scalar head lies in the values, if it is trained.
+    pub fn score(self) -> Option<Range<usize>> {
+        match self {
+            Self::Adapter(adapter) => adapter.lora.score.clone(),
+            Self::Weights(layout) => layout.score.clone(),
         }
     }
 

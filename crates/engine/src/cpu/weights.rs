@@ -82,6 +82,8 @@ pub(super) struct Weights {
     pub head: Head,
     /// The transposed embedding, [hidden, vocabulary]; none when it is the head's matrix.
     embedding: Option<Packed>,
+    /// The scalar head, [hidden], in f32; none where there is no such head.
+    pub score: Option<Vec<f32>>,
 }
 
 impl Weights {
@@ -92,10 +94,10 @@ impl Weights {
         let mut loader = Loader { model, dtype, training, buffer: Vec::new(), part: Vec::new() };
         let size = [config.hidden_size, config.vocab_size];
         let name = "model.embed_tokens.weight".to_owned();
-        let (head, embedding) = if config.tie_word_embeddings {
-            (name, None)
-        } else {
+        let (head, embedding) = if config.has_lm_head() {
             ("lm_head.weight".to_owned(), Some(loader.pack(&[name], size, false)?.0))
+        } else {
+            (name, None)
         };
         let (forward, backward) = loader.pack(&[head], size, training)?;
         let head = Head { forward, backward };
@@ -104,7 +106,9 @@ impl Weights {
             layers.push(loader.layer(index)?);
             progress(index + 1);
         }
-        Ok(Self { layers, norm: loader.vector("model.norm.weight")?, head, embedding })
+        let score = config.output_heads.score();
+        let score = score.then(|| loader.vector("score.weight")).transpose()?;
+        Ok(Self { layers, norm: loader.vector("model.norm.weight")?, head, embedding, score })
     }
 
     /// Bytes held.
@@ -117,7 +121,8 @@ impl Weights {
             let linear = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
             norms as u64 + linear.map(Linear::bytes).iter().sum::<u64>()
         };
-        (outer + size_of_val(&*self.norm)) as u64 + self.layers.iter().map(layer).sum::<u64>()
+        let score = self.score.as_ref().map_or(0, |score| size_of_val(&**score));
+        (outer + size_of_val(&*self.norm) + score) as u64 + self.layers.iter().map(layer).sum::<u64>()
     }
 
     /// Takes over other weights of the same model, without new memory.
@@ -132,6 +137,9 @@ impl Weights {
             layer.down.refresh(&places.down, values);
         }
         self.norm.copy_from_slice(&values[layout.norm.clone()]);
+        if let (Some(score), Some(place)) = (&mut self.score, &layout.score) {
+            score.copy_from_slice(&values[place.clone()]);
+        }
         let head = &values[layout.head.clone()];
         self.head.forward.refill_transposed(head);
         if let Some(backward) = &mut self.head.backward {

@@ -141,7 +141,12 @@ pub(super) struct Workspace {
     /// Row and token of each target.
     pub target_rows: Vec<u32>,
     pub target_tokens: Vec<u32>,
-    /// Normed hidden state of each target, [targets, hidden].
+    /// 1 / temperature: what the targets' hidden states are multiplied by.
+    pub sharpness: f32,
+    /// Row and value of each readout.
+    pub readout_rows: Vec<u32>,
+    pub values: Vec<f32>,
+    /// Normed hidden state of each target, sharpened, [targets, hidden].
     pub hidden: Aligned,
     /// What the head says of each target.
     pub scores: Aligned,

@@ -48,12 +48,13 @@ impl CpuEngine {
     /// list.
     ///
     /// # Errors
-    /// An adapter that does not fit the model.
+    /// An adapter that does not fit the model; a model that has no probabilities of tokens.
     pub fn decoder<'a>(
         &'a mut self,
         adapters: impl IntoIterator<Item = &'a Lora>,
         memory: u64,
     ) -> Result<Decoder<'a>> {
+        self.check_token_head()?;
         let prepare = |lora: &'a Lora| {
             self.check(lora)?;
             let mut prepared = Prepared::default();
