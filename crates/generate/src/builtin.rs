@@ -58,6 +58,25 @@ impl Generator for EngineGenerator<'_> {
     }
 }
 
+impl Prompt {
+    /// The tokens that a model reads of it; `number` is the request's, for messages.
+    ///
+    /// # Errors
+    /// A conversation for a model without a chat template, or one that its template refuses.
+    pub fn tokenise(&self, number: usize, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        Ok(match self {
+            Self::Text(text) => tokenizer.encode(text, true)?,
+            Self::Chat(messages) => {
+                let template = tokenizer.chat_template().ok_or(Error::NoChatTemplate { number })?;
+                let options = TemplateOptions { add_generation_prompt: true, ..Default::default() };
+                // The template writes the special tokens itself.
+                tokenizer.encode(&template.render(messages, &options)?, false)?
+            }
+            Self::Tokens(tokens) => tokens.clone(),
+        })
+    }
+}
+
 /// What turns requests into tokens.
 struct Prompts<'a> {
     tokenizer: &'a Tokenizer,
@@ -72,7 +91,7 @@ struct Prompts<'a> {
 impl Prompts<'_> {
     /// The tokens of request `number`, which leave room for an answer, and its adapter.
     fn prepare(&self, number: usize, request: &Request) -> Result<Prepared> {
-        let tokens = self.tokenise(number, &request.prompt)?;
+        let tokens = request.prompt.tokenise(number, self.tokenizer)?;
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
             let vocab_size = self.vocabulary;
             return Err(collimate_engine::Error::Token { token, vocab_size }.into());
@@ -89,19 +108,6 @@ impl Prompts<'_> {
             (tokens, _) => self.context - tokens,
         };
         Ok(Prepared { tokens, room, adapter: self.adapter(request.adapter.as_deref())? })
-    }
-
-    fn tokenise(&self, number: usize, prompt: &Prompt) -> Result<Vec<u32>> {
-        Ok(match prompt {
-            Prompt::Text(text) => self.tokenizer.encode(text, true)?,
-            Prompt::Chat(messages) => {
-                let template = self.tokenizer.chat_template().ok_or(Error::NoChatTemplate { number })?;
-                let options = TemplateOptions { add_generation_prompt: true, ..Default::default() };
-                // The template writes the special tokens itself.
-                self.tokenizer.encode(&template.render(messages, &options)?, false)?
-            }
-            Prompt::Tokens(tokens) => tokens.clone(),
-        })
     }
 
     /// The number of the adapter of that name.

@@ -47,12 +47,12 @@ impl Clip {
     }
 
     /// Whether the ratio is cut at the lower end, and whether at the upper.
-    fn cuts(&self, ratio: f64, advantage: f64) -> [bool; 2] {
+    pub fn cuts(&self, ratio: f64, advantage: f64) -> [bool; 2] {
         [ratio < self.low && advantage < 0.0, ratio > self.high && advantage > 0.0]
     }
 
     /// How many of the ratios, given with their advantages, are cut at the lower end, and how many at the upper.
-    pub fn count(&self, judged: impl Iterator<Item = (f64, f64)>) -> [f64; 2] {
+    fn count(&self, judged: impl Iterator<Item = (f64, f64)>) -> [f64; 2] {
         judged.fold([0.0; 2], |[low, high], (ratio, advantage)| {
             let [cut_low, cut_high] = self.cuts(ratio, advantage).map(f64::from);
             [low + cut_low, high + cut_high]

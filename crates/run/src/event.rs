@@ -40,3 +40,14 @@ pub struct Silent;
 impl Reporter for Silent {
     fn report(&self, _event: Event<'_>) {}
 }
+
+/// Passes on what is worth knowing, and says nothing of tasks: for work within the step of another task.
+pub struct Aside<'a>(pub &'a dyn Reporter);
+
+impl Reporter for Aside<'_> {
+    fn report(&self, event: Event<'_>) {
+        if matches!(event, Event::Note(_) | Event::Warning(_)) {
+            self.0.report(event);
+        }
+    }
+}

@@ -15,7 +15,7 @@ mod runner;
 pub mod stage;
 
 pub use error::{Error, INTERRUPTED, Result};
-pub use event::{Event, Reporter, Silent};
+pub use event::{Aside, Event, Reporter, Silent};
 pub use journal::{JOURNAL_FILE, Journal};
 pub use manifest::Manifest;
 pub use memory::{available_memory, peak_memory};

@@ -48,6 +48,14 @@ impl<'a> Context<'a> {
         Self { output, reporter: options.reporter, interrupted: options.interrupted, resuming }
     }
 
+    /// The same with another reporter.
+    pub fn with_reporter<'b>(self, reporter: &'b dyn Reporter) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        Context { reporter, ..self }
+    }
+
     /// The folder to fill.
     pub fn output(&self) -> &'a Path {
         self.output

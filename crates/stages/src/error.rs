@@ -37,6 +37,23 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Train(Box<collimate_train::Error>),
+    /// All weights are trained, and the model is to be compared with what it was.
+    #[error(
+        "the weights are trained themselves, so nothing is left of the model that they are compared with"
+    )]
+    #[diagnostic(help("leave out --full, or the penalty: beta 0"))]
+    ReferenceOfWeights,
+    /// Too few prompts for one round of completions.
+    #[error("there are {prompts} prompts, and one round of completions takes {wanted}")]
+    #[diagnostic(help(
+        "give more prompts, or lower per_device_train_batch_size, gradient_accumulation_steps or steps_per_generation"
+    ))]
+    FewPrompts {
+        /// How many there are.
+        prompts: usize,
+        /// How many are needed.
+        wanted: usize,
+    },
     /// A training that does not fit into the memory it was allowed.
     #[error("training takes {needed} with these settings, and --memory allows {allowed}", needed = needed.display().si(), allowed = allowed.display().si())]
     #[diagnostic(help(

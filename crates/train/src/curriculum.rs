@@ -1,7 +1,7 @@
 //! What a training learns from, step by step: a fixed data set, or what the model itself has just written.
 
 use crate::{Evaluation, Position, Probe, Result, Task, TrainingExample};
-use collimate_model::{Lora, Trainable};
+use collimate_model::Trainable;
 use collimate_objective::{Metrics, Objective};
 use collimate_run::Context;
 use std::path::Path;
@@ -11,8 +11,6 @@ use std::path::Path;
 pub struct Policy<'a> {
     /// The adapter, or all weights, which the engine holds then.
     pub parameters: &'a Trainable,
-    /// The reference model's adapter, if the reference has moved.
-    pub reference: Option<&'a Lora>,
     /// The step that is to come, the first being 0.
     pub step: u64,
 }

@@ -71,6 +71,10 @@ pub enum Error {
         /// What it needs.
         missing: &'static str,
     },
+    /// What makes the examples, or measures, on the way.
+    #[error("{0}")]
+    #[diagnostic(transparent)]
+    Curriculum(Box<dyn Diagnostic + Send + Sync>),
     /// Run folders and files.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -89,6 +89,16 @@ impl LogProbs {
         Ok(found)
     }
 
+    /// The log-probs of examples that are known, one list each.
+    pub fn known<'a>(examples: impl IntoIterator<Item = &'a [f32]>) -> Self {
+        let mut found = Self::default();
+        for values in examples {
+            found.values.extend_from_slice(values);
+            found.examples.push((found.values.len(), true));
+        }
+        found
+    }
+
     /// Room for the examples, of which nothing is known.
     fn empty<X: TrainingExample>(examples: &[X]) -> Self {
         let mut end = 0;

@@ -105,14 +105,18 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
 
     /// Runs to the end.
     ///
-    /// Errors: [`Error::NotFinite`], an interruption; after both, the state before the running step is saved as a
+    /// Errors: [`Error::NotFinite`], [`Error::Curriculum`], an interruption; after these, the state before the running step is saved as a
     /// checkpoint. Also those of files and engine.
     pub fn run(mut self) -> Result<Trained> {
         match self.run_to_end() {
             Ok(()) => self.finish(),
             Err(error) => {
-                let stopped =
-                    matches!(error, Error::NotFinite { .. } | Error::Run(collimate_run::Error::Interrupted));
+                let stopped = matches!(
+                    error,
+                    Error::NotFinite { .. }
+                        | Error::Curriculum(_)
+                        | Error::Run(collimate_run::Error::Interrupted)
+                );
                 let sound = self.learner.parameters.values().iter().all(|value| value.is_finite());
                 if stopped && sound && self.state.global_step > 0 {
                     self.save_checkpoint()?;
@@ -147,11 +151,7 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
     /// Takes one step; nothing of the state changes unless it succeeds.
     fn step(&mut self) -> Result<()> {
         let start = Instant::now();
-        let policy = Policy {
-            parameters: &self.learner.parameters,
-            reference: self.learner.reference.as_ref(),
-            step: self.state.global_step,
-        };
+        let policy = Policy { parameters: &self.learner.parameters, step: self.state.global_step };
         self.curriculum.prepare(self.engine, policy, &self.context)?;
         let (task, numbers) = self.curriculum.lesson();
         let plan = StepPlan {

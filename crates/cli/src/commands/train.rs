@@ -2,6 +2,7 @@
 
 use clap::Args;
 use collimate_stages::train;
+use collimate_stages::train::policy::{self, OnPolicy, PolicyMethod};
 use miette::Report;
 
 use super::{Action, Entry};
@@ -15,6 +16,11 @@ fn train_by<M: train::Method + Args + 'static>(session: &Session) -> Result<Box<
     let cache = environment::cache().ok();
     session
         .stage(|config: M| train::Training::new(config, session.threads()).with_cache(cache), render::train)
+}
+
+/// A training on what the model writes itself; the key is of a server that rewards.
+fn train_on_policy<M: PolicyMethod + Args + 'static>(session: &Session) -> Result<Box<dyn Job>, Report> {
+    session.stage(|config: M| OnPolicy::new(config, session.threads()), render::train_on_policy)
 }
 
 /// The commands.
@@ -61,5 +67,15 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate train kto --model_name_or_path models/base --dataset labelled.jsonl \\
       --undesirable_weight 1.5",
         action: Action::Stage(train_by::<train::kto::Config>),
+    },
+    Entry {
+        path: "train grpo",
+        arguments: policy::grpo::Config::augment_args,
+        examples: "  collimate train grpo --model_name_or_path models/base --dataset prompts.jsonl \\
+      --reward_funcs numeric
+  collimate train grpo --model_name_or_path models/base --dataset prompts.jsonl \\
+      --reward_funcs json:answer.schema.json --reward_funcs length:1-400 --reward_weights 1,0.2 \\
+      --beta 0.04 --num_iterations 2",
+        action: Action::Stage(train_on_policy::<policy::grpo::Config>),
     },
 ];

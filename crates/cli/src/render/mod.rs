@@ -20,7 +20,7 @@ pub use eval::{eval_accuracy, eval_compare, eval_loss};
 pub use judge::{judge_hint, judge_pairs, judge_prompts, judge_sample, judge_tidy, judge_translate};
 pub use recipe::{dry_run, offers, walked};
 pub use report::report;
-pub use train::train;
+pub use train::{train, train_on_policy};
 pub use whole::demo;
 pub use write::generate;
 

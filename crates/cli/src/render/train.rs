@@ -2,6 +2,7 @@
 
 use collimate_run::Outcome;
 use collimate_stages::train;
+use collimate_stages::train::policy::PolicySummary;
 use indicatif::HumanCount;
 
 use super::{bytes, count, known, percent, some_of, time};
@@ -29,6 +30,28 @@ pub fn train(outcome: &Outcome<train::Summary>) -> String {
         ("time of the reference model", summary.reference_seconds.map(time)),
         ("time in steps", Some(time(summary.seconds))),
         ("tokens a second", Some(figure(summary.tokens_per_second))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    known(facts)
+}
+
+/// What on-policy training did to the rewards, and what it cost.
+pub fn train_on_policy(outcome: &Outcome<PolicySummary>) -> String {
+    let summary = &outcome.summary;
+    let stopped = if summary.stopped_early { ", stopped early" } else { "" };
+    let facts = [
+        ("steps", Some(format!("{}{stopped}", HumanCount(summary.steps)))),
+        ("passes over the prompts", Some(figure(summary.epochs))),
+        ("parameters trained", Some(count(summary.trainable_parameters))),
+        ("reward in the first tenth", summary.reward_before.map(figure)),
+        ("reward in the last tenth", summary.reward_after.map(figure)),
+        ("held-out reward before", summary.eval_reward_before.map(figure)),
+        ("held-out reward after", summary.eval_reward_after.map(figure)),
+        ("divergence from the reference, a token", summary.kl.map(figure)),
+        ("entropy, a token", summary.entropy.map(figure)),
+        ("tokens of a completion", summary.mean_length.map(figure)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time in steps", Some(time(summary.seconds))),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     known(facts)

@@ -28,7 +28,7 @@ pub(crate) fn value(pair: &Pair, settings: &Settings) -> Value {
 }
 
 /// -(1 - ε) log σ(z) - ε log σ(-z), and its derivative by z.
-pub(super) fn smoothed(z: f64, smoothing: f64) -> (f64, f64) {
+pub(crate) fn smoothed(z: f64, smoothing: f64) -> (f64, f64) {
     let loss = -(1.0 - smoothing) * log_sigmoid(z) - smoothing * log_sigmoid(-z);
     (loss, smoothing * sigmoid(z) - (1.0 - smoothing) * sigmoid(-z))
 }

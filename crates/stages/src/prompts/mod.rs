@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::data_clean::REJECTS_FILE;
 use crate::sampling::described;
-pub(crate) use reading::{holds_lines, is_json, read};
+pub(crate) use reading::{holds_lines, is_json, read, read_some};
 
 /// Which prompts are put, and how.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]

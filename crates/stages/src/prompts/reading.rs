@@ -36,7 +36,17 @@ pub(crate) fn is_json(text: &[u8]) -> bool {
 /// The prompts of a file; bad rows go to the file of rejects, which stays open.
 pub(crate) fn read(path: &Path, settings: &PromptSettings, context: &Context) -> Result<Prompts, Error> {
     let most = settings.max_samples.unwrap_or(usize::MAX);
-    let mut rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), settings.strict);
+    let rejects = Rejects::new(Some(context.output().join(REJECTS_FILE)), settings.strict);
+    read_some(path, most, rejects, context)
+}
+
+/// The first prompts of a file, at most so many.
+pub(crate) fn read_some(
+    path: &Path,
+    most: usize,
+    mut rejects: Rejects,
+    context: &Context,
+) -> Result<Prompts, Error> {
     let mut asked = Vec::new();
     if holds_lines(path) {
         asked = lines(path, most, &mut rejects)?;

@@ -4,6 +4,7 @@ pub mod cpo;
 pub mod dpo;
 pub mod kto;
 pub mod orpo;
+pub mod policy;
 pub mod sft;
 
 mod reference;

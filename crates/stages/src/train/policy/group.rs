@@ -1,0 +1,116 @@
+//! A prompt's completions with their rewards, and what is logged of them.
+
+use collimate_generate::{FinishReason, Sample};
+use collimate_objective::Metrics;
+use collimate_reward::{Item, Rewards};
+use collimate_run::Context;
+use serde_json::Value;
+
+use super::questions::Question;
+use crate::Error;
+
+/// Rewards within a group that differ by less are the same.
+const SPREAD: f64 = 1e-8;
+
+/// A prompt, the completions that were written to it, and their rewards.
+pub struct Group {
+    /// The prompt's row in its file.
+    pub row: u64,
+    /// The prompt as it was given.
+    pub prompt: Value,
+    /// The prompt in tokens.
+    pub tokens: Vec<u32>,
+    /// What was written.
+    pub samples: Vec<Sample>,
+    /// Each reward by itself: `[rewards][completions]`.
+    pub parts: Vec<Vec<f64>>,
+    /// The weighted sum of the rewards of each completion.
+    pub rewards: Vec<f64>,
+}
+
+impl Group {
+    /// The questions with their samples, rewarded.
+    pub(super) fn reward(
+        asked: &[&Question],
+        samples: Vec<Vec<Sample>>,
+        rewards: &mut Rewards,
+        context: &Context<'_>,
+    ) -> Result<Vec<Self>, Error> {
+        let items: Vec<Item<'_>> = asked
+            .iter()
+            .zip(&samples)
+            .flat_map(|(question, samples)| samples.iter().map(|sample| question.item(&sample.text)))
+            .collect();
+        let marks = rewards.score(&items, context)?;
+        let mut first = 0;
+        let group = |(question, samples): (&&Question, Vec<Sample>)| {
+            let place = first..first + samples.len();
+            first = place.end;
+            Self {
+                row: question.row,
+                prompt: question.prompt.clone(),
+                tokens: question.tokens.clone(),
+                parts: marks.parts.iter().map(|part| part[place.clone()].to_vec()).collect(),
+                rewards: marks.total[place].to_vec(),
+                samples,
+            }
+        };
+        Ok(asked.iter().zip(samples).map(group).collect())
+    }
+
+    /// Whether the completions are not all worth the same.
+    pub(super) fn has_spread(&self) -> bool {
+        self.rewards.iter().any(|reward| (reward - self.rewards[0]).abs() > SPREAD)
+    }
+
+    /// Tokens of the prompt and of all completions.
+    pub(super) fn token_count(&self) -> u64 {
+        (self.tokens.len() + self.samples.iter().map(|sample| sample.tokens.len()).sum::<usize>()) as u64
+    }
+}
+
+/// Adds what is logged of completions and their rewards, under TRL's names.
+pub(super) fn observe(groups: &[Group], names: &[String], metrics: &mut Metrics) {
+    let mut add = |name: String, value: Option<f64>| {
+        if let Some(value) = value {
+            metrics.add(name, value, 1.0);
+        }
+    };
+    let rewards: Vec<f64> = groups.iter().flat_map(|group| group.rewards.iter().copied()).collect();
+    add("reward".to_owned(), mean(&rewards));
+    let alone = groups.iter().all(|group| group.rewards.len() < 2);
+    let spreads: Vec<f64> = groups.iter().filter_map(|group| deviation(&group.rewards)).collect();
+    add("reward_std".to_owned(), if alone { deviation(&rewards) } else { mean(&spreads) });
+    if !alone {
+        let same: Vec<f64> = groups.iter().map(|group| f64::from(!group.has_spread())).collect();
+        add("frac_reward_zero_std".to_owned(), mean(&same));
+    }
+    for (index, name) in names.iter().enumerate() {
+        let part: Vec<f64> = groups.iter().flat_map(|group| group.parts[index].iter().copied()).collect();
+        add(format!("rewards/{name}/mean"), mean(&part));
+        add(format!("rewards/{name}/std"), deviation(&part));
+    }
+    let samples = || groups.iter().flat_map(|group| &group.samples);
+    let length = |sample: &Sample| sample.tokens.len() as f64;
+    let is_cut = |sample: &&Sample| sample.finish_reason == FinishReason::Length;
+    let lengths: Vec<f64> = samples().map(length).collect();
+    let ended: Vec<f64> = samples().filter(|sample| !is_cut(sample)).map(length).collect();
+    let cut: Vec<f64> = samples().map(|sample| f64::from(is_cut(&sample))).collect();
+    add("completions/mean_length".to_owned(), mean(&lengths));
+    add("completions/min_length".to_owned(), lengths.iter().copied().reduce(f64::min));
+    add("completions/max_length".to_owned(), lengths.iter().copied().reduce(f64::max));
+    add("completions/mean_terminated_length".to_owned(), mean(&ended));
+    add("completions/clipped_ratio".to_owned(), mean(&cut));
+}
+
+/// Their mean, if there are any.
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Their standard deviation with Bessel's correction, if there are two or more.
+fn deviation(values: &[f64]) -> Option<f64> {
+    let mean = mean(values).filter(|_| values.len() > 1)?;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((squares / (values.len() - 1) as f64).sqrt())
+}

@@ -1,0 +1,93 @@
+//! `completions.jsonl`: every completion that was written to be learnt from, with its rewards, for reading.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use collimate_generate::FinishReason;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::group::Group;
+
+/// The file's name in the output folder.
+pub const COMPLETIONS_FILE: &str = "completions.jsonl";
+
+/// One line of the file.
+#[derive(Serialize)]
+struct Line<'a> {
+    /// The first step that learns from it, counted from 1.
+    step: u64,
+    /// The prompt's row in its file.
+    row: u64,
+    prompt: &'a Value,
+    completion: &'a str,
+    /// Each reward by its name, without its weight.
+    rewards: Map<String, Value>,
+    /// Their weighted sum.
+    reward: f64,
+    finish_reason: FinishReason,
+}
+
+/// The file, open at its end.
+pub(super) struct Recorder {
+    path: PathBuf,
+    file: File,
+    /// Bytes that it holds.
+    pub len: u64,
+}
+
+impl Recorder {
+    /// Opens the file of a run; what a run before it wrote is still there.
+    pub fn open(folder: &Path) -> collimate_run::Result<Self> {
+        let path = folder.join(COMPLETIONS_FILE);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|source| collimate_run::Error::write(&path, source))?;
+        Ok(Self { path, file, len: 0 })
+    }
+
+    /// Keeps the first `len` bytes: what was written after a checkpoint is taken back.
+    pub fn cut(&mut self, len: u64) -> collimate_run::Result<()> {
+        self.len = len;
+        self.change(|file| file.set_len(len))
+    }
+
+    /// Writes what was written in a round behind all that there is to be kept.
+    pub fn append(&mut self, step: u64, groups: &[Group], names: &[String]) -> collimate_run::Result<()> {
+        let len = self.len;
+        self.change(|mut file| {
+            file.set_len(len)?;
+            file.seek(SeekFrom::Start(len))?;
+            let mut out = BufWriter::new(file);
+            for line in groups.iter().flat_map(|group| lines(step, group, names)) {
+                serde_json::to_writer(&mut out, &line)?;
+                out.write_all(b"\n")?;
+            }
+            out.flush()
+        })?;
+        let end = (&self.file).stream_position();
+        self.len = end.map_err(|source| collimate_run::Error::write(&self.path, source))?;
+        Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce(&File) -> std::io::Result<()>) -> collimate_run::Result<()> {
+        change(&self.file).map_err(|source| collimate_run::Error::write(&self.path, source))
+    }
+}
+
+/// One line for each completion.
+fn lines<'a>(step: u64, group: &'a Group, names: &'a [String]) -> impl Iterator<Item = Line<'a>> {
+    group.samples.iter().enumerate().map(move |(index, sample)| Line {
+        step,
+        row: group.row,
+        prompt: &group.prompt,
+        completion: &sample.text,
+        rewards: names
+            .iter()
+            .zip(&group.parts)
+            .map(|(name, part)| (name.clone(), part[index].into()))
+            .collect(),
+        reward: group.rewards[index],
+        finish_reason: sample.finish_reason,
+    })
+}

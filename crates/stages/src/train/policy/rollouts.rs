@@ -1,0 +1,376 @@
+//! The curriculum of an on-policy training: prompts, completions by the model as it is, rewards, and what follows.
+
+use std::path::Path;
+use std::time::Instant;
+
+use collimate_engine::CpuEngine;
+use collimate_generate::SamplingOptions;
+use collimate_model::{Lora, Tokenizer};
+use collimate_objective::{KlController, Metrics, Objective};
+use collimate_reward::Rewards;
+use collimate_run::{Aside, Context, Event, atomic};
+use collimate_train::{
+    BatchSize, Curriculum, Error as TrainError, Evaluation, LogProbs, Order, Policy, Position, Probe,
+    Sampler, Task,
+};
+use serde::{Deserialize, Serialize};
+
+use super::PolicyMethod;
+use super::asking::{About, Pen, read};
+use super::example::Written;
+use super::group::{Group, observe};
+use super::questions::Question;
+use super::record::Recorder;
+use crate::Error;
+
+/// The file in a checkpoint with what is still to be learnt from.
+const STATE: &str = "rollouts.json";
+
+/// Tells the draws of held-out prompts from those of the others.
+const HELD_OUT: u64 = 1 << 63;
+
+/// Held-out prompts that are answered between two signs of progress.
+const HELD_OUT_TOGETHER: usize = 32;
+
+/// What the method is given.
+pub(super) struct Tools<'a> {
+    pub tokenizer: &'a Tokenizer,
+    pub objective: Box<dyn Objective>,
+    pub rewards: Rewards,
+    pub options: SamplingOptions,
+    /// The adapter that training began with, if it is not a fresh one: with it the model is its own reference.
+    pub start: Option<Lora>,
+    /// Prompts whose completions are written at once.
+    pub prompts_per_round: usize,
+}
+
+/// Completions that are learnt from, round after round.
+pub(super) struct Rollouts<'a, M> {
+    method: &'a M,
+    tools: Tools<'a>,
+    questions: Vec<Question>,
+    held_out: Vec<Question>,
+    sampler: Sampler,
+    round: Round,
+    /// The examples of each step of the round; each part comes back in every iteration.
+    parts: Vec<Vec<usize>>,
+    /// What the reference says of the round's examples.
+    reference: LogProbs,
+    recorder: Recorder,
+}
+
+/// One round: what was written at once, and how much of it has been learnt from.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Round {
+    /// Where in the prompts the next round begins.
+    position: Position,
+    /// Steps taken in this one.
+    taken: usize,
+    examples: Vec<Written>,
+    /// What is logged of it, with its first step.
+    metrics: Metrics,
+    /// What divergence from the reference costs, where that changes.
+    control: Option<KlController>,
+    /// Bytes of the record of completions.
+    recorded: u64,
+}
+
+impl<'a, M: PolicyMethod> Rollouts<'a, M> {
+    /// Before the first round.
+    pub fn new(
+        method: &'a M,
+        tools: Tools<'a>,
+        [questions, held_out]: [Vec<Question>; 2],
+        context: &Context<'_>,
+    ) -> Result<Self, Error> {
+        let settings = method.shared();
+        let wanted = tools.prompts_per_round;
+        if questions.len() < wanted {
+            return Err(Error::FewPrompts { prompts: questions.len(), wanted });
+        }
+        let order = if settings.common.shuffle { Order::Shuffled(settings.common.seed) } else { Order::File };
+        let lengths = questions.iter().map(|question| question.tokens.len()).collect();
+        let sampler = Sampler::new(lengths, order, BatchSize::Examples(wanted), Position::default());
+        let recorder = Recorder::open(context.output())?;
+        let (round, parts, reference) = <(Round, Vec<Vec<usize>>, LogProbs)>::default();
+        Ok(Self { method, tools, questions, held_out, sampler, round, parts, reference, recorder })
+    }
+
+    /// Steps of a round.
+    fn steps(&self) -> usize {
+        let rollouts = &self.method.shared().rollouts;
+        rollouts.steps_per_generation * rollouts.num_iterations
+    }
+
+    /// A round of prompts, by number, each with the key of its draws. What is left of a pass and not enough for a round
+    /// is left out.
+    fn next_questions(&mut self) -> Vec<(u64, usize)> {
+        let pass = self.sampler.position().epoch;
+        let key = |&number: &usize| (pass * self.questions.len() as u64 + number as u64, number);
+        let numbers: Vec<(u64, usize)> = self.sampler.batch().iter().map(key).collect();
+        self.sampler.advance();
+        if self.sampler.batch().len() < numbers.len() {
+            self.sampler.advance();
+        }
+        numbers
+    }
+
+    /// Writes and rewards completions to so many prompts as a round has; of groups that are all worth the same, others
+    /// are written instead, as often as the method wants to try.
+    fn write_groups(
+        &mut self,
+        engine: &mut CpuEngine,
+        policy: Policy<'_>,
+        metrics: &mut Metrics,
+        context: &Context<'_>,
+    ) -> Result<Vec<Group>, Error> {
+        let mut kept: Vec<Group> = Vec::new();
+        let tries = self.method.rounds_of_filtering().unwrap_or(1);
+        for left in (0..tries).rev() {
+            let numbers = self.next_questions();
+            let asked: Vec<&Question> = numbers.iter().map(|&(_, number)| &self.questions[number]).collect();
+            let keyed = numbers.iter().map(|&(key, _)| key).zip(asked.iter().copied());
+            let start = Instant::now();
+            let samples = self.pen(self.method.generations()).write(
+                engine,
+                policy.parameters.adapter(),
+                keyed,
+                context,
+            )?;
+            metrics.add("seconds_generating", start.elapsed().as_secs_f64(), 1.0);
+            let start = Instant::now();
+            let groups = Group::reward(&asked, samples, &mut self.tools.rewards, context)?;
+            metrics.add("seconds_rewarding", start.elapsed().as_secs_f64(), 1.0);
+            observe(&groups, self.tools.rewards.names(), metrics);
+            self.recorder.append(policy.step + 1, &groups, self.tools.rewards.names())?;
+            if self.method.rounds_of_filtering().is_none() {
+                return Ok(groups);
+            }
+            let (useful, same): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(Group::has_spread);
+            kept.extend(useful);
+            if kept.len() >= numbers.len() {
+                kept.truncate(numbers.len());
+                return Ok(kept);
+            }
+            if left == 0 && kept.is_empty() {
+                context.report(Event::Warning(
+                    "the completions of every prompt are all worth the same, so a step has nothing to learn from: ask \
+                     what the model gets right sometimes, or reward it in finer steps",
+                ));
+                return Ok(same);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Writes a round's completions and says what is to be learnt from them.
+    fn begin_round(
+        &mut self,
+        engine: &mut CpuEngine,
+        policy: Policy<'_>,
+        context: &Context<'_>,
+    ) -> Result<(), Error> {
+        let mut metrics = Metrics::default();
+        let groups = self.write_groups(engine, policy, &mut metrics, context)?;
+        let (temperature, valued) = (self.tools.options.temperature, self.method.values());
+        let mut examples: Vec<Written> =
+            groups.iter().map(|group| Written::new(group, temperature, valued)).collect();
+        self.ask_models(engine, policy, &mut examples, context)?;
+        let mut control = self.round.control;
+        self.method.judge(&groups, &mut examples, &mut control, &mut metrics);
+        self.round = Round {
+            position: self.sampler.position(),
+            taken: 0,
+            examples,
+            metrics,
+            control,
+            recorded: self.recorder.len,
+        };
+        self.lay_out();
+        Ok(())
+    }
+
+    /// What the policy and its reference say of what was written, where that is wanted. In a round of one step the
+    /// policy is still the one that wrote.
+    fn ask_models(
+        &self,
+        engine: &mut CpuEngine,
+        policy: Policy<'_>,
+        examples: &mut [Written],
+        context: &Context<'_>,
+    ) -> Result<(), Error> {
+        let limit = self.method.shared().common.max_tokens_per_micro_batch;
+        if self.steps() > 1 || self.method.wants_log_probs() {
+            read(engine, policy.parameters.adapter(), (&mut *examples, About::Policy), limit, context)?;
+        }
+        if self.wants_reference() {
+            read(engine, self.tools.start.as_ref(), (&mut *examples, About::Reference), limit, context)?;
+        }
+        Ok(())
+    }
+
+    fn wants_reference(&self) -> bool {
+        self.tools.objective.needs_reference() || self.method.wants_reference()
+    }
+
+    /// Deals the round's examples out to its steps.
+    fn lay_out(&mut self) {
+        let examples = &self.round.examples;
+        let numbers: Vec<usize> = (0..examples.len()).collect();
+        let each = examples.len().div_ceil(self.method.shared().rollouts.steps_per_generation).max(1);
+        self.parts = numbers.chunks(each).map(<[usize]>::to_vec).collect();
+        let reference: Vec<Vec<f32>> = examples.iter().map(Written::reference).collect();
+        self.reference = LogProbs::known(reference.iter().map(Vec::as_slice));
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.parts.is_empty() || self.round.taken >= self.steps()
+    }
+
+    fn pen(&self, count: usize) -> Pen<'_> {
+        Pen { tokenizer: self.tools.tokenizer, options: &self.tools.options, count }
+    }
+
+    /// Answers and rewards the held-out prompts, one completion each.
+    fn reward_held_out(
+        &mut self,
+        engine: &mut CpuEngine,
+        adapter: Option<&Lora>,
+        context: &Context<'_>,
+    ) -> Result<Vec<Group>, Error> {
+        let aside = Aside(context.reporter());
+        let quiet = context.with_reporter(&aside);
+        let total = Some(self.held_out.len() as u64);
+        context.report(Event::Started { task: "evaluating", total, unit: "prompts" });
+        let mut found = Vec::with_capacity(self.held_out.len());
+        for (index, questions) in self.held_out.chunks(HELD_OUT_TOGETHER).enumerate() {
+            let first = HELD_OUT + (index * HELD_OUT_TOGETHER) as u64;
+            let samples = self.pen(1).write(engine, adapter, (first..).zip(questions), &quiet)?;
+            let asked: Vec<&Question> = questions.iter().collect();
+            found.extend(Group::reward(&asked, samples, &mut self.tools.rewards, &quiet)?);
+            context.report(Event::Advanced { done: found.len() as u64, fields: &[] });
+        }
+        context.report(Event::Finished);
+        Ok(found)
+    }
+}
+
+impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
+    type Example = Written;
+
+    fn check(&self) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    fn objective(&self) -> &dyn Objective {
+        self.tools.objective.as_ref()
+    }
+
+    fn evaluates(&self) -> bool {
+        !self.held_out.is_empty()
+    }
+
+    fn steps_in(&self, epochs: f64) -> u64 {
+        let rounds = (self.questions.len() / self.tools.prompts_per_round) as f64 * epochs;
+        rounds.ceil() as u64 * self.steps() as u64
+    }
+
+    fn epoch(&self) -> f64 {
+        self.sampler.epoch()
+    }
+
+    fn position(&self) -> Position {
+        self.sampler.position()
+    }
+
+    fn resume(&mut self, _: Position, checkpoint: Option<&Path>) -> Result<(), TrainError> {
+        let Some(folder) = checkpoint else { return Ok(()) };
+        let path = folder.join(STATE);
+        let text = std::fs::read(&path).map_err(|source| collimate_run::Error::read(&path, source))?;
+        let round: Round = serde_json::from_slice(&text)
+            .map_err(|source| collimate_run::Error::read(&path, std::io::Error::other(source)))?;
+        self.sampler.go_to(round.position);
+        self.recorder.cut(round.recorded)?;
+        self.round = round;
+        self.lay_out();
+        Ok(())
+    }
+
+    fn save(&self, checkpoint: &Path) -> Result<(), TrainError> {
+        let text = if self.is_exhausted() {
+            let Round { position, taken, control, recorded, .. } = self.round;
+            let (metrics, examples) = (Metrics::default(), Vec::new());
+            let round = Round { position, taken, examples, metrics, control, recorded };
+            serde_json::to_vec(&round)
+        } else {
+            serde_json::to_vec(&self.round)
+        };
+        let path = checkpoint.join(STATE);
+        let text = text.map_err(|source| collimate_run::Error::write(&path, source.into()))?;
+        Ok(atomic::write(path, &text)?)
+    }
+
+    fn prepare(
+        &mut self,
+        engine: &mut CpuEngine,
+        policy: Policy<'_>,
+        context: &Context<'_>,
+    ) -> Result<(), TrainError> {
+        if !self.is_exhausted() {
+            return Ok(());
+        }
+        let aside = Aside(context.reporter());
+        let quiet = context.with_reporter(&aside);
+        let (position, recorded) = (self.sampler.position(), self.recorder.len);
+        self.begin_round(engine, policy, &quiet).or_else(|error| {
+            // A round that is not whole is as if it had not begun.
+            self.sampler.go_to(position);
+            self.recorder.cut(recorded)?;
+            Err(failure(error, context))
+        })
+    }
+
+    fn lesson(&self) -> (Task<'_, Written>, &[usize]) {
+        let task = Task {
+            examples: &self.round.examples,
+            objective: self.tools.objective.as_ref(),
+            reference: Some(&self.reference),
+        };
+        (task, &self.parts[self.round.taken % self.parts.len()])
+    }
+
+    fn advance(&mut self, metrics: &mut Metrics) {
+        if self.round.taken == 0 {
+            metrics.absorb(&self.round.metrics);
+        }
+        self.round.taken += 1;
+    }
+
+    fn evaluate(
+        &mut self,
+        probe: Probe<'_, CpuEngine>,
+        context: &Context<'_>,
+    ) -> Result<Evaluation, TrainError> {
+        let start = Instant::now();
+        let groups = self.reward_held_out(probe.engine, probe.adapter, context);
+        let groups = groups.map_err(|error| failure(error, context))?;
+        let mut metrics = Metrics::default();
+        observe(&groups, self.tools.rewards.names(), &mut metrics);
+        let rewards = groups.iter().flat_map(|group| &group.rewards);
+        let loss = -rewards.sum::<f64>() / groups.len().max(1) as f64;
+        let tokens = groups.iter().map(Group::token_count).sum();
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Evaluation { loss, metrics, sequences: Vec::new(), tokens, seconds })
+    }
+}
+
+/// A failure as the training loop knows it.
+fn failure(error: Error, context: &Context<'_>) -> TrainError {
+    match error {
+        _ if context.interrupted() => collimate_run::Error::Interrupted.into(),
+        Error::Run(error) => error.into(),
+        Error::Engine(error) => (*error).into(),
+        Error::Train(error) => *error,
+        other => TrainError::Curriculum(Box::new(other)),
+    }
+}

@@ -1,0 +1,127 @@
+//! What all on-policy trainings are told: what is written, how much of it, and what it is worth.
+
+use collimate_generate::SamplingOptions;
+use serde::Serialize;
+
+use crate::Error;
+use crate::prompts::PromptFormat;
+use crate::rewards::RewardSettings;
+use crate::sampling::Drawing;
+use crate::train::Common;
+
+/// The settings of an on-policy training that are not its method's own.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
+#[command(
+    rename_all = "snake_case",
+    mut_arg("dataset", |argument| argument.help(
+        "Prompts to write completions to: rows with prompt, messages, or instruction and input; the other columns are \
+         at the rewards' disposal"
+    )),
+    mut_arg("eval_dataset", |argument| argument.help("Prompts whose completions are rewarded and not learnt from")),
+    mut_arg("per_device_train_batch_size", |argument| argument.help(
+        "Completions of one optimiser step, together with gradient_accumulation_steps: their product counts, a multiple \
+         of the completions of a prompt"
+    )),
+    mut_arg("max_tokens_per_batch", |argument| argument.hide(true)),
+    mut_arg("lora_dropout", |argument| argument.default_value("0")),
+    mut_arg("lr_scheduler_type", |argument| argument.default_value("linear")),
+    mut_arg("warmup_ratio", |argument| argument.default_value("0")),
+    mut_arg("logging_steps", |argument| argument.default_value("1")),
+    mut_arg("eval_steps", |argument| argument.default_value("100")),
+    mut_arg("save_steps", |argument| argument.default_value("100"))
+)]
+pub struct Shared {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its fields are documented")]
+    pub common: Common,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its fields are documented")]
+    pub rollouts: RolloutSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its fields are documented")]
+    pub rewards: RewardSettings,
+}
+
+/// How completions are written, and how long they are learnt from.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
+#[command(
+    rename_all = "snake_case",
+    next_help_heading = "Rollouts",
+    mut_arg("top_k", |argument| argument.default_value("0"))
+)]
+pub struct RolloutSettings {
+    /// Tokens after which a completion ends in any case.
+    #[arg(long, value_name = "TOKENS", default_value_t = 256)]
+    pub max_completion_length: usize,
+    /// Tokens before which a completion is not ended.
+    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    pub min_new_tokens: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its fields are documented")]
+    pub drawing: Drawing,
+    /// Optimiser steps that completions are written for at once, by the model as it is before the first of them.
+    #[arg(long, value_name = "STEPS", default_value_t = 1)]
+    pub steps_per_generation: usize,
+    /// How often each completion is learnt from.
+    #[arg(long, value_name = "TIMES", default_value_t = 1)]
+    pub num_iterations: usize,
+    /// How a prompt is put to the model: instruction (the format of `data sft`), chat (the model's chat template), plain
+    /// (as it stands), or auto, which finds out as `generate` does.
+    #[arg(long, value_name = "NAME", default_value_t = PromptFormat::Auto)]
+    pub prompt_format: PromptFormat,
+}
+
+impl RolloutSettings {
+    /// How completions are written.
+    pub(super) fn options(&self, seed: u64) -> Result<SamplingOptions, Error> {
+        let options = SamplingOptions {
+            do_sample: true,
+            temperature: self.drawing.temperature,
+            top_k: self.drawing.top_k,
+            top_p: self.drawing.top_p,
+            min_p: self.drawing.min_p,
+            max_new_tokens: self.max_completion_length,
+            min_new_tokens: self.min_new_tokens,
+            seed,
+            ..SamplingOptions::default()
+        };
+        options.check()?;
+        Ok(options)
+    }
+}
+
+impl Shared {
+    /// Prompts whose completions one step learns from, given the number of completions of each.
+    pub(super) fn prompts_per_step(&self, generations: usize) -> Result<usize, Error> {
+        let Common { per_device_train_batch_size, gradient_accumulation_steps, max_tokens_per_batch, .. } =
+            self.common;
+        let setting =
+            |name, got: String, expected| Err(collimate_train::Error::Setting { name, got, expected }.into());
+        for (name, count) in [
+            ("steps_per_generation", self.rollouts.steps_per_generation),
+            ("num_iterations", self.rollouts.num_iterations),
+            ("max_completion_length", self.rollouts.max_completion_length),
+            ("num_generations", generations),
+        ] {
+            if count == 0 {
+                return setting(name, count.to_string(), "1 or more");
+            }
+        }
+        if let Some(tokens) = max_tokens_per_batch {
+            let expected =
+                "of use where the model writes what it learns from: give per_device_train_batch_size";
+            return setting("max_tokens_per_batch", tokens.to_string(), expected);
+        }
+        let completions = per_device_train_batch_size.saturating_mul(gradient_accumulation_steps);
+        if completions == 0 || !completions.is_multiple_of(generations) {
+            let expected = "a multiple of the completions of a prompt (num_generations)";
+            let name = "per_device_train_batch_size × gradient_accumulation_steps";
+            return setting(name, completions.to_string(), expected);
+        }
+        Ok(completions / generations)
+    }
+}
