@@ -92,6 +92,17 @@ impl Lora {
         Ok(Self { config, slots, score, values })
     }
 
+    /// The same adapter with a scalar head, a fresh one drawn from N(0, 0.02) unless it has one.
+    pub fn with_score(mut self, decoder: &DecoderConfig, seed: u64) -> Self {
+        if self.score.is_none() {
+            self.config.add_score();
+            let start = self.values.len();
+            self.values.extend(fresh_score(decoder.hidden_size, seed));
+            self.score = Some(start..self.values.len());
+        }
+        self
+    }
+
     /// The same adapter without the scalar head, for a model that writes.
     pub fn without_score(mut self) -> Self {
         self.score = None;

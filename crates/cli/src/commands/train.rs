@@ -78,4 +78,27 @@ pub const COMMANDS: &[Entry] = &[
       --beta 0.04 --num_iterations 2",
         action: Action::Stage(train_on_policy::<policy::grpo::Config>),
     },
+    Entry {
+        path: "train rloo",
+        arguments: policy::rloo::Config::augment_args,
+        examples: "  collimate train rloo --model_name_or_path models/base --dataset prompts.jsonl \\
+      --reward_funcs exact --num_generations 4",
+        action: Action::Stage(train_on_policy::<policy::rloo::Config>),
+    },
+    Entry {
+        path: "train ppo",
+        arguments: policy::ppo::Config::augment_args,
+        examples: "  collimate train ppo --model_name_or_path models/base --dataset prompts.jsonl \\
+      --reward_funcs model:models/reward_output --missing_eos_penalty 1
+  collimate train ppo --model_name_or_path models/base --dataset prompts.jsonl \\
+      --reward_funcs numeric --kl_target 6",
+        action: Action::Stage(train_on_policy::<policy::ppo::Config>),
+    },
+    Entry {
+        path: "train online-dpo",
+        arguments: policy::online_dpo::Config::augment_args,
+        examples: "  collimate train online-dpo --model_name_or_path models/base --dataset prompts.jsonl \\
+      --reward_funcs model:models/reward_output --num_generations 4",
+        action: Action::Stage(train_on_policy::<policy::online_dpo::Config>),
+    },
 ];

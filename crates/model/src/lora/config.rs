@@ -235,6 +235,11 @@ impl LoraConfig {
         self.is_classifier() || self.modules_to_save.as_ref().is_some_and(named)
     }
 
+    /// Makes this the configuration of an adapter with a scalar head.
+    pub(super) fn add_score(&mut self) {
+        self.modules_to_save = Some(vec![SCORE_MODULES[0].to_owned()]);
+    }
+
     /// Makes this the configuration of an adapter without a scalar head.
     pub(super) fn drop_score(&mut self) {
         self.modules_to_save = None;

@@ -1,10 +1,14 @@
 //! On-policy training: the model learns from what it has just written itself, and from what that is worth.
 
 pub mod grpo;
+pub mod online_dpo;
+pub mod ppo;
+pub mod rloo;
 
 mod asking;
 mod example;
 mod group;
+mod penalty;
 mod questions;
 mod record;
 mod rollouts;
@@ -162,6 +166,12 @@ impl<M: PolicyMethod> OnPolicy<M> {
             return Err(Error::ReferenceOfWeights);
         }
         let start = parameters.adapter().filter(|_| common.adapter_name_or_path.is_some()).cloned();
+        let parameters = match parameters {
+            Trainable::Adapter(lora) if self.config.values() => {
+                lora.with_score(model.config(), common.seed).into()
+            }
+            other => other,
+        };
         Ok((parameters, start))
     }
 }
@@ -215,7 +225,11 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         let tools =
             Tools { tokenizer: &tokenizer, objective, rewards, options, start, prompts_per_round: prompts };
         let rollouts = Rollouts::new(&self.config, tools, questions, context)?;
-        let trained = Trainer::new(&mut engine, rollouts, settings, parameters, *context)?.run()?;
+        let mut trained = Trainer::new(&mut engine, rollouts, settings, parameters, *context)?.run()?;
+        if let (Trainable::Adapter(lora), true) = (&mut trained.parameters, self.config.values()) {
+            // What is left is a model that writes.
+            **lora = lora.as_ref().clone().without_score();
+        }
         let summary = PolicySummary::new(&trained, counts, rejected);
         let product = Product { trained, model, title: M::TITLE, tag: M::TAG };
         common.save(product, (&self.config, &summary), context.output())?;

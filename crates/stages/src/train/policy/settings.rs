@@ -99,29 +99,32 @@ impl Shared {
     pub(super) fn prompts_per_step(&self, generations: usize) -> Result<usize, Error> {
         let Common { per_device_train_batch_size, gradient_accumulation_steps, max_tokens_per_batch, .. } =
             self.common;
-        let setting =
-            |name, got: String, expected| Err(collimate_train::Error::Setting { name, got, expected }.into());
         for (name, count) in [
             ("steps_per_generation", self.rollouts.steps_per_generation),
             ("num_iterations", self.rollouts.num_iterations),
             ("max_completion_length", self.rollouts.max_completion_length),
             ("num_generations", generations),
         ] {
-            if count == 0 {
-                return setting(name, count.to_string(), "1 or more");
-            }
+            demand(count > 0, name, count, "1 or more")?;
         }
-        if let Some(tokens) = max_tokens_per_batch {
-            let expected =
-                "of use where the model writes what it learns from: give per_device_train_batch_size";
-            return setting("max_tokens_per_batch", tokens.to_string(), expected);
-        }
+        let tokens = max_tokens_per_batch.unwrap_or(0);
+        let expected = "of use where the model writes what it learns from: give per_device_train_batch_size";
+        demand(tokens == 0, "max_tokens_per_batch", tokens, expected)?;
         let completions = per_device_train_batch_size.saturating_mul(gradient_accumulation_steps);
-        if completions == 0 || !completions.is_multiple_of(generations) {
-            let expected = "a multiple of the completions of a prompt (num_generations)";
-            let name = "per_device_train_batch_size × gradient_accumulation_steps";
-            return setting(name, completions.to_string(), expected);
-        }
+        let expected = "a multiple of the completions of a prompt (num_generations)";
+        let name = "per_device_train_batch_size × gradient_accumulation_steps";
+        demand(completions > 0 && completions.is_multiple_of(generations), name, completions, expected)?;
         Ok(completions / generations)
     }
+}
+
+/// Refuses a setting whose value makes no sense.
+pub(super) fn demand(
+    holds: bool,
+    name: &'static str,
+    got: impl ToString,
+    expected: &'static str,
+) -> Result<(), Error> {
+    let refusal = || collimate_train::Error::Setting { name, got: got.to_string(), expected };
+    if holds { Ok(()) } else { Err(refusal().into()) }
 }
