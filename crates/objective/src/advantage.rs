@@ -40,8 +40,8 @@ by_name!(ScaleRewards);
 
 /// GRPO's advantages: (r - mean of the prompt's rewards) / (standard deviation + 10⁻⁴).
 ///
-/// `rewards`: `[prompts × num_generations]`, as is what is returned. A prompt whose rewards are all the same has
-/// advantages of 0.
+/// `rewards`: `[prompts × num_generations]`, as is what is returned. A prompt whose rewards are all the same
+/// has advantages of 0.
 pub fn group_relative(rewards: &[f64], num_generations: usize, scale: ScaleRewards) -> Vec<f64> {
     let batch = deviation(rewards);
     let group = |group: &[f64]| {
@@ -56,10 +56,11 @@ pub fn group_relative(rewards: &[f64], num_generations: usize, scale: ScaleRewar
     rewards.chunks(num_generations.max(1)).flat_map(group).collect()
 }
 
-/// RLOO's advantages: r - mean of the rewards of the prompt's other completions (Ahmadian et al. 2024, "Back to
-/// Basics", eq. 8; Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!").
+/// RLOO's advantages: r - mean of the rewards of the prompt's other completions (Ahmadian et al. 2024, "Back
+/// to Basics", eq. 8; Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!").
 ///
-/// `rewards`: `[prompts × num_generations]`, as is what is returned. A completion without others has an advantage of 0.
+/// `rewards`: `[prompts × num_generations]`, as is what is returned. A completion without others has an
+/// advantage of 0.
 pub fn leave_one_out(rewards: &[f64], num_generations: usize) -> Vec<f64> {
     let group = |group: &[f64]| {
         let sum: f64 = group.iter().sum();
@@ -105,8 +106,8 @@ mod tests {
         }
     }
 
-    /// Groups (1, 2, 3) and (4, 4, 4): means 2 and 4, standard deviations 1 and 0; over the batch the mean is 3, and
-    /// the squares sum up to 4 + 1 + 0 + 3 = 8, so that the deviation is √(8/5).
+    /// Groups (1, 2, 3) and (4, 4, 4): means 2 and 4, standard deviations 1 and 0; over the batch the mean is
+    /// 3, and the squares sum up to 4 + 1 + 0 + 3 = 8, so that the deviation is √(8/5).
     #[test]
     fn hand_worked_groups() {
         let rewards = [1.0, 2.0, 3.0, 4.0, 4.0, 4.0];

@@ -40,10 +40,11 @@ impl Gae {
         in_range((0.0..=1.0).contains(&lam), "lam", lam, "from 0 to 1")
     }
 
-    /// A_t = δ_t + γ λ A_{t+1} with δ_t = r_t + γ V_{t+1} - V_t (eq. 11 and 16); nothing comes after the last token.
+    /// A_t = δ_t + γ λ A_{t+1} with δ_t = r_t + γ V_{t+1} - V_t (eq. 11 and 16); nothing comes after the last
+    /// token.
     ///
-    /// `rewards` and `values`: of each token of one completion, `[tokens]`; a value is what was expected before the
-    /// token was written.
+    /// `rewards` and `values`: of each token of one completion, `[tokens]`; a value is what was expected
+    /// before the token was written.
     pub fn estimate(&self, rewards: &[f64], values: &[f32]) -> Estimate {
         let mut advantages = vec![0.0; rewards.len()];
         let (mut next_advantage, mut next_value) = (0.0, 0.0);
@@ -58,8 +59,9 @@ impl Gae {
     }
 }
 
-/// Gives the values of all tokens of a batch, no padding among them, a variance of 1, and a mean of 0 where it is
-/// shifted: (x - mean) / √(variance + 10⁻⁸), the variance unbiased. TRL shifts the mean of advantages, not of rewards.
+/// Gives the values of all tokens of a batch, no padding among them, a variance of 1, and a mean of 0 where
+/// it is shifted: (x - mean) / √(variance + 10⁻⁸), the variance unbiased. TRL shifts the mean of advantages,
+/// not of rewards.
 pub fn whiten(values: &mut [f64], shift_mean: bool) {
     let (mean, scale) = (mean(values), (variance(values) + LEAST_VARIANCE).sqrt());
     let kept = if shift_mean { 0.0 } else { mean };
@@ -70,8 +72,8 @@ pub fn whiten(values: &mut [f64], shift_mean: bool) {
 mod tests {
     use super::*;
 
-    /// γ = λ = ½ and values (1, 2, 4), a reward of 8 at the end: δ = (0 + 1 - 1, 0 + 2 - 2, 8 - 4) = (0, 0, 4), so that
-    /// A = (¼, 1, 4). With λ = 0 they are δ, with γ = λ = 1 what came, without what was expected.
+    /// γ = λ = ½ and values (1, 2, 4), a reward of 8 at the end: δ = (0 + 1 - 1, 0 + 2 - 2, 8 - 4) = (0, 0,
+    /// 4), so that A = (¼, 1, 4). With λ = 0 they are δ, with γ = λ = 1 what came, without what was expected.
     #[test]
     fn hand_worked() {
         let (rewards, values) = ([0.0, 0.0, 8.0], [1.0, 2.0, 4.0]);

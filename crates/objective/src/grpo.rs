@@ -19,14 +19,14 @@ use crate::{Grouping, Metrics, Objective, Scored};
 
 /// The surrogate of completions with advantages, and a KL penalty (eq. 3).
 ///
-/// An example is a prompt, its sequences are the completions; one without targets is masked, and weighs in the means
-/// over completions. A completion's ratio is w = π(token) / π_old(token), one for each token, or one for all: the
-/// geometric mean (GSPO: Zheng et al. 2025, "Group Sequence Policy Optimization", eq. 7). The penalty is β times the
-/// k3 estimate e^x - x - 1, x = log π_ref - log π (eq. 4), multiplied with w where that is corrected (DeepSeek-AI 2025,
-/// "DeepSeek-V3.2", eq. 7).
+/// An example is a prompt, its sequences are the completions; one without targets is masked, and weighs in
+/// the means over completions. A completion's ratio is w = π(token) / π_old(token), one for each token, or
+/// one for all: the geometric mean (GSPO: Zheng et al. 2025, "Group Sequence Policy Optimization", eq. 7).
+/// The penalty is β times the k3 estimate e^x - x - 1, x = log π_ref - log π (eq. 4), multiplied with w where
+/// that is corrected (DeepSeek-AI 2025, "DeepSeek-V3.2", eq. 7).
 ///
-/// A batch is one however it is cut, so that `bnpo` and `dapo` are the same here; TRL's `bnpo` is a mean over the
-/// tokens of each micro-batch.
+/// A batch is one however it is cut, so that `bnpo` and `dapo` are the same here; TRL's `bnpo` is a mean over
+/// the tokens of each micro-batch.
 #[derive(Debug, Clone)]
 pub struct Grpo {
     kind: GrpoLossKind,
@@ -126,7 +126,8 @@ impl Grpo {
 }
 
 impl Objective for Grpo {
-    /// Completions, tokens, or with `dr_grpo` the tokens that there were if all completions were as long as they may.
+    /// Completions, tokens, or with `dr_grpo` the tokens that there were if all completions were as long as
+    /// they may.
     fn weight(&self, grouping: &Grouping) -> f64 {
         let completions = grouping.sequences.len() as f64;
         match self.kind {

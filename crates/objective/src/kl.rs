@@ -1,4 +1,4 @@
-//! What binds a policy to its reference through the rewards: the KL divergence of each token, and how much it costs.
+//! What binds a policy to its reference through rewards: the KL divergence of each token, and its cost.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,8 @@ impl Named for KlEstimator {
 by_name!(KlEstimator);
 
 impl KlEstimator {
-    /// The estimate at each token: `[tokens]`, of log-probs under the policy that wrote them and under the reference.
+    /// The estimate at each token: `[tokens]`, of log-probs under the policy that wrote them and under the
+    /// reference.
     pub fn estimates(self, log_probs: &[f32], reference: &[f32]) -> Vec<f64> {
         let excess = |(&policy, &reference): (&f32, &f32)| f64::from(reference) - f64::from(policy);
         let estimate = |excess: f64| match self {
@@ -47,11 +48,11 @@ impl KlEstimator {
     }
 }
 
-/// The rewards of a completion's tokens: -coefficient · KL at each, and the completion's own at the last (Ziegler et
-/// al. 2019, "Fine-Tuning Language Models from Human Preferences", eq. 2).
+/// The rewards of a completion's tokens: -coefficient · KL at each, and the completion's own at the last
+/// (Ziegler et al. 2019, "Fine-Tuning Language Models from Human Preferences", eq. 2).
 ///
-/// `divergences`: `[tokens]`, see [`KlEstimator::estimates`]. TRL's last reward comes one token later, in the padding,
-/// where there is room.
+/// `divergences`: `[tokens]`, see [`KlEstimator::estimates`]. TRL's last reward comes one token later, in the
+/// padding, where there is room.
 pub fn token_rewards(divergences: &[f64], coefficient: f64, reward: f64) -> Vec<f64> {
     let mut rewards: Vec<_> = divergences.iter().map(|divergence| -coefficient * divergence).collect();
     if let Some(last) = rewards.last_mut() {
@@ -65,7 +66,8 @@ pub fn token_rewards(divergences: &[f64], coefficient: f64, reward: f64) -> Vec<
 pub struct KlControl {
     /// What a unit of KL divergence costs at first, 0 or above; TRL's name.
     pub kl_coef: f64,
-    /// The KL divergence of a completion that is to be kept, above 0; the cost stays as it is where not given.
+    /// The KL divergence of a completion that is to be kept, above 0; the cost stays as it is where not
+    /// given.
     pub kl_target: Option<f64>,
     /// After how many completions the cost has followed the error, above 0; 10000 where not given.
     pub kl_horizon: Option<f64>,
@@ -77,8 +79,8 @@ impl Default for KlControl {
     }
 }
 
-/// What a unit of KL divergence costs: always the same, or more while the divergence is above its target (Ziegler et
-/// al. 2019, §2.2). It is written into checkpoints.
+/// What a unit of KL divergence costs: always the same, or more while the divergence is above its target
+/// (Ziegler et al. 2019, §2.2). It is written into checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KlController {
     coefficient: f64,
@@ -153,7 +155,8 @@ mod tests {
         assert_eq!(token_rewards(&[], 0.5, 3.0), [0.0; 0]);
     }
 
-    /// Target 4, horizon 100, batches of 10: a divergence of 4.4 is an error of 0.1, one of 40 of no more than 0.2.
+    /// Target 4, horizon 100, batches of 10: a divergence of 4.4 is an error of 0.1, one of 40 of no more
+    /// than 0.2.
     #[test]
     fn a_cost_follows_the_error() {
         let options = KlControl { kl_coef: 1.0, kl_target: Some(4.0), kl_horizon: Some(100.0) };

@@ -1,13 +1,12 @@
 //! Training objectives: from log-probs to loss, gradients and metrics. Pure mathematics: no model, no disk.
 //!
-//! An [`Objective`] sees one log-prob per target, the values of a scalar head where there is one, and how the targets
-//! group into sequences and examples ([`Grouping`]). It gives the loss, one gradient per log-prob and value, and named
-//! [`Metrics`]. A new objective is one file that implements the trait, and one line here; a new loss on preference
-//! pairs is one file in `losses/`, and one line in its list. What a policy remembers of the completions it wrote is its
-//! [`Experience`]; `advantage`, `gae` and `kl` make it of rewards.
+//! An [`Objective`] sees one log-prob per target, the values of a scalar head where there is one, and how the
+//! targets group into sequences and examples ([`Grouping`]). It gives the loss, one gradient per log-prob and
+//! value, and named [`Metrics`]. A new objective is one file that implements the trait, and one line here; a
+//! new loss on preference pairs is one file in `losses/`, and one line in its list. What a policy remembers
+//! of the completions it wrote is its [`Experience`]; `advantage`, `gae` and `kl` make it of rewards.
 
 mod advantage;
-mod bradley_terry;
 mod cpo;
 mod divergence;
 mod error;
@@ -31,7 +30,6 @@ mod stable;
 mod surrogate;
 
 pub use advantage::{ScaleRewards, deviation, group_relative, leave_one_out, normalize};
-pub use bradley_terry::{BradleyTerry, BradleyTerryOptions};
 pub use cpo::{Cpo, CpoLossKind, CpoOptions};
 pub use divergence::FDivergence;
 pub use error::{Error, Result};

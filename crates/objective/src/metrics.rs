@@ -25,6 +25,7 @@ pub struct Metric {
     /// What the sum is divided by: 1 for an extreme, 0 where nothing was added.
     pub weight: f64,
     /// What becomes of its parts.
+    #[serde(default)]
     pub gathering: Gathering,
 }
 

@@ -14,25 +14,26 @@ const TEMPERATURES: [f64; 2] = [1.0, 1.05];
 /// What is summed over the tokens of completions, and what the sum is divided by; the names are TRL's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GrpoLossKind {
-    /// The clipped surrogate, a mean over completions of means over tokens: long completions count less by the token.
+    /// The clipped surrogate, a mean over completions of means over tokens: long completions count less by
+    /// the token.
     Grpo,
     /// A mean over the tokens of a batch.
     Bnpo,
     /// A sum over tokens, divided by the number of completions and by how long they may be (Liu et al. 2025,
     /// "Understanding R1-Zero-Like Training: A Critical Perspective").
     DrGrpo,
-    /// A mean over all tokens (Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
-    /// eq. 8).
+    /// A mean over all tokens (Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at
+    /// Scale", eq. 8).
     #[default]
     Dapo,
-    /// -min(w, ε_high) A log π, a mean over all tokens; no gradient flows through w, so that no token is left out
-    /// (MiniMax 2025, "MiniMax-M1", CISPO).
+    /// -min(w, ε_high) A log π, a mean over all tokens; no gradient flows through w, so that no token is left
+    /// out (MiniMax 2025, "MiniMax-M1", CISPO).
     Cispo,
-    /// -4/τ σ(τ (w - 1)) A, as `grpo` else: a gate in place of the clip (Gao et al. 2025, "Soft Adaptive Policy
-    /// Optimization").
+    /// -4/τ σ(τ (w - 1)) A, as `grpo` else: a gate in place of the clip (Gao et al. 2025, "Soft Adaptive
+    /// Policy Optimization").
     Sapo,
-    /// The clipped surrogate, a mean over completions of sums over tokens, to go with ratios of whole completions
-    /// (Liu et al. 2026, "Length-Unbiased Sequence Policy Optimization").
+    /// The clipped surrogate, a mean over completions of sums over tokens, to go with ratios of whole
+    /// completions (Liu et al. 2026, "Length-Unbiased Sequence Policy Optimization").
     Luspo,
 }
 
@@ -94,7 +95,8 @@ pub struct GrpoOptions {
     pub importance_sampling_level: ImportanceSamplingLevel,
     /// How far below 1 a ratio counts, above 0; 0.2 where not given.
     pub epsilon: Option<f64>,
-    /// How far above 1 a ratio counts, above 0; as `epsilon` where not given. The greatest ratio itself for `cispo`.
+    /// How far above 1 a ratio counts, above 0; as `epsilon` where not given. The greatest ratio itself for
+    /// `cispo`.
     pub epsilon_high: Option<f64>,
     /// The greatest ratio that counts where the advantage is negative, above 1 + `epsilon_high`.
     pub delta: Option<f64>,

@@ -5,8 +5,8 @@ use std::f32::consts::LN_2;
 use super::*;
 use crate::{Error, Experience, Facts};
 
-/// Ratios 2 and 1 of a good completion, 2 of a bad one, and a masked one. The reference holds the first token for twice
-/// as likely.
+/// Ratios 2 and 1 of a good completion, 2 of a bad one, and a masked one. The reference holds the first token
+/// for twice as likely.
 const OLD: [f32; 3] = [-LN_2, 0.0, -LN_2];
 const LOG_PROBS: [f32; 3] = [0.0; 3];
 const REFERENCE: [f32; 3] = [LN_2, 0.0, 0.0];
@@ -65,8 +65,8 @@ fn hand_worked_ratios_of_tokens() {
     assert_near(&evaluate(two_sided), (-2.2 + 1.5) / 3.0, [0.0, -1.0 / 3.0, 0.0]);
 }
 
-/// The ratios of the completions are √2 and 2; up to 1.5, the first is not cut: each of its two log-probs has half of
-/// the derivative -√2. The masked one has a ratio too: a third of them would be cut at 1.2.
+/// The ratios of the completions are √2 and 2; up to 1.5, the first is not cut: each of its two log-probs has
+/// half of the derivative -√2. The masked one has a ratio too: a third of them would be cut at 1.2.
 #[test]
 fn hand_worked_ratios_of_completions() {
     let gspo = GrpoOptions {
@@ -82,8 +82,8 @@ fn hand_worked_ratios_of_completions() {
     assert!(cut.metrics.means().any(|mean| mean == ("clip_ratio/high_mean", 1.0 / 3.0)));
 }
 
-/// k3 of the first token: 2 - 1 - ln 2, its derivative 1 - 2; with the correction both are multiplied with w = 2, and
-/// the ratio's derivative, 2 (1 - ln 2), comes in.
+/// k3 of the first token: 2 - 1 - ln 2, its derivative 1 - 2; with the correction both are multiplied with w
+/// = 2, and the ratio's derivative, 2 (1 - ln 2), comes in.
 #[test]
 fn hand_worked_penalty() {
     let ln_2 = 2f64.ln();
@@ -97,7 +97,8 @@ fn hand_worked_penalty() {
     assert_near(&plain, (-0.2 + 0.5 * (1.0 - ln_2)) / 3.0, [-0.5 / 3.0, -1.0 / 3.0, 2.0 / 3.0]);
 }
 
-/// CISPO: -min(w, 1.5) A log π with log π = 0 everywhere. SAPO with τ = 2 and τ = ½: -2 σ(2), -2 σ(0), and 8 σ(½).
+/// CISPO: -min(w, 1.5) A log π with log π = 0 everywhere. SAPO with τ = 2 and τ = ½: -2 σ(2), -2 σ(0), and 8
+/// σ(½).
 #[test]
 fn hand_worked_without_clip() {
     let cispo = evaluate(GrpoOptions { epsilon_high: Some(1.5), ..of(GrpoLossKind::Cispo) });
