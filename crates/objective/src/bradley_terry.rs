@@ -1,7 +1,7 @@
 //! Reward models: a value for each answer, learnt from which of two is the better one.
 //!
-//! Bradley and Terry 1952, "Rank Analysis of Incomplete Block Designs"; Ouyang et al. 2022, "Training language models
-//! to follow instructions with human feedback", eq. 1.
+//! Bradley and Terry 1952, "Rank Analysis of Incomplete Block Designs"; Ouyang et al. 2022, "Training
+//! language models to follow instructions with human feedback", eq. 1.
 
 use crate::error::{Result, in_range, not_negative};
 use crate::losses::sigmoid::smoothed;
@@ -17,12 +17,12 @@ pub struct BradleyTerryOptions {
     pub label_smoothing: f64,
 }
 
-/// L = -(1 - ε) log σ(z) - ε log σ(-z) + c (r_c + r_r)², with z = r_c - r_r - margin, the label smoothing ε, which TRL
-/// 1.16 does not have here, and c the centring coefficient (Eisenstein et al. 2023, "Helping or Herding? Reward Model
-/// Ensembles Mitigate but do not Eliminate Reward Hacking").
+/// L = -(1 - ε) log σ(z) - ε log σ(-z) + c (r_c + r_r)², with z = r_c - r_r - margin, the label smoothing ε,
+/// which TRL 1.16 does not have here, and c the centring coefficient (Eisenstein et al. 2023, "Helping or
+/// Herding? Reward Model Ensembles Mitigate but do not Eliminate Reward Hacking").
 ///
-/// An example is two sequences, chosen and rejected, each with one value, its reward; there are no targets. The loss is
-/// a mean over pairs, each multiplied with its weight.
+/// An example is two sequences, chosen and rejected, each with one value, its reward; there are no targets.
+/// The loss is a mean over pairs, each multiplied with its weight.
 #[derive(Debug, Clone)]
 pub struct BradleyTerry {
     options: BradleyTerryOptions,

@@ -7,6 +7,7 @@
 //! of the completions it wrote is its [`Experience`]; `advantage`, `gae` and `kl` make it of rewards.
 
 mod advantage;
+mod bradley_terry;
 mod cpo;
 mod divergence;
 mod error;
@@ -30,6 +31,7 @@ mod stable;
 mod surrogate;
 
 pub use advantage::{ScaleRewards, deviation, group_relative, leave_one_out, normalize};
+pub use bradley_terry::{BradleyTerry, BradleyTerryOptions};
 pub use cpo::{Cpo, CpoLossKind, CpoOptions};
 pub use divergence::FDivergence;
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! PPO: a policy and its value model, which says what is still to come.
 //!
-//! Schulman et al. 2017, "Proximal Policy Optimization Algorithms"; Ziegler et al. 2019, "Fine-Tuning Language Models
-//! from Human Preferences".
+//! Schulman et al. 2017, "Proximal Policy Optimization Algorithms"; Ziegler et al. 2019, "Fine-Tuning
+//! Language Models from Human Preferences".
 
 use crate::error::{Result, not_negative, positive};
 use crate::pairs::clear;
@@ -26,11 +26,12 @@ impl Default for PpoOptions {
     }
 }
 
-/// The clipped surrogate, and `vf_coef` times ½ max((V - R)², (clip(V, V_old - ε, V_old + ε) - R)²), R being the return
-/// (eq. 7 and 9; the clipped value loss is OpenAI's and TRL's).
+/// The clipped surrogate, and `vf_coef` times ½ max((V - R)², (clip(V, V_old - ε, V_old + ε) - R)²), R being
+/// the return (eq. 7 and 9; the clipped value loss is OpenAI's and TRL's).
 ///
-/// A completion is a sequence, and each of its targets has a value; the loss is a mean over targets. The KL divergence
-/// from the reference is no term of the loss: it is in the rewards that advantages and returns are made of.
+/// A completion is a sequence, and each of its targets has a value; the loss is a mean over targets. The KL
+/// divergence from the reference is no term of the loss: it is in the rewards that advantages and returns are
+/// made of.
 #[derive(Debug, Clone)]
 pub struct Ppo {
     clip: Clip,
@@ -89,7 +90,8 @@ impl Ppo {
         }
     }
 
-    /// Half of the greater of the two squared errors, its derivative by the value, and whether it is the clipped one.
+    /// Half of the greater of the two squared errors, its derivative by the value, and whether it is the
+    /// clipped one.
     fn value_loss(&self, value: f64, old: f64, to_learn: f64) -> (f64, f64, bool) {
         let clipped = value.clamp(old - self.cliprange_value, old + self.cliprange_value);
         let [free, bound] = [value - to_learn, clipped - to_learn];
@@ -136,9 +138,10 @@ mod tests {
     use super::*;
     use crate::{Experience, Facts};
 
-    /// A ratio of 2 that is cut at 1.25 and one of ½ that is not, with advantages 4 and 2: losses -5 and -1. Values 1
-    /// and 2, remembered as 0 and 2, held within ½, are to learn -1 and 4: max(2², 1.5²) / 2 = 2 and 2² / 2. A third is
-    /// at 1, held at ½, and to learn 2: max(1, 1.5²) / 2 = 1.125. With a weight of ½: L = (-6 + 0 + 5.125 / 2) / 3.
+    /// A ratio of 2 that is cut at 1.25 and one of ½ that is not, with advantages 4 and 2: losses -5 and -1.
+    /// Values 1 and 2, remembered as 0 and 2, held within ½, are to learn -1 and 4: max(2², 1.5²) / 2 = 2 and
+    /// 2² / 2. A third is at 1, held at ½, and to learn 2: max(1, 1.5²) / 2 = 1.125. With a weight of ½: L =
+    /// (-6 + 0 + 5.125 / 2) / 3.
     #[test]
     fn hand_worked() {
         let mut grouping = Grouping::default();

@@ -1,7 +1,7 @@
 //! RLOO: whole completions, each measured against the others of its prompt.
 //!
-//! Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE-Style Optimization for Learning from Human Feedback in
-//! LLMs".
+//! Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE-Style Optimization for Learning from Human
+//! Feedback in LLMs".
 
 use crate::error::Result;
 use crate::pairs::clear;
@@ -24,12 +24,12 @@ impl Default for RlooOptions {
     }
 }
 
-/// The clipped surrogate of a completion as one action, w = π(completion) / π_old(completion); where π_old is the
-/// policy in training, its gradient is REINFORCE's, -A ∇ log π (eq. 6).
+/// The clipped surrogate of a completion as one action, w = π(completion) / π_old(completion); where π_old is
+/// the policy in training, its gradient is REINFORCE's, -A ∇ log π (eq. 6).
 ///
-/// An example is a prompt, its sequences are the completions, over which the loss is a mean. A completion's advantage
-/// stands at each of its targets, and is that of the first. One without targets is masked: it weighs in the mean, and
-/// its loss, which has no gradient, is 0 (in TRL -A).
+/// An example is a prompt, its sequences are the completions, over which the loss is a mean. A completion's
+/// advantage stands at each of its targets, and is that of the first. One without targets is masked: it
+/// weighs in the mean, and its loss, which has no gradient, is 0 (in TRL -A).
 #[derive(Debug, Clone)]
 pub struct Rloo {
     clip: Clip,
@@ -70,8 +70,8 @@ mod tests {
     use super::*;
     use crate::{Experience, Facts};
 
-    /// Ratios 2 · ½ = 1 of a good completion, 2 of a bad one, 1 of a masked one, and 2 of a good one, cut at 1.5:
-    /// L = (-3 + 2 · 2 + 0 - 1.5) / 4.
+    /// Ratios 2 · ½ = 1 of a good completion, 2 of a bad one, 1 of a masked one, and 2 of a good one, cut at
+    /// 1.5: L = (-3 + 2 · 2 + 0 - 1.5) / 4.
     #[test]
     fn hand_worked() {
         let mut grouping = Grouping::default();

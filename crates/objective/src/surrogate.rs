@@ -32,7 +32,8 @@ impl Clip {
         Self { low: 1.0 - epsilon, high: 1.0 + epsilon, limit: f64::INFINITY }
     }
 
-    /// The same with two sides (Prime Intellect 2025, "INTELLECT-2", two-sided clipping). Errors: a `delta` within the range.
+    /// The same with two sides (Prime Intellect 2025, "INTELLECT-2", two-sided clipping). Errors: a `delta`
+    /// within the range.
     pub fn limited(self, delta: f64) -> Result<Self> {
         in_range(delta > self.high, "delta", delta, "a finite number above 1 + epsilon_high")?;
         Ok(Self { limit: delta, ..self })
@@ -51,7 +52,8 @@ impl Clip {
         [ratio < self.low && advantage < 0.0, ratio > self.high && advantage > 0.0]
     }
 
-    /// How many of the ratios, given with their advantages, are cut at the lower end, and how many at the upper.
+    /// How many of the ratios, given with their advantages, are cut at the lower end, and how many at the
+    /// upper.
     fn count(&self, judged: impl Iterator<Item = (f64, f64)>) -> [f64; 2] {
         judged.fold([0.0; 2], |[low, high], (ratio, advantage)| {
             let [cut_low, cut_high] = self.cuts(ratio, advantage).map(f64::from);
@@ -73,7 +75,8 @@ impl Clip {
     }
 }
 
-/// log π - log π_old of a target, π_old being the policy that wrote it; 0 where that is the policy in training.
+/// log π - log π_old of a target, π_old being the policy that wrote it; 0 where that is the policy in
+/// training.
 pub(crate) fn log_ratio(scored: Scored<'_>, target: usize) -> f64 {
     match scored.experience.log_probs.as_slice() {
         [] => 0.0,
@@ -85,8 +88,8 @@ pub(crate) fn log_ratio(scored: Scored<'_>, target: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// ε_low = 0.2, ε_high = 0.5, δ = 3. A good token counts up to 1.5 and a bad one down to 0.8; without δ a bad one
-    /// counts up to any ratio, with it to 3.
+    /// ε_low = 0.2, ε_high = 0.5, δ = 3. A good token counts up to 1.5 and a bad one down to 0.8; without δ a
+    /// bad one counts up to any ratio, with it to 3.
     #[test]
     fn hand_worked() {
         let one_sided = Clip::new(0.2, Some(0.5)).unwrap();

@@ -1,5 +1,5 @@
-//! What holds for every objective: its gradients are those of its loss, a batch may be cut anywhere, and no log-prob
-//! makes it anything but finite.
+//! What holds for every objective on given answers: its gradients are those of its loss, a batch may be cut
+//! anywhere, and no log-prob makes it anything but finite.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
 mod common;
@@ -8,7 +8,7 @@ use collimate_objective::{
     Cpo, CpoLossKind, CpoOptions, FDivergence, Facts, Kto, KtoLossKind, KtoOptions, Metrics, Objective, Orpo,
     OrpoOptions, PairLossKind, Preference, PreferenceOptions,
 };
-use common::{Batch, answer, share};
+use common::{Batch, answer, difference, share};
 
 const LENGTHS: [usize; 12] = [3, 2, 1, 4, 2, 2, 5, 1, 3, 3, 1, 1];
 
@@ -53,7 +53,7 @@ fn preference(name: &str, change: impl FnOnce(&mut PreferenceOptions)) -> (Strin
     (format!("{options:?}"), Box::new(Preference::new(options).unwrap()))
 }
 
-/// Every objective, with every option.
+/// Every such objective, with every option.
 fn objectives() -> Vec<(String, Box<dyn Objective>)> {
     let mut all = Vec::new();
     for kind in PairLossKind::all() {
@@ -88,17 +88,13 @@ fn objectives() -> Vec<(String, Box<dyn Objective>)> {
 /// BCO's rewards so far: 12 of them.
 const CARRIED: [f64; 2] = [3.0, 12.0];
 
-/// The derivative of the loss by one log-prob, from five points. A target's collision moves with it, so that WPO's
-/// weight, through which no gradient flows, stays.
-fn difference(objective: &dyn Objective, batch: &Batch, at: usize) -> f64 {
-    const STEP: f32 = 1.0 / 128.0;
-    let moved = |steps: f32| {
-        let mut batch = batch.clone();
-        batch.log_probs[at] += steps * STEP;
-        batch.collisions[at] += steps * STEP;
-        answer(objective, &batch, &CARRIED).loss
-    };
-    (8.0 * (moved(1.0) - moved(-1.0)) - (moved(2.0) - moved(-2.0))) / f64::from(12.0 * STEP)
+/// The derivative of the loss by one log-prob. A target's collision moves with it, so that WPO's weight,
+/// through which no gradient flows, stays.
+fn slope(objective: &dyn Objective, batch: &Batch, at: usize) -> f64 {
+    difference(objective, batch, &CARRIED, |batch, distance| {
+        batch.log_probs[at] += distance;
+        batch.collisions[at] += distance;
+    })
 }
 
 #[test]
@@ -107,16 +103,17 @@ fn gradients_equal_finite_differences() {
         for (seed, span) in [(1, 2.0), (4, 6.0)] {
             let batch = batch(&*objective, seed, span);
             let gradients = answer(&*objective, &batch, &CARRIED).gradients;
-            // The second answer of an example of KTO is for the KL divergence alone, through which no gradient flows.
+            // The second answer of an example of KTO is for the KL divergence alone, through which no
+            // gradient flows.
             let paired = !name.starts_with("Kto");
             for (sequence, targets) in batch.grouping.sequences.iter().enumerate() {
                 for at in targets.clone() {
                     let expected = match paired || sequence.is_multiple_of(2) {
-                        true => difference(&*objective, &batch, at),
+                        true => slope(&*objective, &batch, at),
                         false => 0.0,
                     };
-                    // Steps of 2⁻⁷ are exact in f32; the error of five points is STEP⁴ / 30 of the fifth derivative,
-                    // 1e-10 where that is 1, and the f32 gradient's own rounding 6e-8 of it.
+                    // Steps of 2⁻⁷ are exact in f32; the error of five points is STEP⁴ / 30 of the fifth
+                    // derivative, 1e-10 where that is 1, and the f32 gradient's own rounding 6e-8 of it.
                     let found = f64::from(gradients[at]);
                     assert!(
                         (found - expected).abs() < 1e-5 * expected.abs().max(1.0),

@@ -10,12 +10,8 @@ use collimate_objective::{
     Cpo, CpoOptions, Facts, Kto, KtoOptions, Objective, Orpo, OrpoOptions, PairLossKind, Preference,
     PreferenceOptions,
 };
-use common::{Batch, answer};
+use common::{Batch, answer, numbers};
 use serde_json::{Map, Value};
-
-fn numbers<T>(value: &Value, convert: impl Fn(f64) -> T) -> Vec<T> {
-    value.as_array().unwrap().iter().map(|number| convert(number.as_f64().unwrap())).collect()
-}
 
 fn batch(recorded: &Value) -> Batch {
     let floats = |name: &str| numbers(&recorded[name], |number| number as f32);
