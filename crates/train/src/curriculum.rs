@@ -58,7 +58,8 @@ pub trait Curriculum<E> {
         Ok(())
     }
 
-    /// The examples of the next step: all that there are, and the numbers of those that are its own.
+    /// The examples of the next step: all that there are, and the numbers of those that are its own; none, where there
+    /// is nothing to learn.
     fn lesson(&self) -> (Task<'_, Self::Example>, &[usize]);
 
     /// Goes on to the step after the next one; adds what is to be logged of the examples themselves.

@@ -78,7 +78,7 @@ impl Learner {
         }
     }
 
-    /// Takes one step. After an error, or an interruption between two micro-batches, parameters, optimiser and what is
+    /// Takes one step; one without examples changes nothing. After an error, or an interruption between two micro-batches, parameters, optimiser and what is
     /// carried are as they were before it.
     ///
     /// Errors: a loss or gradient that is not finite, no trained token in the batch, the engine's.
@@ -91,6 +91,9 @@ impl Learner {
     ) -> Result<StepOutcome> {
         self.micro_batches.fill(task.examples, plan.numbers, plan.micro_batch_tokens);
         self.metrics.reset();
+        if plan.numbers.is_empty() {
+            return Ok(StepOutcome { loss: 0.0, grad_norm: 0.0, tokens: 0 });
+        }
         self.gradients.fill(0.0);
         let parts = self.micro_batches.as_slice();
         let total: f64 = parts.iter().map(|part| task.objective.weight(&part.grouping)).sum();

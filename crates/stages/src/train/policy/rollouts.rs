@@ -11,7 +11,7 @@ use collimate_reward::Rewards;
 use collimate_run::{Aside, Context, Event, atomic};
 use collimate_train::{
     BatchSize, Curriculum, Error as TrainError, Evaluation, LogProbs, Order, Policy, Position, Probe,
-    Sampler, Task,
+    Sampler, Task, TrainingExample,
 };
 use serde::{Deserialize, Serialize};
 
@@ -336,7 +336,9 @@ impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
             objective: self.tools.objective.as_ref(),
             reference: Some(&self.reference),
         };
-        (task, &self.parts[self.round.taken % self.parts.len()])
+        let numbers = self.parts[self.round.taken % self.parts.len()].as_slice();
+        let teaches = numbers.iter().any(|&number| self.round.examples[number].targets() > 0);
+        (task, if teaches { numbers } else { &[] })
     }
 
     fn advance(&mut self, metrics: &mut Metrics) {
