@@ -44,6 +44,14 @@ impl Language {
         }
     }
 
+    /// The key of the score in a judgement of one answer.
+    pub fn score_key(self) -> &'static str {
+        match self {
+            Self::Chinese => "评分",
+            Self::English => "score",
+        }
+    }
+
     /// The language that a text is mostly written in: Chinese if, of its letters, more than a third are Chinese
     /// characters, which each stand for what takes several Latin letters.
     pub fn of(text: &str) -> Self {

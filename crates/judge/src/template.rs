@@ -29,6 +29,8 @@ pub enum Kind {
     Judge,
     /// Tells which answer is better and asks for the reason alone.
     Guide,
+    /// Asks how good one answer is, the first.
+    Score,
 }
 
 /// What stands in the places of a template.
@@ -73,6 +75,7 @@ impl Kind {
         match self {
             Self::Judge => &Place::ALL[..3],
             Self::Guide => &Place::ALL,
+            Self::Score => &Place::ALL[..2],
         }
     }
 
@@ -90,6 +93,12 @@ impl Kind {
             }
             (Self::Guide, Language::English) => {
                 ("guide_en.jinja", include_str!("../templates/guide_en.jinja"))
+            }
+            (Self::Score, Language::Chinese) => {
+                ("score_zh.jinja", include_str!("../templates/score_zh.jinja"))
+            }
+            (Self::Score, Language::English) => {
+                ("score_en.jinja", include_str!("../templates/score_en.jinja"))
             }
         }
     }
@@ -127,12 +136,11 @@ impl Object for Place {
 impl Template {
     /// One of those that the program brings along.
     pub fn built_in(kind: Kind, language: Language) -> &'static Self {
-        static TEMPLATES: LazyLock<[Template; 4]> = LazyLock::new(|| {
-            let [zh, en] = Language::ALL;
-            [(Kind::Judge, zh), (Kind::Judge, en), (Kind::Guide, zh), (Kind::Guide, en)].map(own)
+        static TEMPLATES: LazyLock<[[Template; 2]; 3]> = LazyLock::new(|| {
+            let kinds = [Kind::Judge, Kind::Guide, Kind::Score];
+            kinds.map(|kind| Language::ALL.map(|language| own(kind, language)))
         });
-        let index = 2 * usize::from(kind == Kind::Guide) + usize::from(language == Language::English);
-        &TEMPLATES[index]
+        &TEMPLATES[kind as usize][language as usize]
     }
 
     /// The template of a text that stood in the file `path`.
@@ -198,8 +206,8 @@ impl<'a> Question<'a> {
     }
 }
 
-#[expect(clippy::expect_used, reason = "the four are constants, and a test loads them")]
-fn own((kind, language): (Kind, Language)) -> Template {
+#[expect(clippy::expect_used, reason = "all are constants, and a test loads them")]
+fn own(kind: Kind, language: Language) -> Template {
     let (name, source) = kind.source(language);
     let template = Template::load(source, Path::new(name), kind).expect("a template of the program");
     Template { language, ..template }

@@ -3,6 +3,8 @@
 use miette::Diagnostic;
 use thiserror::Error as ThisError;
 
+use crate::ProgramError;
+
 /// The result of giving rewards.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -13,6 +15,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Run(#[from] collimate_run::Error),
+    /// An external program; boxed, to keep every result small.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Program(Box<ProgramError>),
     /// A reward that cannot be set up as it was written.
     #[error("the reward {spec} cannot be used: {reason}")]
     #[diagnostic(help("mend what stands behind the colon"))]
@@ -42,6 +48,32 @@ pub enum Error {
         /// What stands in the way.
         reason: String,
     },
+    /// A judge that cannot be asked.
+    #[error("the reward {reward} cannot be given for row {row}")]
+    #[diagnostic(help("{}", source.help().map(|help| help.to_string()).unwrap_or_default()))]
+    Judge {
+        /// The reward's name.
+        reward: String,
+        /// The row of the file, counted from 1.
+        row: u64,
+        /// What stands in the way.
+        source: Box<collimate_generate::Error>,
+    },
+    /// What stands in the way of all that a judge is asked.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Generate(Box<collimate_generate::Error>),
+    /// A judge that gives no score.
+    #[error("the judge gave no score for row {row} in {attempts} attempts; the last: {text:?}")]
+    #[diagnostic(help("allow longer judgements with --judge_max_new_tokens, or take another judge"))]
+    NoScore {
+        /// The row of the file, counted from 1.
+        row: u64,
+        /// How often it was asked.
+        attempts: u64,
+        /// What it wrote last.
+        text: String,
+    },
     /// A reward that is no number to work with.
     #[error("the reward {reward} of row {row} is {value}")]
     #[diagnostic(help("a reward must be a finite number: look at how it comes about for this row"))]
@@ -53,4 +85,19 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+}
+
+impl From<ProgramError> for Error {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(Box::new(error))
+    }
+}
+
+impl From<collimate_generate::Error> for Error {
+    fn from(error: collimate_generate::Error) -> Self {
+        match error {
+            collimate_generate::Error::Run(error) => Self::Run(error),
+            error => Self::Generate(Box::new(error)),
+        }
+    }
 }

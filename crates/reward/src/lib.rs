@@ -4,12 +4,16 @@
 //! given is an error with its row, never a silent 0.
 
 mod error;
+mod judge;
+mod program;
 mod reward;
 mod rewards;
 mod rules;
 mod spec;
 
 pub use error::{Error, Result};
+pub use judge::{Judge, JudgeCompare, JudgeScore, JudgeSource};
+pub use program::{Program, ProgramError};
 pub use reward::{Item, Reward};
 pub use rewards::{Marks, Rewards};
 pub use rules::Rule;

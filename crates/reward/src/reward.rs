@@ -18,6 +18,19 @@ pub struct Item<'a> {
     pub fields: &'a Map<String, Value>,
 }
 
+impl Item<'_> {
+    /// What was asked, as a text: of messages, what is said in them.
+    pub(crate) fn prompt_text(&self) -> String {
+        match self.prompt {
+            Value::Array(messages) => {
+                let said = messages.iter().filter_map(|message| message["content"].as_str());
+                said.collect::<Vec<_>>().join("\n\n")
+            }
+            prompt => prompt.as_str().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 /// Says what completions are worth.
 pub trait Reward {
     /// The name in logs and files.

@@ -1,6 +1,7 @@
 //! Rewards as they are written in settings: a kind, and behind a colon what it needs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -19,7 +20,22 @@ pub enum Spec {
         /// What stands behind the colon; empty where nothing does.
         argument: String,
     },
+    /// An external program, by its command line.
+    Program(String),
+    /// A judge that compares completions: its folder, or its name on a server.
+    Judge(PathBuf),
+    /// A judge that scores them.
+    JudgeScore(PathBuf),
 }
+
+/// A kind that is no rule, by its name and what stands behind the colon.
+type Other = (&'static str, &'static str, fn(&str) -> Spec);
+
+const OTHERS: [Other; 3] = [
+    ("program", "COMMAND", |command| Spec::Program(command.to_owned())),
+    ("judge", "MODEL", |model| Spec::Judge(model.into())),
+    ("judge_score", "MODEL", |model| Spec::JudgeScore(model.into())),
+];
 
 impl Spec {
     /// What is opened of a rule.
@@ -42,11 +58,14 @@ impl FromStr for Spec {
             Some((name, argument)) => (name, Some(argument).filter(|argument| !argument.is_empty())),
             None => (text, None),
         };
+        if let Some((name, what, spec)) = OTHERS.into_iter().find(|(other, ..)| *other == name) {
+            return argument.map(spec).ok_or_else(|| lacks(name, what));
+        }
         let Kind { name, argument: takes, .. } =
             KINDS.into_iter().find(|kind| kind.name == name).ok_or_else(unknown)?;
         match (takes, argument) {
             (Argument::None, Some(_)) => Err(format!("{name} takes nothing behind a colon")),
-            (Argument::Required(what), None) => Err(format!("write it as {name}:{what}")),
+            (Argument::Required(what), None) => Err(lacks(name, what)),
             _ => Ok(Self::Rule { name, argument: argument.unwrap_or_default().to_owned() }),
         }
     }
@@ -56,6 +75,9 @@ impl fmt::Display for Spec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { name, argument } => formatter.write_str(&written(name, argument)),
+            Self::Program(command) => write!(formatter, "program:{command}"),
+            Self::Judge(model) => write!(formatter, "judge:{}", model.display()),
+            Self::JudgeScore(model) => write!(formatter, "judge_score:{}", model.display()),
         }
     }
 }
@@ -70,13 +92,20 @@ fn written(name: &str, argument: &str) -> String {
     if argument.is_empty() { name.to_owned() } else { format!("{name}:{argument}") }
 }
 
+/// That something is missing behind a name.
+fn lacks(name: &str, what: &str) -> String {
+    format!("write it as {name}:{what}")
+}
+
 /// That there is no reward of a name.
 fn unknown() -> String {
-    let forms = KINDS.map(|Kind { name, argument, .. }| match argument {
+    let rules = KINDS.into_iter().map(|Kind { name, argument, .. }| match argument {
         Argument::None => name.to_owned(),
+        Argument::Optional(what) => format!("{name}[:{what}]"),
         Argument::Required(what) => format!("{name}:{what}"),
     });
-    format!("no reward of this name; there are {}", forms.join(", "))
+    let others = OTHERS.into_iter().map(|(name, what, _)| format!("{name}:{what}"));
+    format!("no reward of this name; there are {}", rules.chain(others).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -85,7 +114,16 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_written_again() {
-        for text in ["exact", "regex:a:b", "length:1-9"] {
+        for text in [
+            "exact",
+            "regex:a:b",
+            "length:1-9",
+            "json",
+            "json:a/b.json",
+            "program:sh -c 'x:y'",
+            "judge:a/b",
+            "judge_score:org/c:1",
+        ] {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
         }
     }
@@ -95,6 +133,7 @@ mod tests {
         for (text, reason) in [
             ("exact:18", "exact takes nothing behind a colon"),
             ("regex", "write it as regex:PATTERN"),
+            ("judge", "write it as judge:MODEL"),
             ("regex:", "write it as regex:PATTERN"),
         ] {
             assert_eq!(text.parse::<Spec>(), Err(reason.to_owned()));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Event, Manifest, Reporter, Result};
+use crate::{Error, Event, Manifest, Reporter, Result, Silent};
 
 /// One step of a pipeline. Resuming, the manifest, `DONE` and reruns are the runner's business.
 pub trait Stage {
@@ -64,6 +64,11 @@ impl<'a> Context<'a> {
     /// Where events go.
     pub fn reporter(&self) -> &'a dyn Reporter {
         self.reporter
+    }
+
+    /// The same without a voice, for work that is a part of a task which already speaks of its progress.
+    pub fn silent(self) -> Self {
+        Self { reporter: &Silent, ..self }
     }
 
     /// Sends one event.

@@ -91,6 +91,13 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// An adapter that gives rewards, and no model for it.
+    #[error("the adapter {adapter} does not say on which model it stands, or that is not there", adapter = adapter.display())]
+    #[diagnostic(help("give the model it was trained on with --model_name_or_path"))]
+    NoBaseModel {
+        /// The adapter's folder.
+        adapter: PathBuf,
+    },
     /// What only a model in the memory can say, asked of a server.
     #[error("a server does not say how likely a given text is")]
     #[diagnostic(help("leave out base_url and give the model's folder or its GGUF file"))]

@@ -1,27 +1,56 @@
 //! Which rewards completions get, with their weights: the settings, and what is opened from them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use collimate_reward::{Reward, Rewards, Spec};
+use clap::builder::RangedU64ValueParser;
+use collimate_engine::Dtype;
+use collimate_generate::{BaseUrl, Generator, ServerOptions};
+use collimate_model::LoraConfig;
+use collimate_reward::{Judge, JudgeCompare, JudgeScore, JudgeSource, Program, Reward, Rewards, Spec};
 use collimate_run::Context;
 use secrecy::SecretString;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::generator::{Address, Batch, ModelSettings, NamedAdapter, Selection, Source};
 use crate::sampling::described;
+
+/// What the adapter of a judge is called among the requests.
+const ADAPTER: &str = "judge";
 
 /// Which rewards completions get.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case", next_help_heading = "Rewards")]
 pub struct RewardSettings {
-    /// A reward; may be repeated. exact: the final answer (behind ####, or in \boxed{}) is the row's answer;
-    /// regex:PATTERN: it matches somewhere; length:MIN-MAX: so many characters, less for others.
+    /// A reward; may be repeated. exact, numeric: the final answer (behind ####, or in \boxed{}) is the row's answer,
+    /// letter by letter or as a number; regex:PATTERN: it matches somewhere; json, json:SCHEMA_FILE: the completion is
+    /// JSON, and fits the schema; verdict: a judgement names the row's chosen answer; verdict_format: it is the JSON
+    /// that a judge is asked for; length:MIN-MAX: so many characters, less for others; repetition:N: minus the share
+    /// of repeated runs of N words; program:COMMAND: a program that reads lines of JSON with prompt, completion and
+    /// row, and writes one with reward for each; judge:MODEL: the share of its comparisons with others of the prompt
+    /// that a completion wins; judge_score:MODEL: a judge's score from 1 to 10, over 10.
     #[arg(long, value_name = "REWARD", required = true)]
     pub reward_funcs: Vec<Spec>,
     /// The weight of each reward in the sum, in their order and separated by commas; 1 for each, if not given.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_negative_numbers = true)]
     pub reward_weights: Vec<f64>,
+    /// How long a program may take for an answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+        value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub reward_timeout: u64,
+    /// How the weights of models that give rewards are held and multiplied: float32, bfloat16, int8, or gguf.
+    #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
+    pub reward_dtype: Dtype,
+    /// Tokens of a judge's judgement, at most.
+    #[arg(long, value_name = "TOKENS", default_value_t = 512,
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub judge_max_new_tokens: usize,
+    /// Ask a server with OpenAI's interface for judgements, by the names that models have there; the key, where one is
+    /// wanted, is OPENAI_API_KEY in the environment or in a file .env.
+    #[arg(long, value_name = "URL", value_parser = Address)]
+    pub judge_base_url: Option<BaseUrl>,
 }
 
 /// What rewards are opened with.
@@ -40,23 +69,100 @@ impl RewardSettings {
     ///
     /// # Errors
     /// A reward or weights that cannot be used; what goes wrong in loading a model.
-    pub fn open(&self, _means: Means<'_>, _context: &Context) -> Result<Rewards, Error> {
+    pub fn open(&self, means: Means<'_>, context: &Context) -> Result<Rewards, Error> {
+        let timeout = Duration::from_secs(self.reward_timeout);
         let open = |spec: &Spec| -> Result<Box<dyn Reward>, Error> {
             Ok(match spec {
                 Spec::Rule { name, argument } => Box::new(Spec::rule(name, argument)?),
+                Spec::Program(command) => Box::new(Program::new(command, timeout)?),
+                Spec::Judge(model) => Box::new(JudgeCompare(self.judge(model, means, context)?)),
+                Spec::JudgeScore(model) => Box::new(JudgeScore(self.judge(model, means, context)?)),
             })
         };
         let rewards = self.reward_funcs.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         Ok(Rewards::new(rewards, &self.reward_weights)?)
     }
 
-    /// The settings as a manifest keeps them.
-    pub fn described(&self) -> Map<String, Value> {
-        described(self, &[])
+    fn judge(&self, model: &Path, means: Means<'_>, context: &Context) -> Result<Judge, Error> {
+        let server = self.judge_base_url.as_ref().map(|url| ServerOptions {
+            api_key: means.api_key.cloned(),
+            ..ServerOptions::new(&url.to_string(), &model.to_string_lossy())
+        });
+        let (base, adapter) = match &server {
+            Some(_) => (model.to_owned(), None),
+            None => base_and_adapter(model, means.model)?,
+        };
+        let named = adapter.map(|folder| NamedAdapter { name: ADAPTER.to_owned(), folder });
+        let settings = ModelSettings { model_name_or_path: base, dtype: self.reward_dtype };
+        let selection = Selection {
+            model: &settings,
+            adapters: named.as_slice(),
+            batch: &Batch::default(),
+            threads: means.threads,
+            server,
+        };
+        let source = Source::open(selection, context)?;
+        Ok(Judge {
+            chat: source.has_chat_template(),
+            source: Box::new(source),
+            adapter: named.map(|adapter| adapter.name),
+            max_new_tokens: self.judge_max_new_tokens,
+        })
     }
 
-    /// The files and folders that are read.
-    pub fn inputs(&self) -> Vec<PathBuf> {
-        Vec::new()
+    /// Whether a reward depends on the other completions of the same prompt.
+    pub fn compares(&self) -> bool {
+        self.reward_funcs.iter().any(|spec| matches!(spec, Spec::Judge(_)))
     }
+
+    /// The settings as a manifest keeps them: of paths, whose contents are inputs, only that there is one.
+    pub fn described(&self) -> Map<String, Value> {
+        let kept = |spec: &Spec| match (self.path(spec), spec.to_string().split_once(':')) {
+            (Some(_), Some((kind, _))) => kind.to_owned(),
+            _ => spec.to_string(),
+        };
+        let mut fields = described(self, &[]);
+        let specs: Vec<String> = self.reward_funcs.iter().map(kept).collect();
+        fields.insert("reward_funcs".to_owned(), json!(specs));
+        fields
+    }
+
+    /// The files and folders that are read or run.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let read = |spec: &Spec| match spec {
+            Spec::Program(command) => Program::files(command),
+            spec => self.path(spec).into_iter().collect(),
+        };
+        self.reward_funcs.iter().flat_map(read).collect()
+    }
+
+    /// What is behind the colon, where that is a path.
+    fn path(&self, spec: &Spec) -> Option<PathBuf> {
+        match spec {
+            Spec::Rule { name: "json", argument } if !argument.is_empty() => Some(PathBuf::from(argument)),
+            Spec::Judge(model) | Spec::JudgeScore(model) if self.judge_base_url.is_none() => {
+                Some(model.clone())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl JudgeSource for Source {
+    fn generator(&mut self) -> Box<dyn Generator + '_> {
+        Source::generator(self, "judging")
+    }
+}
+
+/// The model in a folder or file; of an adapter's folder the model that it names, if that lies where it says, or else
+/// `model`, and the adapter.
+fn base_and_adapter(path: &Path, model: Option<&Path>) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    let file = path.join("adapter_config.json");
+    if !file.exists() {
+        return Ok((path.to_owned(), None));
+    }
+    let named = LoraConfig::read(&file)?.base_model_name_or_path.map(PathBuf::from);
+    let named = named.as_deref().filter(|named| named.exists());
+    let base = named.or(model).ok_or_else(|| Error::NoBaseModel { adapter: path.to_owned() })?;
+    Ok((base.to_owned(), Some(path.to_owned())))
 }

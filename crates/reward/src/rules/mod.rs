@@ -2,8 +2,13 @@
 
 mod answer;
 mod exact;
+mod json;
 mod length;
+mod numeric;
 mod regex;
+mod repetition;
+mod verdict;
+mod verdict_format;
 
 use collimate_run::Context;
 
@@ -28,15 +33,22 @@ pub(crate) struct Kind {
 pub(crate) enum Argument {
     /// Nothing.
     None,
+    /// Something that may be left out, as it is called in messages.
+    Optional(&'static str),
     /// Something, as it is called in messages.
     Required(&'static str),
 }
 
 /// All kinds of rules.
-pub(crate) const KINDS: [Kind; 3] = [
+pub(crate) const KINDS: [Kind; 8] = [
     Kind { name: "exact", argument: Argument::None, open: exact::open },
+    Kind { name: "numeric", argument: Argument::None, open: numeric::open },
     Kind { name: "regex", argument: Argument::Required("PATTERN"), open: regex::open },
+    Kind { name: "json", argument: Argument::Optional("SCHEMA_FILE"), open: json::open },
+    Kind { name: "verdict", argument: Argument::None, open: verdict::open },
+    Kind { name: "verdict_format", argument: Argument::None, open: verdict_format::open },
     Kind { name: "length", argument: Argument::Required("MIN-MAX"), open: length::open },
+    Kind { name: "repetition", argument: Argument::Optional("N"), open: repetition::open },
 ];
 
 /// A rule that is ready to be applied.

@@ -21,6 +21,7 @@ pub(crate) use built_in::BuiltIn;
 pub use server::ServerSettings;
 
 pub(crate) use adapters::NO_ADAPTER;
+pub(crate) use server::Address;
 
 /// The group of the setting that names a server.
 const SERVER: &str = "server";

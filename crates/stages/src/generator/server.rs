@@ -50,7 +50,7 @@ pub struct ServerSettings {
 
 /// Reads an address. What is wrong with one is said without the words that were given: they may hold a key.
 #[derive(Debug, Clone, Copy)]
-struct Address;
+pub(crate) struct Address;
 
 impl TypedValueParser for Address {
     type Value = BaseUrl;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 use collimate_generate::{Constraint, Request, SamplingOptions};
-use collimate_judge::{Language, schema};
+use collimate_judge::{Language, longest_reason, schema};
 use collimate_run::Context;
 use secrecy::SecretString;
 use serde::Serialize;
@@ -18,11 +18,6 @@ use crate::sampling::{Drawing, Writing, described};
 
 /// What the adapter is called among the requests.
 const ADAPTER: &str = "judge";
-/// Tokens that a judgement has beside its reason: keys, number, punctuation, and the one that ends it.
-const FRAME: usize = 40;
-/// Characters of an English reason that a token stands for, at the least; for most texts it is more.
-const ENGLISH_PER_TOKEN: usize = 2;
-
 /// Who judges what, and how the judgements are written.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(
@@ -125,13 +120,7 @@ impl JudgeSettings {
     }
 }
 
-/// That an answer is a judgement with the keys of this language. Its reason is kept so short that all of it fits into
-/// `max_new_tokens`, but where a tokenizer takes more tokens for the text than one a Chinese character, or one for two
-/// other letters.
+/// That an answer is a judgement with the keys of this language, and so short that all of it fits into `max_new_tokens`.
 pub(super) fn constraint(language: Language, max_new_tokens: usize) -> Constraint {
-    let per_token = match language {
-        Language::Chinese => 1,
-        Language::English => ENGLISH_PER_TOKEN,
-    };
-    Constraint::Json(schema(language, per_token * max_new_tokens.saturating_sub(FRAME).max(1)))
+    Constraint::Json(schema(language, longest_reason(language, max_new_tokens)))
 }

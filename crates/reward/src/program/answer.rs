@@ -1,0 +1,73 @@
+//! One line of a program's answers.
+
+use serde_json::{Map, Value};
+
+/// What a program says of a completion.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answer {
+    /// Of which, if it says so.
+    pub id: Option<u64>,
+    /// A finite number; or what stands in its place.
+    pub reward: Result<f64, String>,
+}
+
+/// The answer in a line, none in one that is blank.
+///
+/// # Errors
+/// The reason why it is no answer.
+pub(super) fn read(line: &[u8]) -> Result<Option<Answer>, &'static str> {
+    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let fields = object(text).ok_or("it is not a JSON object")?;
+    let id = match fields.get("id") {
+        None | Some(Value::Null) => None,
+        Some(id) => Some(id.as_u64().ok_or("its id is not one that was given")?),
+    };
+    let reward = fields.get("reward").ok_or("it has no reward")?;
+    let number = reward.as_f64().filter(|number| number.is_finite());
+    let shown = || reward.as_str().map_or_else(|| reward.to_string(), |text| format!("{text:?}"));
+    Ok(Some(Answer { id, reward: number.ok_or_else(shown) }))
+}
+
+/// An object; also as Python writes one, with numbers that JSON does not know, which become texts.
+fn object(text: &str) -> Option<Map<String, Value>> {
+    let quoted = || {
+        text.replace("-Infinity", "Infinity").replace("Infinity", "\"Infinity\"").replace("NaN", "\"NaN\"")
+    };
+    serde_json::from_str(text).or_else(|_| serde_json::from_str(&quoted())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(id: Option<u64>, reward: Result<f64, &str>) -> Result<Option<Answer>, &'static str> {
+        Ok(Some(Answer { id, reward: reward.map_err(str::to_owned) }))
+    }
+
+    #[test]
+    fn an_answer_has_a_reward_and_perhaps_an_id() {
+        for (line, expected) in [
+            (r#"{"reward": 0.5}"#, answer(None, Ok(0.5))),
+            (" {\"id\": 3, \"reward\": -2, \"more\": []}\r\n", answer(Some(3), Ok(-2.0))),
+            (r#"{"id": null, "reward": 1e2}"#, answer(None, Ok(100.0))),
+            (r#"{"id": 7, "reward": NaN}"#, answer(Some(7), Err("\"NaN\""))),
+            (r#"{"reward": -Infinity}"#, answer(None, Err("\"Infinity\""))),
+            (r#"{"reward": "0.5"}"#, answer(None, Err("\"0.5\""))),
+            (r#"{"reward": null}"#, answer(None, Err("null"))),
+            (r#"{"reward": true}"#, answer(None, Err("true"))),
+            ("\n", Ok(None)),
+            ("0.5", Err("it is not a JSON object")),
+            ("loading NaN…", Err("it is not a JSON object")),
+            (r#"{"reward": 1e400}"#, Err("it is not a JSON object")),
+            (r#"{"score": 1}"#, Err("it has no reward")),
+            (r#"{"id": "a", "reward": 1}"#, Err("its id is not one that was given")),
+            (r#"{"id": -1, "reward": 1}"#, Err("its id is not one that was given")),
+        ] {
+            assert_eq!(read(line.as_bytes()), expected, "{line}");
+        }
+        assert_eq!(read(b"{\"reward\": 1\xff}"), Err("it is not UTF-8"));
+    }
+}
