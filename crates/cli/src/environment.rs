@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use collimate_stages::generator::ServerSettings;
+use collimate_stages::rewards::RewardSettings;
 use etcetera::BaseStrategy;
 use secrecy::SecretString;
 
@@ -63,9 +64,18 @@ pub fn cache() -> Result<PathBuf> {
 /// # Errors
 /// A `.env` that cannot be read.
 pub fn api_key(server: &ServerSettings) -> Result<Option<SecretString>> {
-    if !server.is_asked() {
-        return Ok(None);
-    }
+    if server.is_asked() { server_key() } else { Ok(None) }
+}
+
+/// The key of the server that judges, where one does.
+///
+/// # Errors
+/// A `.env` that cannot be read.
+pub fn judge_key(rewards: &RewardSettings) -> Result<Option<SecretString>> {
+    if rewards.judge_base_url.is_some() { server_key() } else { Ok(None) }
+}
+
+fn server_key() -> Result<Option<SecretString>> {
     match std::env::var(API_KEY).ok().filter(|key| !key.is_empty()) {
         Some(key) => Ok(Some(key.into())),
         None => api_key_in(Path::new(".env")),

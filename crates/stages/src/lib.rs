@@ -10,6 +10,7 @@ mod error;
 pub mod eval_accuracy;
 pub mod eval_compare;
 pub mod eval_loss;
+pub mod eval_rewards;
 pub mod generate;
 pub mod generator;
 pub mod judge;

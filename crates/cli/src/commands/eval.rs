@@ -1,9 +1,10 @@
 //! Commands that measure and compare
 
 use clap::Args;
-use collimate_stages::{eval_accuracy, eval_compare, eval_loss};
+use collimate_stages::{eval_accuracy, eval_compare, eval_loss, eval_rewards};
 
 use super::{Action, Entry};
+use crate::job::job;
 use crate::{environment, render};
 
 /// The commands.
@@ -49,6 +50,20 @@ pub const COMMANDS: &[Entry] = &[
       --output_dir results/sft_loss",
         action: Action::Stage(|session| {
             session.stage(|config| eval_loss::EvalLoss::new(config, session.threads()), render::eval_loss)
+        }),
+    },
+    Entry {
+        path: "eval rewards",
+        arguments: eval_rewards::Config::augment_args,
+        examples: "  collimate eval rewards --dataset results/generate/output.jsonl --reward_funcs numeric
+  collimate eval rewards --dataset pairs.jsonl --reward_funcs judge:models/judge \\
+      --reward_funcs length:1-2000 --reward_weights 1,0.1
+  collimate eval rewards --dataset completions.jsonl --reward_funcs 'program:python3 reward.py'",
+        action: Action::Stage(|session| {
+            let config: eval_rewards::Config = session.settings()?;
+            let api_key = environment::judge_key(&config.rewards)?;
+            let stage = eval_rewards::EvalRewards::new(config, session.threads()).with_api_key(api_key);
+            Ok(job(stage, render::eval_rewards))
         }),
     },
 ];

@@ -3,7 +3,7 @@
 use collimate_run::Outcome;
 use collimate_stages::eval_accuracy::{likelihood, verdicts};
 use collimate_stages::statistics::McNemar;
-use collimate_stages::{eval_accuracy, eval_compare, eval_loss};
+use collimate_stages::{eval_accuracy, eval_compare, eval_loss, eval_rewards};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{bytes, count, estimate, grid, known, share, some_of, speed, time};
@@ -120,4 +120,24 @@ pub fn eval_compare(outcome: &Outcome<eval_compare::Summary>) -> String {
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     text + &known(facts)
+}
+
+/// What the completions of a file are worth, by each reward and in all.
+pub fn eval_rewards(outcome: &Outcome<eval_rewards::Summary>) -> String {
+    let summary = &outcome.summary;
+    let mut rewards = grid(["", "mean", "std", "min", "max"]);
+    for figures in summary.rewards.iter().chain([&summary.reward]) {
+        let others = [figures.std, figures.min, figures.max].map(figure);
+        rewards.add_row([figures.name.clone(), estimate(&figures.mean)].into_iter().chain(others));
+    }
+    let facts = [
+        ("prompts", Some(count(summary.prompts))),
+        ("completions", Some(count(summary.completions))),
+        ("pairs whose chosen answer has more", summary.chosen_higher.as_ref().map(share)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time of the rewards", Some(time(summary.seconds))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    let facts = known(facts);
+    format!("{rewards}\n\n{facts}")
 }

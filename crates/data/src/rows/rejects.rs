@@ -1,6 +1,6 @@
 //! Where bad rows go: counted, and written beside the output.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -63,6 +63,13 @@ impl Rejects {
     /// The first bad row's place and reason.
     pub fn first(&self) -> Option<&str> {
         self.first.as_deref()
+    }
+
+    /// That nothing is left of a file whose bad rows these are.
+    pub fn nothing_left(&self, file: &Path) -> Error {
+        let all_bad = |first| format!("all {} rows are bad (the first: {first})", self.count);
+        let reason = self.first().map_or_else(|| "it is empty".to_owned(), all_bad);
+        Error::Empty { path: file.to_owned(), reason }
     }
 
     /// Completes the file and returns the count.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use collimate_data::{BadRow, Error as DataError, Rejects};
+use collimate_data::{BadRow, Rejects};
 use collimate_generate::{Prompt, Request, SamplingOptions};
 use collimate_judge::Language;
 use collimate_run::{Context, Journal};
@@ -141,9 +141,7 @@ impl<'a> Asking<'a> {
     /// Completes the rejects and returns their count; a run in which nothing was `answered` is no result.
     pub fn finish(self, answered: bool) -> Result<u64, Error> {
         if !answered {
-            let all_bad = |first| format!("all {} rows are bad (the first: {first})", self.rejects.count());
-            let reason = self.rejects.first().map_or_else(|| "it is empty".to_owned(), all_bad);
-            return Err(DataError::Empty { path: self.file.to_owned(), reason }.into());
+            return Err(self.rejects.nothing_left(self.file).into());
         }
         Ok(self.rejects.finish()?)
     }

@@ -64,9 +64,7 @@ pub(crate) fn read_some(
         }
     }
     if asked.is_empty() {
-        let all_bad = |first| format!("all {} rows are bad (the first: {first})", rejects.count());
-        let reason = rejects.first().map_or_else(|| "it is empty".to_owned(), all_bad);
-        return Err(collimate_data::Error::Empty { path: path.to_owned(), reason }.into());
+        return Err(rejects.nothing_left(path).into());
     }
     Ok(Prompts { asked, file: path.to_owned(), rejects })
 }

@@ -1,0 +1,116 @@
+//! The completions of a file, some rows at a time, so that what is held does not grow with the file.
+
+use std::path::Path;
+
+use collimate_data::{BadRow, Rejects, Row, Rows, messages, read_rows};
+use collimate_reward::Item;
+use collimate_run::Context;
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// Rows that are rewarded together, but for more of the same prompt.
+const WINDOW: usize = 256;
+
+/// The columns that hold one completion; else there are `chosen` and `rejected`.
+const SINGLE: [&str; 2] = ["completion", "gen"];
+const PAIR: [&str; 2] = ["chosen", "rejected"];
+
+/// A row with its completions.
+pub(super) struct Asked {
+    pub row: Row,
+    pub prompt: Value,
+    /// The column of each completion, and its text; one or two.
+    pub completions: Vec<(&'static str, String)>,
+    /// Whether it goes on with the prompt of the row before.
+    pub follows: bool,
+    /// The row with which that prompt began.
+    first: u64,
+}
+
+/// The rows of a file.
+pub(super) struct Windows<'a> {
+    path: &'a Path,
+    rows: Rows,
+    /// The row that was read last and belongs to the next window.
+    ahead: Option<Asked>,
+}
+
+impl<'a> Windows<'a> {
+    /// Opens a file in any format.
+    pub fn open(path: &'a Path) -> Result<Self, Error> {
+        Ok(Self { path, rows: read_rows(path)?, ahead: None })
+    }
+
+    /// The next rows in their order, none after the last. Rows of one prompt that follow each other stand in one window;
+    /// bad rows go to the rejects.
+    pub fn next(&mut self, rejects: &mut Rejects, context: &Context) -> Result<Vec<Asked>, Error> {
+        let mut window: Vec<Asked> = self.ahead.take().into_iter().collect();
+        while let Some(entry) = self.rows.next() {
+            context.check()?;
+            let Some(row) = rejects.sort(entry?)? else { continue };
+            let mut asked = match asked(row) {
+                Ok(asked) => asked,
+                Err((row, reason)) => {
+                    rejects.add(BadRow::of(self.path, &row, reason))?;
+                    continue;
+                }
+            };
+            if let Some(last) = window.last().filter(|last| last.prompt == asked.prompt) {
+                (asked.follows, asked.first) = (true, last.first);
+            } else if window.len() >= WINDOW {
+                self.ahead = Some(asked);
+                break;
+            }
+            window.push(asked);
+        }
+        Ok(window)
+    }
+}
+
+impl Asked {
+    /// Its completions as they are rewarded; `together` with those of the other rows of its prompt.
+    pub fn items(&self, together: bool) -> impl Iterator<Item = Item<'_>> {
+        let row = if together { self.first } else { self.row.row };
+        let Self { prompt, row: Row { fields, .. }, .. } = self;
+        self.completions.iter().map(move |(_, completion)| Item { row, prompt, completion, fields })
+    }
+}
+
+/// What a row asks and answers; or the row, and why it is bad.
+fn asked(row: Row) -> Result<Asked, (Row, String)> {
+    match parts(&row.fields) {
+        Ok((prompt, completions)) => {
+            let first = row.row;
+            Ok(Asked { row, prompt, completions, follows: false, first })
+        }
+        Err(reason) => Err((row, reason)),
+    }
+}
+
+type Parts = (Value, Vec<(&'static str, String)>);
+
+fn parts(fields: &Map<String, Value>) -> Result<Parts, String> {
+    let prompt = match fields.get("prompt") {
+        Some(Value::String(text)) => Value::from(text.as_str()),
+        _ => Value::Array(messages(fields, "prompt")?),
+    };
+    let single = SINGLE.into_iter().find(|column| fields.contains_key(*column));
+    let columns = match single {
+        Some(column) => vec![column],
+        None if PAIR.iter().all(|column| fields.contains_key(*column)) => PAIR.to_vec(),
+        None => return Err("it has no completion, no gen, and no pair of chosen and rejected".to_owned()),
+    };
+    let completions = columns.into_iter().map(|column| Ok((column, completion(fields, column)?)));
+    Ok((prompt, completions.collect::<Result<_, String>>()?))
+}
+
+/// A text; of messages, what the last one says.
+fn completion(fields: &Map<String, Value>, column: &str) -> Result<String, String> {
+    if let Some(Value::String(text)) = fields.get(column) {
+        return Ok(text.clone());
+    }
+    let messages = messages(fields, column)?;
+    let last = messages.last().and_then(|message| message["content"].as_str());
+    last.map(str::to_owned).ok_or_else(|| format!("the last message of `{column}` has no text"))
+}
