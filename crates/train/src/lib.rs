@@ -40,3 +40,4 @@ pub use settings::{EarlyStopping, Length, ReferenceSync, ScheduleSettings, Setti
 pub use state::{Callbacks, Progress, Record, TrainerState, Window};
 pub use task::Task;
 pub use trainer::{Trained, Trainer};
+pub use watch::{Alarm, Guards};

@@ -1,7 +1,7 @@
 //! What a training is told, whatever its objective.
 
 use crate::{
-    AdamWSettings, BatchSize, Error, Order, Position, Result, Sampler, Schedule, ScheduleKind,
+    AdamWSettings, BatchSize, Error, Guards, Order, Position, Result, Sampler, Schedule, ScheduleKind,
     TrainingExample, warmup_steps,
 };
 
@@ -72,6 +72,8 @@ pub struct Settings {
     pub save_total_limit: Option<usize>,
     /// Ending early.
     pub early_stopping: Option<EarlyStopping>,
+    /// What is watched for where a policy learns from what it writes itself.
+    pub guards: Option<Guards>,
     /// Whether, and how, the reference model follows the policy.
     pub reference_sync: Option<ReferenceSync>,
     /// Whether the adapter with the lowest evaluation loss is the result, rather than the last one.
@@ -133,7 +135,10 @@ impl Settings {
         let alpha = self.reference_sync.map_or(1.0, |sync| sync.mixup_alpha);
         demand((0.0..=1.0).contains(&alpha), "ref_model_mixup_alpha", alpha, "between 0 and 1")?;
         let threshold = self.early_stopping.map_or(0.0, |stopping| stopping.threshold);
-        demand(positive(threshold), "early_stopping_threshold", threshold, "0 or more")
+        demand(positive(threshold), "early_stopping_threshold", threshold, "0 or more")?;
+        let Guards { max_kl, max_length_growth, .. } = self.guards.unwrap_or_default();
+        demand(max_kl >= 0.0, "max_kl", max_kl, "0 or more")?;
+        demand(max_length_growth >= 1.0, "max_length_growth", max_length_growth, "1 or more")
     }
 
     /// The numbers of the examples that a training visits, in their order in the data.

@@ -4,10 +4,10 @@ use crate::evaluate::{Evaluation, Probe};
 use crate::learner::{Learner, StepOutcome, StepPlan};
 use crate::metrics::MetricsLog;
 use crate::state::Progress;
-use crate::watch::ChosenWatch;
+use crate::watch::Watches;
 use crate::{
-    AdamW, Curriculum, Error, Length, Policy, Record, Result, Schedule, Settings, TrainerState, checkpoint,
-    record,
+    AdamW, Alarm, Curriculum, Error, Length, Policy, Record, Result, Schedule, Settings, TrainerState,
+    checkpoint, record,
 };
 use collimate_engine::Engine;
 use collimate_model::{Lora, Trainable};
@@ -23,8 +23,10 @@ pub struct Trained {
     pub state: TrainerState,
     /// Its evaluation loss, if it was evaluated.
     pub eval_loss: Option<f64>,
-    /// Whether the evaluation loss no longer fell, so that it ended before its time.
+    /// Whether it ended before its time: the evaluation loss no longer fell, or an alarm was to end it.
     pub stopped_early: bool,
+    /// What the watches over it saw.
+    pub alarms: Vec<Alarm>,
 }
 
 /// Trains an adapter or all weights: steps, logs, evaluates, saves, stops.
@@ -41,7 +43,7 @@ pub struct Trainer<'a, E, C> {
     state: TrainerState,
     log: MetricsLog,
     saved_step: Option<u64>,
-    watch: ChosenWatch,
+    watches: Watches,
     /// The adapter that training began with, if the reference is to follow the policy from there.
     start: Option<Lora>,
 }
@@ -87,7 +89,8 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
         let schedule = settings.resolve_schedule(|epochs| curriculum.steps_in(epochs));
         let log = MetricsLog::open(context.output(), &state.log_history, resumed_at)?;
         let state = describe(state, &settings, curriculum.steps_in(1.0), schedule.total_steps);
-        let watch = ChosenWatch::new(curriculum.objective().needs_reference());
+        let referenced = curriculum.objective().needs_reference();
+        let watches = Watches::new(referenced, settings.guards, &state.log_history);
         Ok(Self {
             engine,
             curriculum,
@@ -98,7 +101,7 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
             state,
             log,
             saved_step: resumed_at,
-            watch,
+            watches,
             start,
         })
     }
@@ -205,15 +208,14 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
         }
         let record = record::of_window(&self.state);
         self.state.stateful_callbacks.collimate.window.reset();
-        self.append(record)?;
-        if let Some(warning) = self.watch.look(&self.state.log_history) {
-            self.context.report(Event::Warning(&warning));
-        }
-        Ok(())
+        self.append(record)
     }
 
     fn append(&mut self, record: Record) -> Result<()> {
         self.log.append(&record)?;
+        for alarm in self.watches.look(&record) {
+            self.context.report(Event::Warning(&alarm.to_string()));
+        }
         self.state.log_history.push(record);
         Ok(())
     }
@@ -264,7 +266,8 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
 
     fn stopped_early(&self) -> bool {
         let waited = self.progress().evaluations_without_improvement;
-        self.settings.early_stopping.is_some_and(|stopping| waited >= stopping.patience)
+        let waited_enough = self.settings.early_stopping.is_some_and(|stopping| waited >= stopping.patience);
+        waited_enough || self.watches.end_training()
     }
 
     fn is_save_due(&self) -> bool {
@@ -299,7 +302,8 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
             }
             None => (parameters, self.state.evaluation_losses().next_back().map(|(_, loss)| loss)),
         };
-        Ok(Trained { parameters, state: self.state, eval_loss, stopped_early })
+        let alarms = self.watches.into_alarms();
+        Ok(Trained { parameters, state: self.state, eval_loss, stopped_early, alarms })
     }
 
     fn announce(&self) {

@@ -81,6 +81,7 @@ fn settings() -> Settings {
         save_steps: 3,
         save_total_limit: None,
         early_stopping: None,
+        guards: None,
         reference_sync: Some(ReferenceSync { mixup_alpha: 0.6, steps: 2 }),
         load_best_model_at_end: false,
         seed: 3,

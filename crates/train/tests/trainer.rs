@@ -35,6 +35,7 @@ fn settings() -> Settings {
         save_steps: 5,
         save_total_limit: None,
         early_stopping: None,
+        guards: None,
         reference_sync: None,
         load_best_model_at_end: false,
         seed: 42,

@@ -27,6 +27,7 @@ pub fn train(outcome: &Outcome<train::Summary>) -> String {
         ("rows cut to max_length", some_of(summary.truncated)),
         ("rows that teach nothing", some_of(summary.skipped)),
         ("bad rows, set aside", some_of(summary.rejected)),
+        ("alarms on the way", some_of(summary.alarms.len() as u64)),
         ("time of the reference model", summary.reference_seconds.map(time)),
         ("time in steps", Some(time(summary.seconds))),
         ("tokens a second", Some(figure(summary.tokens_per_second))),

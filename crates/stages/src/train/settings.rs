@@ -212,6 +212,7 @@ impl Common {
             early_stopping: self
                 .early_stopping_patience
                 .map(|patience| EarlyStopping { patience, threshold: self.early_stopping_threshold }),
+            guards: None,
             reference_sync: method.reference_sync,
             load_best_model_at_end: self.load_best_model_at_end,
             seed: self.seed,

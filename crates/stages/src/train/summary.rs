@@ -1,7 +1,7 @@
 //! What a training did.
 
 use collimate_run::peak_memory;
-use collimate_train::{Trained, TrainerState};
+use collimate_train::{Alarm, Trained, TrainerState};
 use serde::{Deserialize, Serialize};
 
 use super::Rows;
@@ -47,8 +47,10 @@ pub struct Summary {
     pub best_step: Option<u64>,
     /// The lowest evaluation loss.
     pub best_eval_loss: Option<f64>,
-    /// Whether the evaluation loss no longer fell.
+    /// Whether it ended before its time: the evaluation loss no longer fell, or an alarm was to end it.
     pub stopped_early: bool,
+    /// What went wrong on the way, with the steps.
+    pub alarms: Vec<Alarm>,
     /// Most memory that the program held, in bytes.
     pub peak_memory_bytes: Option<u64>,
 }
@@ -80,6 +82,7 @@ impl Summary {
             best_step: state.best_global_step,
             best_eval_loss: state.best_metric,
             stopped_early: trained.stopped_early,
+            alarms: trained.alarms.clone(),
             peak_memory_bytes: peak_memory(),
         }
     }
