@@ -46,6 +46,8 @@ fn checking(page: &str) -> String {
                 width: frame.contentWindow.innerWidth,
                 scroll: page.documentElement.scrollWidth,
                 loaded: frame.contentWindow.performance.getEntriesByType('resource').length,
+                results: [...page.querySelectorAll('.scroll:has(.results)')]
+                    .map(table => table.scrollWidth - table.clientWidth),
                 drawn: Math.round(page.querySelector('svg').getBoundingClientRect().width),
                 heading: page.querySelector('h1').textContent,
             }};
@@ -83,6 +85,7 @@ fn a_phone_shows_all_of_it_and_nothing_is_loaded() {
             (&json!(width), &json!(0), &json!("run"))
         );
         assert!(frame["scroll"].as_u64().unwrap() <= u64::from(width), "{frame}");
+        assert_eq!(frame["results"], json!([0, 0]), "{frame}");
         assert!(frame["drawn"].as_u64().unwrap() > 250, "{frame}");
     }
     assert_eq!(found.as_array().unwrap().len(), WIDTHS.len());

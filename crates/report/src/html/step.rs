@@ -9,6 +9,9 @@ use crate::numbers::{self, bytes, date, duration};
 use crate::order::source;
 use crate::run::{Run, Step};
 
+/// Paths that may be left out: a manifest's settings say whether they were given, its inputs what they held.
+const PATHS: [&str; 5] = ["adapter_name_or_path", "eval_dataset", "merge_adapter", "reference", "template"];
+
 /// What the step does, in words.
 pub(super) fn title(step: &Step) -> String {
     let stage = &step.manifest.stage;
@@ -93,7 +96,7 @@ fn settings(settings: &Value) -> Markup {
                         @for (name, value) in &leaves {
                             tr {
                                 th scope="row" { (texts::visible(&name.join("."))) }
-                                td { (setting(value)) }
+                                td { (setting(name.last().copied().unwrap_or_default(), value)) }
                             }
                         }
                     }
@@ -103,12 +106,13 @@ fn settings(settings: &Value) -> Markup {
     }
 }
 
-/// A setting as the manifest keeps it: of a path, whether it was given.
-fn setting(value: &Value) -> String {
+/// A setting as the manifest keeps it.
+fn setting(name: &str, value: &Value) -> String {
     match value {
+        Value::Bool(given) if PATHS.contains(&name) => if *given { "given" } else { "not given" }.to_owned(),
         Value::Null => "not set".to_owned(),
         Value::String(text) => texts::visible(text),
-        Value::Array(items) => items.iter().map(setting).collect::<Vec<_>>().join(", "),
+        Value::Array(items) => items.iter().map(|item| setting(name, item)).collect::<Vec<_>>().join(", "),
         other => texts::visible(&other.to_string()),
     }
 }
