@@ -4,9 +4,8 @@ use std::path::Path;
 
 use collimate_judge::Number;
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::rows::{Reading, each_row};
+use crate::rows::{Reading, each_row, typed};
 use crate::spread::Spread;
 
 /// Where they are kept.
@@ -38,8 +37,7 @@ pub(crate) struct Judged {
 pub(crate) fn judged(path: &Path) -> (Vec<Vec<Judged>>, Reading) {
     let read = |visit: &mut dyn FnMut(Judged)| {
         each_row(path, |row| {
-            let judged: Option<Judged> = serde_json::from_value(Value::Object(row.clone())).ok();
-            judged.filter(|judged| judged.order == ORDER).into_iter().for_each(&mut *visit);
+            typed::<Judged>(row).filter(|judged| judged.order == ORDER).into_iter().for_each(&mut *visit);
         })
     };
     let mut ids = Spread::new(PAIRS);

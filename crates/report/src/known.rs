@@ -34,6 +34,14 @@ pub(crate) fn known(stage: &str) -> Option<&'static Known> {
 const TRAINED: &[(&str, &str)] =
     &[("/steps", "{} steps"), ("/examples", "{} examples"), ("/train_loss", "mean loss {}")];
 
+/// Of training on what the model writes itself.
+const WRITTEN: &[(&str, &str)] =
+    &[("/steps", "{} steps"), ("/examples", "{} prompts"), ("/reward", "reward {} at the end")];
+
+const fn on_policy(stage: &'static str, title: &'static str) -> Known {
+    Known { stage, title, headline: WRITTEN, drawn: &[], rows: None }
+}
+
 const fn training(stage: &'static str, title: &'static str) -> Known {
     Known { stage, title, headline: TRAINED, drawn: &[], rows: None }
 }
@@ -80,6 +88,11 @@ const STAGES: &[Known] = &[
     training("train_orpo", "Training on preferences (ORPO)"),
     training("train_cpo", "Training on preferences (CPO)"),
     training("train_kto", "Training on labelled answers (KTO)"),
+    training("train_reward", "Training a reward model"),
+    on_policy("train_grpo", "Reinforcement learning (GRPO)"),
+    on_policy("train_rloo", "Reinforcement learning (RLOO)"),
+    on_policy("train_ppo", "Reinforcement learning (PPO)"),
+    on_policy("train_online_dpo", "Training on preferences between its own answers (online DPO)"),
     Known {
         stage: "generate",
         title: "Answers of the model",
@@ -99,6 +112,13 @@ const STAGES: &[Known] = &[
         title: "Accuracy on held-out pairs",
         headline: &[("/all/pairs", "{} pairs")],
         drawn: &["all", "groups"],
+        rows: None,
+    },
+    Known {
+        stage: "eval_rewards",
+        title: "Rewards of answers",
+        headline: &[("/rows", "{} answers"), ("/reward/value", "reward {}")],
+        drawn: &[],
         rows: None,
     },
     Known {

@@ -3,6 +3,7 @@
 //! Reads run folders as stages leave them, finished or not, and writes one file that needs no network and
 //! holds no script. What is missing or damaged in a run is said on the page. May touch: the disk.
 
+mod completions;
 mod curves;
 mod error;
 mod estimate;

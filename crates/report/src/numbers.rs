@@ -109,7 +109,7 @@ fn amount(name: &str, number: &Number) -> String {
 
 /// Whether a figure of this name is a part of one.
 pub(crate) fn is_share(name: &str) -> bool {
-    const PARTS: [&str; 8] = [
+    const PARTS: [&str; 9] = [
         "accuracy",
         "accuracies",
         "share",
@@ -118,6 +118,7 @@ pub(crate) fn is_share(name: &str) -> bool {
         "first_named",
         "chosen_first",
         "chosen_longer",
+        "clipped_ratio",
     ];
     PARTS.iter().any(|part| name.contains(part))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use collimate_data::read_rows;
 use collimate_run::manifest::MANIFEST_FILE;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::run::with_cause;
@@ -39,6 +40,11 @@ pub(crate) fn each_row(path: &Path, mut visit: impl FnMut(&Map<String, Value>)) 
         }
     }
     reading
+}
+
+/// The row as a type, if it is one of those.
+pub(crate) fn typed<T: DeserializeOwned>(row: &Map<String, Value>) -> Option<T> {
+    serde_json::from_value(Value::Object(row.clone())).ok()
 }
 
 impl Reading {

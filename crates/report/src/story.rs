@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use collimate_judge::{Judgement, Number, Reading, verdict};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::rows::each_row;
+use crate::rows::{each_row, typed};
 use crate::run::{Run, Step};
 use crate::spread::Spread;
 
@@ -149,8 +149,4 @@ impl Story {
         (self.prompt, self.tag, self.chosen) = (prompt, tag, Some(chosen));
         self.judgements.push(Written { how, text, verdict, reading });
     }
-}
-
-fn typed<T: serde::de::DeserializeOwned>(row: &Map<String, Value>) -> Option<T> {
-    serde_json::from_value(Value::Object(row.clone())).ok()
 }

@@ -39,7 +39,7 @@ fn whole() -> (tempfile::TempDir, Html, Summary) {
 #[test]
 fn the_page_has_its_parts_in_order() {
     let (_folder, page, summary) = whole();
-    assert_eq!((summary.stages, summary.unfinished, summary.unreadable), (11, 1, 1));
+    assert_eq!((summary.stages, summary.unfinished, summary.unreadable), (12, 1, 1));
     let headings = all(&page, "h1, h2, h3, h4").into_iter().map(|heading| {
         let level = heading.value().name()[1..].parse::<usize>().unwrap();
         format!("{}{}", "  ".repeat(level - 1), text(heading))
@@ -61,8 +61,8 @@ fn the_page_is_valid_and_accessible() {
         assert!(drawing.value().attr("aria-label").is_some_and(|label| label.len() > 10));
         assert!(drawing.value().attr("viewbox").or(drawing.value().attr("viewBox")).is_some());
     }
-    // Loss, accuracy, margin, learning rate, gradient norm.
-    assert_eq!(all(&page, "svg").len(), 5);
+    // Loss, accuracy, margin, learning rate, gradient norm; and of the policy seven.
+    assert_eq!(all(&page, "svg").len(), 12);
     let ids: Vec<&str> = all(&page, "[id]").iter().filter_map(|element| element.value().id()).collect();
     assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len());
     for link in all(&page, "a") {
@@ -113,6 +113,33 @@ fn the_figures_are_those_of_the_manifests() {
 }
 
 #[test]
+fn a_policy_is_shown_by_its_rewards_and_by_what_it_wrote() {
+    let (_folder, page, _) = whole();
+    assert_eq!(text(all(&page, "#step-12 h2")[0]), "Reinforcement learning (GRPO)");
+    let captions: Vec<String> = all(&page, "#step-12 figcaption").into_iter().map(text).collect();
+    let reward = "Reward training 0.0500 → 0.9500 evaluation 0 → 0.6667 ± a standard deviation";
+    assert_eq!(captions[0], reward);
+    assert!(captions[1].starts_with("Reward: </style></textarea><script>"), "{captions:?}");
+    assert_eq!(captions[2], "Divergence from the reference (KL) training 0.0010 → 0.0190");
+    assert_eq!(captions[4], "Share of completions cut off training 50.0 % → 50.0 %");
+    assert_eq!(captions.len(), 7);
+    // A band where deviations were logged, and nowhere else.
+    assert_eq!(all(&page, "#step-12 svg polygon").len(), 2);
+    assert!(all(&page, "#step-5 svg polygon").is_empty());
+
+    let headings: Vec<String> = all(&page, "#step-12 h4").into_iter().map(text).collect();
+    assert_eq!(headings, [1, 20].map(|step| format!("Step {step} the best and the worst of 6 completions")));
+    let labels: Vec<String> = all(&page, "#step-12 .answer > .label").into_iter().map(text).collect();
+    assert!(labels[0].starts_with("reward 5.500 form 5, </style>"), "{labels:?}");
+    assert!(labels[0].ends_with(" 0.5000, advantage 2.500, row 3, ended by length"), "{labels:?}");
+    let best: Vec<&str> = labels.iter().map(|label| &label[..12]).collect();
+    assert_eq!(best, ["reward 5.500", "reward 4.500", "reward 1.500", "reward 0.500"].repeat(2));
+    let texts: Vec<String> = all(&page, "#step-12 .card:first-of-type dd").into_iter().map(text).collect();
+    assert!(texts[0].starts_with("user: </style>"), "{texts:?}");
+    assert!(text(all(&page, "#step-12 .warning")[0]).starts_with("Step 1,200: kl has been above its bound."));
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let (_folder, page, _) = whole();
     let warnings: Vec<String> = all(&page, ".warning").into_iter().map(text).collect();
@@ -135,6 +162,12 @@ fn no_manifest_is_an_error() {
         "data_inspect",
         "train_sft",
         "train_kto",
+        "train_reward",
+        "train_grpo",
+        "train_rloo",
+        "train_ppo",
+        "train_online_dpo",
+        "eval_rewards",
         "generate",
         "eval_loss",
         "eval_accuracy",

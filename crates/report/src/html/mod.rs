@@ -1,6 +1,7 @@
 //! The page: what stands on it, from top to bottom.
 
 mod bars;
+mod completions;
 mod counts;
 mod figures;
 mod plot;

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{counts, figures, outcome, samples, set_aside, step_link, texts};
+use super::{completions, counts, figures, outcome, samples, set_aside, step_link, texts};
 use crate::known::known;
 use crate::numbers::{self, bytes, date, duration};
 use crate::order::source;
@@ -53,7 +53,9 @@ pub(super) fn section(run: &Run, index: usize) -> Markup {
             @if !step.done {
                 p.warning { "This stage has not come to its end; the same command goes on where it stopped." }
             }
+            @for alarm in alarms(step) { p.warning { (texts::visible(&alarm)) } }
             (figures::of(step))
+            (completions::of(step))
             (counts::of(step))
             (samples::of(step))
             (set_aside::list(step))
@@ -61,6 +63,16 @@ pub(super) fn section(run: &Run, index: usize) -> Markup {
             (settings(&manifest.settings))
         }
     }
+}
+
+/// What a training was warned of: `Step 120: …`.
+fn alarms(step: &Step) -> Vec<String> {
+    let alarms = step.figure("/alarms").and_then(Value::as_array).into_iter().flatten();
+    let said = |alarm: &Value| {
+        let (step, message) = (alarm.get("step")?.as_u64()?, alarm.get("message")?.as_str()?);
+        Some(format!("Step {}: {message}", numbers::count(step)))
+    };
+    alarms.filter_map(said).collect()
 }
 
 fn inputs(run: &Run, step: &Step) -> Markup {

@@ -63,6 +63,7 @@ pub fn run(root: &Path) {
     pairs(root);
     measures(root);
     trouble(root);
+    policy(root);
 }
 
 fn judgements(root: &Path) {
@@ -190,6 +191,35 @@ fn measures(root: &Path) {
         &["models/base"],
         Some(json!({ "rows": [row], "rejected": 0 })),
     );
+}
+
+/// A policy that learnt from rewards for what it wrote.
+fn policy(root: &Path) {
+    let folder = root.join("grpo");
+    let alarm = json!({ "step": 1200, "message": format!("kl has been above its bound. {HOSTILE}") });
+    let summary = json!({ "steps": 20, "examples": 6, "reward": 0.75, "alarms": [alarm] });
+    stage(&folder, "train_grpo", "12", &["models/base"], Some(summary));
+    let record = |step: u64| match step % 5 {
+        0 => json!({ "step": step, "eval_reward": step as f64 / 30.0, "eval_reward_std": 0.1 }),
+        _ => json!({
+            "step": step, "loss": 0.01, "reward": step as f64 / 20.0, "reward_std": 0.25,
+            format!("rewards/{HOSTILE}/mean"): step as f64 / 20.0,
+            format!("rewards/{HOSTILE}/std"): 0.125,
+            "kl": 0.001 * step as f64, "entropy": 1.0, "completions/mean_length": 60.0 - step as f64,
+            "completions/clipped_ratio": 0.5, "frac_reward_zero_std": 0.0,
+        }),
+    };
+    rows(&folder, "metrics.jsonl", (0..=20).map(record));
+    let completion = |step: u64, sample: u64| {
+        json!({
+            "step": step, "row": 3, "prompt": [{ "role": "user", "content": HOSTILE }],
+            "completion": if sample == 0 { HOSTILE.repeat(9) } else { LONG.to_owned() },
+            "rewards": { "form": sample, HOSTILE: 0.5 }, "reward": sample as f64 + 0.5,
+            "advantage": sample as f64 - 2.5, "finish_reason": "length",
+        })
+    };
+    let completions = (1..=20).flat_map(|step| (0..6).map(move |sample| completion(step, sample)));
+    rows(&folder, "completions.jsonl", completions);
 }
 
 /// Steps that nobody knows, that are not finished, or whose files are torn.
