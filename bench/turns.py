@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+
 @dataclass
 class Run:
     """What one process did; steps are (seconds since the start, tokens since the start) after each step."""
@@ -32,15 +33,20 @@ class Run:
         return f"{self.tokens_per_second:>9.1f} {self.peak_bytes / 1e9:>8.2f} {self.first_loss:>11.4f}"
 
 
-def add_arguments(parser: argparse.ArgumentParser, rows: int, batch: int) -> None:
-    """The arguments that all benchmarks have."""
+def add_sides(parser: argparse.ArgumentParser) -> None:
+    """What both sides of every training have."""
     parser.add_argument("model", type=Path, help="Hugging Face folder of the model")
     parser.add_argument("--collimate", default="target/release/collimate", help="the binary")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+
+
+def add_arguments(parser: argparse.ArgumentParser, rows: int, batch: int) -> None:
+    """The arguments of the trainings on written answers."""
+    add_sides(parser)
     parser.add_argument("--rows", type=int, default=rows, help="rows of one pass")
     parser.add_argument("--batch", type=int, default=batch, help="rows of a step")
     parser.add_argument("--group-by-length", action="store_true", help="let TRL put rows of like length together")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
 
 
 def read_rows(source: Path) -> list[dict]:
@@ -72,13 +78,19 @@ def run(command: list[str], log: Path, **environment: str) -> int:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def measure(command: list[str], metrics: Path, **environment: str) -> Run:
-    """Runs a process, and reads what it logged after each step and the most memory that it held."""
+def train(command: list[str], metrics: Path, **environment: str) -> tuple[list[dict], int]:
+    """Runs a training: what it logged after each step, and the most memory that it held, in bytes."""
     peak = run(command, metrics.parent.with_suffix(".log"), **environment)
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     records = [record for record in records if "loss" in record]
     if len(records) < 2:
-        sys.exit(f"{len(records)} steps are too few to time: the first is a warm-up; ask for more --rows")
+        sys.exit(f"{len(records)} steps are too few to time: the first is a warm-up; ask for more")
+    return records, peak
+
+
+def measure(command: list[str], metrics: Path, **environment: str) -> Run:
+    """Runs a training whose tokens count."""
+    records, peak = train(command, metrics, **environment)
     steps = [(record["seconds"], record["num_tokens"]) for record in records]
     return Run(steps, records[0]["loss"], peak)
 
