@@ -51,6 +51,7 @@ pub fn train_on_policy(outcome: &Outcome<PolicySummary>) -> String {
         ("divergence from the reference, a token", summary.kl.map(figure)),
         ("entropy, a token", summary.entropy.map(figure)),
         ("tokens of a completion", summary.mean_length.map(figure)),
+        ("alarms on the way", some_of(summary.alarms.len() as u64)),
         ("bad rows, set aside", some_of(summary.rejected)),
         ("time in steps", Some(time(summary.seconds))),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),

@@ -21,7 +21,7 @@ use collimate_data::Rejects;
 use collimate_model::{Lora, Model, Tokenizer, Trainable};
 use collimate_objective::{KlController, Metrics, Objective};
 use collimate_run::{Context, Stage};
-use collimate_train::{Length, Trainer};
+use collimate_train::{Guards, Length, Settings, Trainer};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -37,7 +37,7 @@ use crate::rewards::Means;
 pub use example::{Completion, Written};
 pub use group::Group;
 pub use record::COMPLETIONS_FILE;
-pub use settings::{RolloutSettings, Shared};
+pub use settings::{GuardSettings, RolloutSettings, Shared};
 pub use summary::PolicySummary;
 
 use questions::{Form, Question};
@@ -199,7 +199,8 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
 
     fn run(&self, context: &Context) -> Result<PolicySummary, Error> {
         let (shared, common) = (self.config.shared(), self.common());
-        let settings = common.training(self.defaults());
+        let guards = Some(Guards::from(&shared.guards));
+        let settings = Settings { guards, ..common.training(self.defaults()) };
         settings.check(common.eval_dataset.is_some())?;
         let generations = self.config.generations();
         let prompts = shared.prompts_per_step(generations)? * shared.rollouts.steps_per_generation;

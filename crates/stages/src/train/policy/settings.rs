@@ -1,6 +1,7 @@
 //! What all on-policy trainings are told: what is written, how much of it, and what it is worth.
 
 use collimate_generate::SamplingOptions;
+use collimate_train::Guards;
 use serde::Serialize;
 
 use crate::Error;
@@ -43,6 +44,33 @@ pub struct Shared {
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its fields are documented")]
     pub rewards: RewardSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its fields are documented")]
+    pub guards: GuardSettings,
+}
+
+/// Beyond what a training is said to run away.
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
+#[command(rename_all = "snake_case", next_help_heading = "Guards")]
+pub struct GuardSettings {
+    /// Warn when the divergence from the reference stays above this, in nats a token.
+    #[arg(long, value_name = "NATS", default_value_t = Guards::default().max_kl)]
+    pub max_kl: f64,
+    /// Warn when completions stay so many times as long as the first ones.
+    #[arg(long, value_name = "TIMES", default_value_t = Guards::default().max_length_growth)]
+    pub max_length_growth: f64,
+    /// End the training at the first warning of a guard: of these two, of an entropy that collapses, of completions that
+    /// no longer end, or of a reward that rises while that of the held-out prompts falls.
+    #[arg(long)]
+    pub stop_on_alarm: bool,
+}
+
+impl From<&GuardSettings> for Guards {
+    fn from(settings: &GuardSettings) -> Self {
+        let GuardSettings { max_kl, max_length_growth, stop_on_alarm } = *settings;
+        Self { max_kl, max_length_growth, stop_on_alarm }
+    }
 }
 
 /// How completions are written, and how long they are learnt from.

@@ -1,7 +1,7 @@
 //! What an on-policy training did.
 
 use collimate_run::peak_memory;
-use collimate_train::{Record, Trained, TrainerState};
+use collimate_train::{Alarm, Record, Trained, TrainerState};
 use serde::{Deserialize, Serialize};
 
 /// Share of the log records, at each end, that the rewards before and after are means of.
@@ -44,6 +44,8 @@ pub struct PolicySummary {
     pub best_step: Option<u64>,
     /// Whether it ended before its time.
     pub stopped_early: bool,
+    /// What the guards saw on the way.
+    pub alarms: Vec<Alarm>,
     /// Most memory that the program held, in bytes.
     pub peak_memory_bytes: Option<u64>,
 }
@@ -81,6 +83,7 @@ impl PolicySummary {
             mean_length: ends("completions/mean_length")[1],
             best_step: state.best_global_step,
             stopped_early: trained.stopped_early,
+            alarms: trained.alarms.clone(),
             peak_memory_bytes: peak_memory(),
         }
     }
