@@ -2,13 +2,13 @@
 whether the reward at the end is above the reward at the beginning.
 
 The task: one sentence tells a person's name, age and city, and asks for them as a JSON object. The rewards: whether
-the answer is a JSON object of exactly those keys, and the share of the three values that are right. SmolLM2-135M does
-the first in four of ten samples and the second in three of ten, so that the samples of a prompt differ.
+the answer is a JSON object of exactly those keys, and the share of the three values that are right. SmolLM2-135M
+begins at 0.4 and 0.3, and nearly every prompt has samples of different rewards.
 
-The test: if nothing were learnt, the rewards of the first and the last steps would be draws from one distribution, and
-their difference no greater than when the same steps are dealt out at random (a permutation test, one-sided; over all
-seeds, each seed's steps are dealt out among themselves). Needs Python alone. Ends with status 1 where a method did not
-learn, or went further from the reference model than its bound.
+The test: if nothing were learnt, the rewards of the first and the last rounds would be draws from one distribution,
+and their difference no greater than when the same rounds are dealt out at random (a permutation test, one-sided; over
+all seeds, each seed's rounds are dealt out among themselves). Ends with status 1 where a method did not learn, or went
+further from the reference model than its bound. Needs Python alone.
 """
 
 import argparse
@@ -46,8 +46,8 @@ COMMON = {
     "lora_target_modules": "q_proj,v_proj", "logging_steps": 1, "dtype": "bfloat16",
 }
 METHODS = {
-    "grpo": {"num_generations": 8, "beta": 0.04},
-    "ppo": {"kl_coef": 0.05, "num_iterations": 2},
+    "grpo": {"num_generations": 8, "beta": 0.04, "num_iterations": 1},
+    "ppo": {"num_generations": 8, "kl_coef": 0.05, "num_iterations": 2},
 }
 COLUMNS = [
     "reward", "rewards/json/mean", "rewards/program/mean", "reward_std", "kl", "entropy", "completions/mean_length",
@@ -64,11 +64,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--collimate", default="target/release/collimate", help="the binary")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--ends", type=int, default=8, help="how many of the first and of the last steps are compared")
+    parser.add_argument("--rounds", type=int, default=32, help="how often 64 completions are written and learnt from")
+    parser.add_argument("--ends", type=int, default=8, help="how many of the first and the last rounds are compared")
     parser.add_argument("--prompts", type=int, default=128)
-    parser.add_argument("--max-kl", type=float, default=0.5, help="the bound of the mean KL divergence from the "
-                        "reference over the last steps, in nats a token")
+    parser.add_argument("--max-kl", type=float, default=0.2, help="the bound of the mean KL divergence from the "
+                        "reference over the last rounds, in nats a token")
     parser.add_argument("--output", type=Path, default=Path("results/learning"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     return parser.parse_args()
@@ -94,22 +94,19 @@ def rewards(folder: Path) -> list[str]:
 
 
 def learn(arguments: argparse.Namespace, method: str, seed: int) -> list[dict]:
-    """Trains once; what was logged at each step for which completions were written."""
-    output = arguments.output / f"{method}-{seed}"
+    """Trains once; what was logged at the first step of each round, where completions were written."""
+    output, steps = arguments.output / f"{method}-{seed}", arguments.rounds * METHODS[method]["num_iterations"]
     settings = {
         "model_name_or_path": arguments.model, "dataset": arguments.output / "prompts.jsonl", "output_dir": output,
-        "max_steps": arguments.steps, "seed": seed, **COMMON, **METHODS[method],
+        "max_steps": steps, "seed": seed, **COMMON, **METHODS[method],
     }
     command = [arguments.collimate, "train", method, "--threads", str(arguments.threads), *settings_words(settings)]
     records, _ = train(command + rewards(arguments.output), output / "metrics.jsonl")
-    rewarded = [record for record in records if "reward" in record]
-    if len(rewarded) < 2 * arguments.ends:
-        sys.exit(f"{len(rewarded)} steps with rewards do not have {arguments.ends} first and as many last ones")
-    return rewarded
+    return [record for record in records if "reward" in record]
 
 
 def gain(curves: list[list[float]], ends: int) -> float:
-    """How far the mean of the last steps is above that of the first, over all curves."""
+    """How far the mean of the last rounds is above that of the first, over all curves."""
     return mean(mean(curve[-ends:]) - mean(curve[:ends]) for curve in curves)
 
 
@@ -132,13 +129,13 @@ def line(name: str, curves: list[list[float]], divergence: float, minutes: float
     return f"{name:<12} {figures}", probable
 
 
-def judge(method: str, records: dict[int, list[dict]], arguments: argparse.Namespace) -> bool:
+def judge(method: str, seeds: dict[int, list[dict]], arguments: argparse.Namespace) -> bool:
     """Prints a line for each seed and one for all; whether the method learnt within its bound."""
     ends, curves, divergences, minutes = arguments.ends, [], [], []
-    for seed, steps in records.items():
-        curves.append([step["reward"] for step in steps])
-        divergences.append(mean(step["kl"] for step in steps[-ends:]))
-        minutes.append(steps[-1]["seconds"] / 60)
+    for seed, rounds in seeds.items():
+        curves.append([record["reward"] for record in rounds])
+        divergences.append(mean(record["kl"] for record in rounds[-ends:]))
+        minutes.append(rounds[-1]["seconds"] / 60)
         print(line(f"{method} {seed}", curves[-1:], divergences[-1], minutes[-1], ends)[0])
     text, probable = line(f"{method} all", curves, max(divergences), sum(minutes), ends)
     print(text, flush=True)
@@ -146,17 +143,19 @@ def judge(method: str, records: dict[int, list[dict]], arguments: argparse.Names
 
 
 def write_curves(records: dict[str, dict[int, list[dict]]], target: Path) -> None:
-    """The curves of all trainings, a row a step."""
+    """The curves of all trainings, a row a round."""
     with open(target, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["method", "seed", "step", *COLUMNS], restval="", extrasaction="ignore")
         writer.writeheader()
         for method, seeds in records.items():
-            for seed, steps in seeds.items():
-                writer.writerows({"method": method, "seed": seed, **step} for step in steps)
+            for seed, rounds in seeds.items():
+                writer.writerows({"method": method, "seed": seed, **record} for record in rounds)
 
 
 def main() -> None:
     arguments = parse_arguments()
+    if 2 * arguments.ends > arguments.rounds:
+        sys.exit(f"--rounds {arguments.rounds} are too few for the {arguments.ends} first and as many last ones")
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = (json.dumps(row) + "\n" for row in prompts(arguments.prompts))
     (arguments.output / "prompts.jsonl").write_text("".join(rows), encoding="utf-8")
