@@ -133,27 +133,27 @@ mod tests {
 
     #[test]
     fn an_alarm_is_raised_once_with_its_step() {
-        let found = history("kl", [0.1, 2.0, 2.0, 2.0, 2.0, 0.1, 2.0, 2.0, 2.0]);
+        let found = history("kl", [0.1, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 0.1, 2.0, 2.0, 2.0, 2.0, 2.0]);
         let mut watches = Watches::new(false, guards(false), &[]);
         let said: Vec<String> = found
             .iter()
             .flat_map(|record| watches.look(record).to_vec())
             .map(|alarm| alarm.to_string())
             .collect();
-        assert!(said[0].starts_with("step 4: kl has been above 1 "), "{said:?}");
+        assert!(said[0].starts_with("step 6: kl has been above 1 "), "{said:?}");
         assert_eq!((said.len(), watches.end_training()), (1, false));
-        assert_eq!(watches.into_alarms()[0].step, 4);
+        assert_eq!(watches.into_alarms()[0].step, 6);
     }
 
     #[test]
     fn going_on_anywhere_says_what_was_not_said_and_stops_where_the_whole_would() {
-        let found = history("kl", [0.1, 2.0, 2.0, 2.0, 2.0]);
+        let found = history("kl", [0.1, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
         for cut in 0..=found.len() {
             let mut watches = Watches::new(false, guards(true), &found[..cut]);
-            assert_eq!(watches.end_training(), cut >= 4, "{cut}");
+            assert_eq!(watches.end_training(), cut >= 6, "{cut}");
             let said: usize = found[cut..].iter().map(|record| watches.look(record).len()).sum();
-            assert_eq!(said, usize::from(cut < 4), "{cut}");
-            assert_eq!(watches.into_alarms()[0].step, 4);
+            assert_eq!(said, usize::from(cut < 6), "{cut}");
+            assert_eq!(watches.into_alarms()[0].step, 6);
         }
     }
 

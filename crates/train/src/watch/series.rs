@@ -2,8 +2,8 @@
 
 use crate::Record;
 
-/// Records that show how a metric began.
-const FIRST: u32 = 3;
+/// Records that show how a metric began: one alone may be of a single prompt.
+const FIRST: u32 = 5;
 
 /// The value of a metric, where a record has one.
 pub(super) fn value(record: &Record, metric: &str) -> Option<f64> {
@@ -49,8 +49,8 @@ mod tests {
     fn a_beginning_is_the_mean_of_its_records() {
         let mut beginning = Beginning::default();
         assert_eq!(
-            [1.0, 2.0, 6.0, 9.0, 0.0].map(|value| beginning.before(value)),
-            [None, None, None, Some(3.0), Some(3.0)]
+            [1.0, 2.0, 6.0, 2.0, 4.0, 9.0, 0.0].map(|value| beginning.before(value)),
+            [None, None, None, None, None, Some(3.0), Some(3.0)]
         );
     }
 
