@@ -36,7 +36,7 @@ const TRAINED: &[(&str, &str)] =
 
 /// Of training on what the model writes itself.
 const WRITTEN: &[(&str, &str)] =
-    &[("/steps", "{} steps"), ("/examples", "{} prompts"), ("/reward", "reward {} at the end")];
+    &[("/steps", "{} steps"), ("/reward_before", "reward {} at first"), ("/reward_after", "{} at the end")];
 
 const fn on_policy(stage: &'static str, title: &'static str) -> Known {
     Known { stage, title, headline: WRITTEN, drawn: &[], rows: None }

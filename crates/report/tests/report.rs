@@ -116,6 +116,8 @@ fn the_figures_are_those_of_the_manifests() {
 fn a_policy_is_shown_by_its_rewards_and_by_what_it_wrote() {
     let (_folder, page, _) = whole();
     assert_eq!(text(all(&page, "#step-12 h2")[0]), "Reinforcement learning (GRPO)");
+    let phrase = text(*all(&page, ".steps .phrase").last().unwrap());
+    assert_eq!(phrase, "grpo 20 steps, reward 0.2500 at first, 0.7500 at the end");
     let captions: Vec<String> = all(&page, "#step-12 figcaption").into_iter().map(text).collect();
     let reward = "Reward training 0.0500 → 0.9500 evaluation 0 → 0.6667 ± a standard deviation";
     assert_eq!(captions[0], reward);

@@ -197,7 +197,7 @@ fn measures(root: &Path) {
 fn policy(root: &Path) {
     let folder = root.join("grpo");
     let alarm = json!({ "step": 1200, "message": format!("kl has been above its bound. {HOSTILE}") });
-    let summary = json!({ "steps": 20, "examples": 6, "reward": 0.75, "alarms": [alarm] });
+    let summary = json!({ "steps": 20, "reward_before": 0.25, "reward_after": 0.75, "alarms": [alarm] });
     stage(&folder, "train_grpo", "12", &["models/base"], Some(summary));
     let record = |step: u64| match step % 5 {
         0 => json!({ "step": step, "eval_reward": step as f64 / 30.0, "eval_reward_std": 0.1 }),
