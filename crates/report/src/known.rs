@@ -117,7 +117,11 @@ const STAGES: &[Known] = &[
     Known {
         stage: "eval_rewards",
         title: "Rewards of answers",
-        headline: &[("/rows", "{} answers"), ("/reward/value", "reward {}")],
+        headline: &[
+            ("/prompts", "{} prompts"),
+            ("/completions", "{} completions"),
+            ("/reward/mean/value", "mean reward {}"),
+        ],
         drawn: &[],
         rows: None,
     },

@@ -10,7 +10,7 @@ use std::path::Path;
 use collimate_report::{Error, Summary, write, write_steps};
 use scraper::{ElementRef, Html, Selector};
 use serde_json::{Value, json};
-use support::{HOSTILE, file, run, stage};
+use support::{HOSTILE, estimate, file, run, stage};
 
 /// The page of a run, parsed as a browser would.
 fn page(run: &Path) -> (Html, Summary) {
@@ -219,6 +219,22 @@ fn one_stage_alone_has_a_report_too() {
     assert_eq!(text(all(&page, "h1")[0]), "lone");
     assert_eq!(text(all(&page, ".steps .phrase")[0]), "1,234 rows to train on, 5 to measure on");
     assert_eq!(text(all(&page, "#step-1 .card dd")[1]), "Ho");
+}
+
+#[test]
+fn rewards_of_a_file_are_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("lone");
+    let figures = |name: &str, mean: f64| json!({ "name": name, "mean": estimate(mean), "std": 0.5, "min": 0.0, "max": 1.0 });
+    let rewards = [figures("exact", 0.5), figures("length", 0.25)];
+    let summary =
+        json!({ "reward": figures("reward", 0.5), "rewards": rewards, "prompts": 2, "completions": 8 });
+    stage(&root, "eval_rewards", "00", &["a.jsonl"], Some(summary));
+    let (page, _) = page(&root);
+    let phrase = text(all(&page, ".steps .phrase")[0]);
+    assert_eq!(phrase, "2 prompts, 8 completions, mean reward 0.5000");
+    let cells: Vec<String> = all(&page, "#step-1 .counts td").into_iter().map(text).collect();
+    assert_eq!(cells[..3], ["exact", "0.5000 (0.4000 to 0.5500)", "0.5000"]);
 }
 
 #[test]
