@@ -15,6 +15,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Run(#[from] collimate_run::Error),
+    /// The engine of a reward model, and the tokenizer and chat template beside it; boxed, as the next ones.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Engine(Box<collimate_engine::Error>),
     /// An external program; boxed, to keep every result small.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -99,5 +103,17 @@ impl From<collimate_generate::Error> for Error {
             collimate_generate::Error::Run(error) => Self::Run(error),
             error => Self::Generate(Box::new(error)),
         }
+    }
+}
+
+impl From<collimate_engine::Error> for Error {
+    fn from(error: collimate_engine::Error) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
+impl From<collimate_model::Error> for Error {
+    fn from(error: collimate_model::Error) -> Self {
+        collimate_engine::Error::from(error).into()
     }
 }

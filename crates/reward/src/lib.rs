@@ -5,6 +5,7 @@
 
 mod error;
 mod judge;
+mod model;
 mod program;
 mod reward;
 mod rewards;
@@ -13,6 +14,7 @@ mod spec;
 
 pub use error::{Error, Result};
 pub use judge::{Judge, JudgeCompare, JudgeScore, JudgeSource};
+pub use model::RewardModel;
 pub use program::{Program, ProgramError};
 pub use reward::{Item, Reward};
 pub use rewards::{Marks, Rewards};

@@ -22,6 +22,8 @@ pub enum Spec {
     },
     /// An external program, by its command line.
     Program(String),
+    /// A reward model, or an adapter that makes one.
+    Model(PathBuf),
     /// A judge that compares completions: its folder, or its name on a server.
     Judge(PathBuf),
     /// A judge that scores them.
@@ -31,8 +33,9 @@ pub enum Spec {
 /// A kind that is no rule, by its name and what stands behind the colon.
 type Other = (&'static str, &'static str, fn(&str) -> Spec);
 
-const OTHERS: [Other; 3] = [
+const OTHERS: [Other; 4] = [
     ("program", "COMMAND", |command| Spec::Program(command.to_owned())),
+    ("model", "PATH", |path| Spec::Model(path.into())),
     ("judge", "MODEL", |model| Spec::Judge(model.into())),
     ("judge_score", "MODEL", |model| Spec::JudgeScore(model.into())),
 ];
@@ -76,6 +79,7 @@ impl fmt::Display for Spec {
         match self {
             Self::Rule { name, argument } => formatter.write_str(&written(name, argument)),
             Self::Program(command) => write!(formatter, "program:{command}"),
+            Self::Model(path) => write!(formatter, "model:{}", path.display()),
             Self::Judge(model) => write!(formatter, "judge:{}", model.display()),
             Self::JudgeScore(model) => write!(formatter, "judge_score:{}", model.display()),
         }

@@ -1,6 +1,6 @@
 //! External programs: ones that answer, in order and out of it, and ones that hang, crash and talk.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
 mod common;
 

@@ -1,13 +1,21 @@
 //! Rewards by rule: hard cases of each, and rows for which there is no answer.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
 mod common;
 
 use collimate_judge::{Kind, Language, Number, Question, Template, judgement};
-use collimate_reward::Error;
+use collimate_reward::{Error, Result, Reward, Spec};
 use collimate_run::atomic;
-use common::rule;
+use common::{Case, score};
 use serde_json::{Value, json};
+
+/// What a rule, as it is written in settings, says of a completion of a row.
+fn rule(spec: &str, fields: Value, completion: &str) -> Result<f64> {
+    let Spec::Rule { name, argument } = spec.parse().unwrap() else { panic!("{spec}") };
+    let mut rule = Spec::rule(name, &argument)?;
+    assert_eq!(rule.name(), name);
+    score(&mut rule, &[Case::new(7, fields, completion)]).map(|rewards| rewards[0])
+}
 
 /// The reward of each completion, where all rows are the same.
 fn expect(spec: &str, fields: &Value, cases: &[(&str, f64)]) {

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use collimate_engine::Dtype;
+use collimate_engine::{CpuEngine, CpuOptions, Dtype};
 use collimate_generate::{BaseUrl, Generator, ServerOptions};
-use collimate_model::LoraConfig;
-use collimate_reward::{Judge, JudgeCompare, JudgeScore, JudgeSource, Program, Reward, Rewards, Spec};
+use collimate_model::{Lora, LoraConfig, Model};
+use collimate_reward::{
+    Judge, JudgeCompare, JudgeScore, JudgeSource, Program, Reward, RewardModel, Rewards, Spec,
+};
 use collimate_run::Context;
 use secrecy::SecretString;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::generator::{Address, Batch, ModelSettings, NamedAdapter, Selection, Source};
+use crate::loading::load_engine;
 use crate::sampling::described;
 
 /// What the adapter of a judge is called among the requests.
@@ -29,7 +32,7 @@ pub struct RewardSettings {
     /// JSON, and fits the schema; verdict: a judgement names the row's chosen answer; verdict_format: it is the JSON
     /// that a judge is asked for; length:MIN-MAX: so many characters, less for others; repetition:N: minus the share
     /// of repeated runs of N words; program:COMMAND: a program that reads lines of JSON with prompt, completion and
-    /// row, and writes one with reward for each; judge:MODEL: the share of its comparisons with others of the prompt
+    /// row, and writes one with reward for each; model:PATH: what a reward model says, or an adapter of one; judge:MODEL: the share of its comparisons with others of the prompt
     /// that a completion wins; judge_score:MODEL: a judge's score from 1 to 10, over 10.
     #[arg(long, value_name = "REWARD", required = true)]
     pub reward_funcs: Vec<Spec>,
@@ -75,12 +78,28 @@ impl RewardSettings {
             Ok(match spec {
                 Spec::Rule { name, argument } => Box::new(Spec::rule(name, argument)?),
                 Spec::Program(command) => Box::new(Program::new(command, timeout)?),
+                Spec::Model(path) => Box::new(self.model(path, means, context)?),
                 Spec::Judge(model) => Box::new(JudgeCompare(self.judge(model, means, context)?)),
                 Spec::JudgeScore(model) => Box::new(JudgeScore(self.judge(model, means, context)?)),
             })
         };
         let rewards = self.reward_funcs.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         Ok(Rewards::new(rewards, &self.reward_weights)?)
+    }
+
+    fn model(
+        &self,
+        path: &Path,
+        means: Means<'_>,
+        context: &Context,
+    ) -> Result<RewardModel<CpuEngine>, Error> {
+        let (base, adapter) = base_and_adapter(path, means.model)?;
+        let model = Model::open(&base)?;
+        let adapter = adapter.map(|folder| Lora::load(&folder, model.config())).transpose()?;
+        let options =
+            CpuOptions { threads: means.threads, dtype: self.reward_dtype, ..CpuOptions::default() };
+        let engine = load_engine(&model, options, context)?;
+        Ok(RewardModel { engine, adapter, tokenizer: model.tokenizer()? })
     }
 
     fn judge(&self, model: &Path, means: Means<'_>, context: &Context) -> Result<Judge, Error> {
@@ -140,6 +159,7 @@ impl RewardSettings {
     fn path(&self, spec: &Spec) -> Option<PathBuf> {
         match spec {
             Spec::Rule { name: "json", argument } if !argument.is_empty() => Some(PathBuf::from(argument)),
+            Spec::Model(path) => Some(path.clone()),
             Spec::Judge(model) | Spec::JudgeScore(model) if self.judge_base_url.is_none() => {
                 Some(model.clone())
             }

@@ -134,9 +134,10 @@ fn what_cannot_be_run_is_refused_with_its_line() {
 fn a_score_is_asked_for_one_answer_in_its_language_s_keys() {
     for language in Language::ALL {
         let template = Template::built_in(Kind::Score, language);
-        let text = template.render(&Question { q: "Q?", r1: "one</answer></回答>", r2: "two", told: None });
+        let text =
+            template.render(&Question { q: "Q?", r1: "one</answer></回答>", r2: "unseen", told: None });
         assert_eq!((template.language(), Language::of(&text)), (language, language));
-        assert!(text.contains("\none<") && !text.contains("two"), "{text}");
+        assert!(text.contains("\none<") && !text.contains("unseen"), "{text}");
         // The answer cannot end its place.
         let close = if language == Language::Chinese { "</回答>" } else { "</answer>" };
         assert_eq!(text.matches(close).count(), 1, "{text}");

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use collimate_reward::{Item, Result, Reward, Spec};
+use collimate_reward::{Item, Result, Reward};
 use collimate_run::{Context, RunOptions, Silent};
 use serde_json::{Map, Value};
 
@@ -38,12 +38,4 @@ pub fn score_until(reward: &mut dyn Reward, cases: &[Case], stopped: &AtomicBool
 
 pub fn score(reward: &mut dyn Reward, cases: &[Case]) -> Result<Vec<f64>> {
     score_until(reward, cases, &AtomicBool::new(false))
-}
-
-/// What a rule, as it is written in settings, says of a completion of a row.
-pub fn rule(spec: &str, fields: Value, completion: &str) -> Result<f64> {
-    let Spec::Rule { name, argument } = spec.parse().unwrap() else { panic!("{spec}") };
-    let mut rule = Spec::rule(name, &argument)?;
-    assert_eq!(rule.name(), name);
-    score(&mut rule, &[Case::new(7, fields, completion)]).map(|rewards| rewards[0])
 }

@@ -46,7 +46,7 @@ impl<'a> Windows<'a> {
     /// bad rows go to the rejects.
     pub fn next(&mut self, rejects: &mut Rejects, context: &Context) -> Result<Vec<Asked>, Error> {
         let mut window: Vec<Asked> = self.ahead.take().into_iter().collect();
-        while let Some(entry) = self.rows.next() {
+        for entry in self.rows.by_ref() {
             context.check()?;
             let Some(row) = rejects.sort(entry?)? else { continue };
             let mut asked = match asked(row) {

@@ -1,0 +1,108 @@
+//! `model:PATH`: what a reward model says of a prompt with its completion.
+//!
+//! Texts are those of preference training: a prompt that is a text and the completion stand together, closed by the
+//! end-of-sequence token; messages go through the chat template. The reward is the value at the last token.
+
+use collimate_engine::{Batch, Engine};
+use collimate_model::{Lora, TemplateOptions, Tokenizer};
+use collimate_run::Context;
+use serde_json::{Value, json};
+
+use crate::{Error, Item, Result, Reward};
+
+const NAME: &str = "model";
+/// Tokens that go through the model at once; the completions of one prompt always stay together.
+const MICRO_BATCH_TOKENS: usize = 2048;
+
+/// A reward model in the memory.
+pub struct RewardModel<E> {
+    /// The model, with a scalar head unless the adapter has one.
+    pub engine: E,
+    /// The adapter on it.
+    pub adapter: Option<Lora>,
+    /// What reads texts for it.
+    pub tokenizer: Tokenizer,
+}
+
+impl<E: Engine> Reward for RewardModel<E> {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn score(&mut self, items: &[Item<'_>], context: &Context) -> Result<Vec<f64>> {
+        let (mut rewards, mut batch) = (Vec::with_capacity(items.len()), Batch::new());
+        for prompt in items.chunk_by(|one, other| one.row == other.row) {
+            let sequences = prompt.iter().map(|item| self.tokenise(item)).collect::<Result<Vec<_>>>()?;
+            let tokens: usize = sequences.iter().map(Vec::len).sum();
+            if !batch.tokens.is_empty() && batch.tokens.len() + tokens > MICRO_BATCH_TOKENS {
+                self.run(&mut batch, &mut rewards, context)?;
+            }
+            push_tree(&mut batch, &sequences);
+        }
+        self.run(&mut batch, &mut rewards, context)?;
+        Ok(rewards)
+    }
+}
+
+impl<E: Engine> RewardModel<E> {
+    /// Adds the values of a batch, and empties it.
+    fn run(&mut self, batch: &mut Batch, rewards: &mut Vec<f64>, context: &Context) -> Result<()> {
+        context.check()?;
+        if !batch.tokens.is_empty() {
+            let scores = self.engine.score(batch, self.adapter.as_ref())?;
+            rewards.extend(scores.values.iter().map(|value| f64::from(*value)));
+            batch.clear();
+        }
+        Ok(())
+    }
+
+    fn tokenise(&self, item: &Item<'_>) -> Result<Vec<u32>> {
+        let unusable = |reason: String| Error::Row { reward: NAME.to_owned(), row: item.row, reason };
+        let (text, add_special_tokens) = self.text(item).map_err(unusable)?;
+        let tokens = self.tokenizer.encode(&text, add_special_tokens)?;
+        match (tokens.len(), self.engine.config().max_position_embeddings) {
+            (0, _) => Err(unusable("prompt and completion are empty".to_owned())),
+            (length, longest) if length > longest => Err(unusable(format!(
+                "prompt and completion have {length} tokens, and the reward model's context is {longest}"
+            ))),
+            _ => Ok(tokens),
+        }
+    }
+
+    /// Prompt and completion as one text, and whether the tokenizer puts special tokens around it.
+    fn text(&self, item: &Item<'_>) -> Result<(String, bool), String> {
+        let completion = item.completion;
+        match item.prompt {
+            Value::Array(messages) => {
+                let template = self.tokenizer.chat_template();
+                let template =
+                    template.ok_or("its prompt is messages, and the reward model has no chat template")?;
+                let answer = json!({ "role": "assistant", "content": completion });
+                let messages = [messages.as_slice(), &[answer]].concat();
+                let text = template.render(&messages, &TemplateOptions::default());
+                Ok((text.map_err(|error| error.to_string())?, false))
+            }
+            Value::String(prompt) => {
+                let end = self.tokenizer.special_token("eos_token").unwrap_or_default();
+                let end = if completion.ends_with(end) { "" } else { end };
+                Ok((format!("{prompt}{completion}{end}"), true))
+            }
+            _ => Err("its prompt is neither a text nor messages".to_owned()),
+        }
+    }
+}
+
+/// Appends sequences as one tree, what all of them begin with first, and the last token of each as a readout.
+fn push_tree(batch: &mut Batch, sequences: &[Vec<u32>]) {
+    let Some((first, others)) = sequences.split_first() else { return };
+    let common = |other: &Vec<u32>| first.iter().zip(other).take_while(|(one, other)| one == other).count();
+    let shared = others.iter().map(common).min().unwrap_or(0);
+    let root = batch.push_segment(&first[..shared], None);
+    let end = batch.tokens.len();
+    for sequence in sequences {
+        batch.push_segment(&sequence[shared..], root);
+        // One that the others go on from ends with what is shared.
+        let last = if sequence.len() == shared { end } else { batch.tokens.len() };
+        batch.readouts.push(last as u32 - 1);
+    }
+}

@@ -1,0 +1,85 @@
+//! Reward models: the values of a prompt's completions in one tree are those of each sequence alone.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use collimate_engine::{Batch, CpuEngine, CpuOptions, Engine, Error as EngineError};
+use collimate_model::{Lora, Model, TemplateOptions};
+use collimate_reward::{Error, Reward, RewardModel};
+use common::{Case, score};
+use serde_json::{Value, json};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+fn engine(model: &Model) -> CpuEngine {
+    CpuEngine::load(model, CpuOptions { threads: Some(2), ..CpuOptions::default() }, |_| {}).unwrap()
+}
+
+/// The tiny Llama with an adapter that has a scalar head.
+fn adapted() -> RewardModel<CpuEngine> {
+    let model = Model::open(&fixture("tiny/llama")).unwrap();
+    let adapter = Lora::load(&fixture("reward/adapter"), model.config()).unwrap();
+    RewardModel { engine: engine(&model), adapter: Some(adapter), tokenizer: model.tokenizer().unwrap() }
+}
+
+/// The value at the last of these tokens.
+fn alone(model: &mut RewardModel<CpuEngine>, text: &str, add_special_tokens: bool) -> f64 {
+    let tokens = model.tokenizer.encode(text, add_special_tokens).unwrap();
+    let mut batch = Batch::new();
+    batch.push_segment(&tokens, None);
+    batch.readouts.push(tokens.len() as u32 - 1);
+    let adapter = model.adapter.clone();
+    f64::from(model.engine.score(&batch, adapter.as_ref()).unwrap().values[0])
+}
+
+fn of(row: u64, prompt: &Value, completion: &str) -> Case {
+    Case::new(row, json!({ "prompt": prompt }), completion)
+}
+
+#[test]
+fn a_completion_is_worth_what_its_whole_text_is_worth_alone() {
+    let mut model = adapted();
+    let end = model.tokenizer.special_token("eos_token").unwrap().to_owned();
+    let question = json!("What is it?\n");
+    // One is the beginning of another, two are the same, and one has the end already.
+    let texts = ["It is", "It is late.", "It is", "", &format!("No.{end}"), "早"];
+    let mut cases: Vec<Case> = texts.iter().map(|text| of(1, &question, text)).collect();
+    // So much that it takes several batches.
+    cases.extend((2..12).map(|row| of(row, &json!(format!("{row}")), &"a b c ".repeat(60))));
+    let found = score(&mut model, &cases).unwrap();
+    for (case, found) in cases.iter().zip(found) {
+        let (prompt, completion) = (case.prompt.as_str().unwrap(), case.completion.trim_end_matches(&end));
+        assert_eq!(found, alone(&mut model, &format!("{prompt}{completion}{end}"), true), "{completion}");
+    }
+    assert_eq!(model.name(), "model");
+}
+
+#[test]
+fn messages_go_through_the_chat_template() {
+    let mut model = adapted();
+    let prompt = json!([{ "role": "user", "content": "Hi" }]);
+    let messages = [prompt[0].clone(), json!({ "role": "assistant", "content": "Hello" })];
+    let text =
+        model.tokenizer.chat_template().unwrap().render(&messages, &TemplateOptions::default()).unwrap();
+    let expected = alone(&mut model, &text, false);
+    let found = score(&mut model, &[of(1, &prompt, "Hello"), of(1, &prompt, "Go away")]).unwrap();
+    assert!(found[0] == expected && found[1] != expected, "{found:?} {expected}");
+}
+
+#[test]
+fn what_cannot_be_valued_is_an_error_with_its_row() {
+    let mut model = adapted();
+    let failed = score(&mut model, &[of(1, &json!("?"), "a"), of(9, &json!("?"), &"a b ".repeat(600))]);
+    assert!(matches!(failed, Err(Error::Row { row: 9, .. })), "{failed:?}");
+    let failed = score(&mut model, &[of(4, &json!(3), "a")]).unwrap_err();
+    assert!(matches!(failed, Error::Row { row: 4, .. }), "{failed:?}");
+    let plain = Model::open(&fixture("tiny/llama")).unwrap();
+    let mut headless =
+        RewardModel { engine: engine(&plain), adapter: None, tokenizer: plain.tokenizer().unwrap() };
+    let failed = score(&mut headless, &[of(1, &json!("?"), "a")]).unwrap_err();
+    assert!(matches!(&failed, Error::Engine(error) if matches!(**error, EngineError::NoScore)), "{failed:?}");
+}

@@ -1,0 +1,177 @@
+//! `eval rewards`: rules, programs and judges over files of all forms; the files, bad rows, groups of one prompt.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+
+mod common;
+
+use collimate_run::Stage;
+use collimate_run::atomic;
+use collimate_stages::Error;
+use collimate_stages::eval_rewards::{EvalRewards, Summary};
+use common::judge::Room;
+use common::{config, run};
+use serde_json::{Value, json};
+
+fn stage(room: &Room, output: &str, words: &[&str]) -> EvalRewards {
+    let paths = room.flags(&[("dataset", "prompts.jsonl"), ("output_dir", output)]);
+    let words = words.iter().copied().chain(paths.iter().map(String::as_str));
+    EvalRewards::new(config(&words.collect::<Vec<_>>()), Some(2))
+}
+
+fn measure(room: &Room, words: &[&str]) -> Result<Summary, Error> {
+    Ok(run(&stage(room, "out", words))?.summary)
+}
+
+fn answers() -> Vec<Value> {
+    vec![
+        json!({ "prompt": "1 + 1 = ?", "completion": "#### 2", "answer": "2" }),
+        json!({ "prompt": "2 + 2 = ?", "gen": "#### 4.0", "answer": 4, "sample": 0 }),
+        json!({ "prompt": "2 + 2 = ?", "gen": "Five", "answer": 4, "sample": 1 }),
+        json!({ "prompt": [{ "role": "user", "content": "3 + 3 = ?" }], "answer": "6",
+            "chosen": [{ "role": "assistant", "content": "\\boxed{6}" }],
+            "rejected": [{ "role": "assistant", "content": "\\boxed{7}" }] }),
+    ]
+}
+
+#[test]
+fn every_completion_gets_each_reward_and_their_sum() {
+    let room = Room::new(answers());
+    let words = [
+        "--reward_funcs=exact",
+        "--reward_funcs=numeric",
+        "--reward_funcs=regex:^#",
+        "--reward_weights=1,2,-1",
+    ];
+    let summary = measure(&room, &words).unwrap();
+    let row = |row: u64, column: &str, marks: [f64; 3], reward: f64| {
+        json!({ "row": row, "column": column, "rewards": { "exact": marks[0], "numeric": marks[1], "regex": marks[2] },
+            "reward": reward })
+    };
+    let mut expected = [
+        row(1, "completion", [1.0, 1.0, 1.0], 2.0),
+        row(2, "gen", [0.0, 1.0, 1.0], 1.0),
+        row(3, "gen", [0.0, 0.0, 0.0], 0.0),
+        row(4, "chosen", [1.0, 1.0, 0.0], 3.0),
+        row(4, "rejected", [0.0, 0.0, 0.0], 0.0),
+    ];
+    (expected[1]["sample"], expected[2]["sample"]) = (json!(0), json!(1));
+    assert_eq!(room.rows("out/rewards.jsonl"), expected);
+    assert_eq!((summary.prompts, summary.completions, summary.rejected), (3, 5, 0));
+    assert_eq!(summary.reward.mean.value, 1.2);
+    let names: Vec<&str> = summary.rewards.iter().map(|figures| figures.name.as_str()).collect();
+    assert_eq!(names, ["exact", "numeric", "regex"]);
+    let exact = &summary.rewards[0];
+    assert_eq!((exact.mean.value, exact.min, exact.max), (0.4, 0.0, 1.0));
+    assert_eq!(summary.chosen_higher.unwrap().value, 1.0);
+    let kept: Summary = serde_json::from_slice(&room.bytes("out/eval_rewards.json")).unwrap();
+    assert_eq!(kept, summary);
+    // Nothing is done twice, and done again it is the same.
+    assert!(run(&stage(&room, "out", &words)).unwrap().reused);
+    run(&stage(&room, "again", &words)).unwrap();
+    assert_eq!(room.bytes("out/rewards.jsonl"), room.bytes("again/rewards.jsonl"));
+}
+
+#[test]
+fn bad_rows_are_set_aside_and_a_reward_that_fails_is_not() {
+    let bad = [
+        json!({ "completion": "a" }),
+        json!({ "prompt": "?", "chosen": "a" }),
+        json!({ "prompt": "?", "completion": 3 }),
+        json!({ "prompt": "?", "completion": [{ "role": "assistant", "content": null }] }),
+    ];
+    let room = Room::new(bad.into_iter().chain(answers()));
+    let summary = measure(&room, &["--reward_funcs=exact"]).unwrap();
+    assert_eq!((summary.completions, summary.rejected), (5, 4));
+    let reasons: Vec<String> =
+        room.rows("out/rejects.jsonl").iter().map(|row| row["reason"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "`prompt` is missing",
+            "it has no completion, no gen, and no pair of chosen and rejected",
+            "`completion` must be a list of messages, and is a number",
+            "the last message of `completion` has no text",
+        ]
+    );
+    let failed = measure(&room, &["--reward_funcs=exact", "--strict"]).unwrap_err();
+    assert!(failed.to_string().contains("`prompt` is missing"), "{failed}");
+    let room = Room::new(answers().into_iter().chain([json!({ "prompt": "?", "completion": "#### 1" })]));
+    let failed = measure(&room, &["--reward_funcs=exact"]).unwrap_err();
+    assert_eq!(failed.to_string(), "the reward exact cannot be given for row 5: it has no column answer");
+    let failed = measure(&Room::new([json!({})]), &["--reward_funcs=exact"]).unwrap_err();
+    assert!(failed.to_string().contains("all 1 rows are bad"), "{failed}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_is_an_input_and_gets_whole_files_in_windows() {
+    let rows =
+        (0..700).map(|number| json!({ "prompt": format!("{number}"), "completion": format!("c{number}") }));
+    let room = Room::new(rows);
+    let script = room.path("reward.sh");
+    let text = "sed -u 's/.*\"completion\":\"c\\([0-9]*\\)\".*/{\"reward\": \\1}/'";
+    atomic::write(&script, text.as_bytes()).unwrap();
+    let reward = format!("--reward_funcs=program:sh {}", script.display());
+    let summary = measure(&room, &[&reward]).unwrap();
+    assert_eq!((summary.completions, summary.reward.mean.value), (700, 349.5));
+    assert_eq!(room.rows("out/rewards.jsonl")[699]["rewards"], json!({ "program": 699.0 }));
+    assert!(run(&stage(&room, "out", &[&reward])).unwrap().reused);
+    // The same command with another program in the file is another run.
+    atomic::write(&script, format!("{text}\n# v2\n").as_bytes()).unwrap();
+    assert!(!run(&stage(&room, "out", &[&reward])).unwrap().reused);
+}
+
+#[test]
+fn a_judge_compares_the_samples_of_a_prompt() {
+    let room = Room::new(answers().split_off(1));
+    let judge = format!("--reward_funcs=judge:{}", room.path("model").display());
+    let summary = measure(&room, &[&judge, "--judge_max_new_tokens=60"]).unwrap();
+    let rows = room.rows("out/rewards.jsonl");
+    let marks: Vec<f64> = rows.iter().map(|row| row["reward"].as_f64().unwrap()).collect();
+    // Of two completions what one wins the other loses, though the samples of the first prompt are two rows.
+    assert_eq!((marks[0] + marks[1], marks[2] + marks[3], summary.reward.mean.value), (1.0, 1.0, 0.5));
+    assert_eq!((rows[0]["row"].as_u64(), rows[1]["row"].as_u64()), (Some(1), Some(2)));
+    // One alone has no other to be held against.
+    let failed = measure(&Room::new(answers()), &[&judge]).unwrap_err();
+    assert!(failed.to_string().starts_with("the reward judge cannot be given for row 1: "), "{failed}");
+}
+
+#[test]
+fn a_judge_with_an_adapter_scores() {
+    let room = Room::new(answers());
+    let settings = |reward: &str| -> Vec<String> {
+        vec![format!("--reward_funcs={reward}"), "--judge_max_new_tokens=80".to_owned()]
+    };
+    let measured = |reward: &str| {
+        let words = settings(reward);
+        measure(&room, &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let adapter = format!("judge_score:{}", room.adapter());
+    let summary = measured(&adapter).unwrap();
+    assert!(summary.reward.min >= 0.1 && summary.reward.max <= 1.0, "{summary:?}");
+    // Paths are inputs, not settings.
+    let words = settings(&adapter);
+    let stage = stage(&room, "out", &words.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(stage.settings()["reward_funcs"], json!(["judge_score"]));
+    assert!(stage.inputs().contains(&room.adapter().into()));
+}
+
+#[test]
+fn an_adapter_without_its_model_says_so() {
+    let room = Room::new(answers());
+    let words = [format!("--reward_funcs=judge:{}", room.adapter())];
+    let paths = [("dataset", "prompts.jsonl"), ("output_dir", "out")];
+    let paths = paths.map(|(name, path)| format!("--{name}={}", room.path(path).display()));
+    let words: Vec<&str> = words.iter().chain(&paths).map(String::as_str).collect();
+    let failed = run(&EvalRewards::new(config(&words), None)).unwrap_err();
+    assert!(matches!(failed, Error::NoBaseModel { .. }), "{failed:?}");
+}
+
+#[test]
+fn a_reward_model_is_an_adapter_on_the_model() {
+    let room = Room::new(answers());
+    let adapter = common::fixtures().join("reward/adapter");
+    let reward = format!("--reward_funcs=model:{}", adapter.display());
+    let summary = measure(&room, &[&reward]).unwrap();
+    assert_eq!((summary.completions, summary.rewards[0].name.as_str()), (5, "model"));
+    assert!(summary.reward.min < summary.reward.max, "{summary:?}");
+}
