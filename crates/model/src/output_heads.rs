@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 use collimate_run::random::stream;
 
 use crate::error::{Error, Result};
+use crate::lora::Lora;
 use crate::model::Model;
 
 /// The name of the scalar head's weights, `[1, hidden]`, in models and, after a prefix, in adapters.
@@ -58,6 +59,27 @@ impl Model {
         }
         self.config.output_heads = heads;
         Ok(self)
+    }
+}
+
+impl Lora {
+    /// The same adapter for a model with these heads. A scalar head that it lacks is that of the model that it stands
+    /// on, as with PEFT's `modules_to_save`; where that has none, a fresh one. One that is not wanted is left out.
+    ///
+    /// Errors: a failed read.
+    pub fn with_heads(self, heads: OutputHeads, model: &Model, seed: u64) -> Result<Self> {
+        if !heads.score() {
+            return Ok(self.without_score());
+        }
+        let lacking = self.score.is_none();
+        let mut lora = self.with_score(model.config(), seed);
+        if let (Some(place), true) = (&lora.score, lacking && model.config().output_heads.score()) {
+            let mut weights = Vec::new();
+            model.read(SCORE, &mut weights)?;
+            lora.values[place.clone()].copy_from_slice(&weights);
+        }
+        lora.config.set_classifier(!heads.tokens());
+        Ok(lora)
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod groups;
 pub mod likelihood;
+mod pairs;
+pub mod rewards;
 pub mod verdicts;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::generator::ModelSettings;
 pub use groups::Group;
+pub use pairs::PAIRS_FILE;
 use verdicts::{JudgingSettings, Reason};
 
 /// The figures, as JSON.
@@ -25,8 +28,8 @@ const VERDICT_COLUMNS: [&str; 5] = ["prompt", "chosen", "q", "r1", "r2"];
 
 /// Measure how often a model prefers the preferred answer of a pair, and how often its tuned form does.
 ///
-/// Of rows with prompt, chosen and rejected, as for `train dpo`, the preferred answer is to be the likelier one:
-/// pairs.jsonl holds the log-probs. Of rows as `judge pairs` writes them into judge_validation.jsonl, the model is to
+/// Of rows with prompt, chosen and rejected, as for `train dpo`, the preferred answer is to be the likelier one, or
+/// that with the higher reward if there is a reward model: pairs.jsonl holds the log-probs or rewards. Of rows as `judge pairs` writes them into judge_validation.jsonl, the model is to
 /// name it: each pair is judged in both orders of its answers, and judgements.jsonl holds what was written. Each figure
 /// comes with its 95 % interval, the two models are compared by McNemar's test, and all of it also by groups of pairs.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
@@ -43,8 +46,9 @@ pub struct Config {
     #[arg(long, value_name = "FILE")]
     pub dataset: PathBuf,
     /// What counts as preferring an answer: likelihood (to give it the higher log-prob), verdict (to name its number in
-    /// a judgement), verdict_likelihood (to give its number the higher log-prob where a judgement names one), or auto:
-    /// verdict for rows with prompt, chosen, q, r1 and r2, likelihood for others.
+    /// a judgement), verdict_likelihood (to give its number the higher log-prob where a judgement names one), reward (to
+    /// give it the higher reward), or auto: reward if the model or the tuned model is a reward model, else verdict for
+    /// rows with prompt, chosen, q, r1 and r2, likelihood for others.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Method::Auto, hide_possible_values = true)]
     pub method: Method,
     /// Folder for eval_accuracy.json and pairs.jsonl or judgements.jsonl.
@@ -98,8 +102,11 @@ impl Config {
             judges && (method != Method::VerdictLikelihood || self.judging.reason == Reason::Written);
         let heeded = [
             ("beta", by(&[Method::Likelihood])),
-            ("dataset_format", by(&[Method::Likelihood])),
-            ("max_tokens_per_micro_batch", by(&[Method::Likelihood, Method::VerdictLikelihood])),
+            ("dataset_format", by(&[Method::Likelihood, Method::Reward])),
+            (
+                "max_tokens_per_micro_batch",
+                by(&[Method::Likelihood, Method::VerdictLikelihood, Method::Reward]),
+            ),
             ("reason", by(&[Method::VerdictLikelihood])),
             ("template", judges),
             ("prompt_format", judges),
@@ -137,6 +144,7 @@ impl Config {
                 "verdict_likelihood with reason none"
             }
             Method::VerdictLikelihood => "verdict_likelihood",
+            Method::Reward => "reward",
         };
         Err(Error::Unheeded {
             what: "the method".to_owned(),
@@ -152,7 +160,7 @@ impl Config {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Method {
-    /// Verdict for rows with prompt, chosen, q, r1 and r2, likelihood for others.
+    /// Reward for reward models; else verdict for rows with prompt, chosen, q, r1 and r2, likelihood for others.
     Auto,
     /// To give it the higher log-prob.
     Likelihood,
@@ -160,6 +168,8 @@ pub enum Method {
     Verdict,
     /// To give its number the higher log-prob where a judgement names one.
     VerdictLikelihood,
+    /// To give it the higher reward.
+    Reward,
 }
 
 /// What was measured.
@@ -168,6 +178,8 @@ pub enum Method {
 pub enum Summary {
     /// Which answers are the likelier.
     Likelihood(Box<likelihood::Summary>),
+    /// Which answers have the higher reward.
+    Rewards(Box<rewards::Summary>),
     /// Which answers are named.
     Verdicts(Box<verdicts::Summary>),
 }
@@ -194,6 +206,9 @@ impl EvalAccuracy {
     fn method(&self) -> Result<Method, Error> {
         if self.config.method != Method::Auto {
             return Ok(self.config.method);
+        }
+        if self.rewards() {
+            return Ok(Method::Reward);
         }
         for entry in read_rows(&self.config.dataset)? {
             if let Ok(row) = entry? {
@@ -244,6 +259,7 @@ impl Stage for EvalAccuracy {
             Method::Auto | Method::Likelihood => {
                 Summary::Likelihood(Box::new(self.compare_answers(context)?))
             }
+            Method::Reward => Summary::Rewards(Box::new(self.compare_rewards(context)?)),
             method => Summary::Verdicts(Box::new(self.compare_verdicts(method, context)?)),
         })
     }

@@ -45,7 +45,7 @@ fn measure(room: &Room, words: &[&str]) -> Result<Verdicts, Error> {
 fn verdicts(stage: &EvalAccuracy) -> Result<Verdicts, Error> {
     let measured = match run(stage)?.summary {
         Summary::Verdicts(summary) => Some(*summary),
-        Summary::Likelihood(_) => None,
+        Summary::Likelihood(_) | Summary::Rewards(_) => None,
     };
     Ok(measured.unwrap())
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use collimate_engine::Dtype;
 use collimate_run::Outcome;
 use collimate_stages::Error;
-use collimate_stages::eval_accuracy::{EvalAccuracy, Summary, likelihood};
+use collimate_stages::eval_accuracy::{EvalAccuracy, PAIRS_FILE, Summary, likelihood};
 use collimate_stages::train::{self, Method, Training, cpo, dpo, kto, orpo, sft};
 use common::{config, fixtures, run, run_until};
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ impl Place {
         let stage = EvalAccuracy::new(config(&words), None).with_cache(Some(self.path("cache")));
         let measured = match run(&stage).unwrap().summary {
             Summary::Likelihood(summary) => Some(*summary),
-            Summary::Verdicts(_) => None,
+            Summary::Rewards(_) | Summary::Verdicts(_) => None,
         };
         measured.unwrap()
     }
@@ -288,7 +288,7 @@ fn accuracy_of_base_and_tuned() {
     );
     let tags: Vec<_> = summary.groups.iter().filter(|group| group.by == "tag").collect();
     assert_eq!(tags.iter().map(|group| group.figures.pairs).collect::<Vec<_>>(), [10, 10]);
-    let lines = std::fs::read_to_string(place.path("accuracy").join(likelihood::PAIRS_FILE)).unwrap();
+    let lines = std::fs::read_to_string(place.path("accuracy").join(PAIRS_FILE)).unwrap();
     assert_eq!(lines.lines().count(), 20);
     // A model against itself: nothing parts them. Its log-probs are known by now.
     let itself = place.accuracy("itself", &[&flag("tuned", &fixtures().join("tiny/llama"))]);

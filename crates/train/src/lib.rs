@@ -24,6 +24,7 @@ mod state;
 mod task;
 mod tensorboard;
 mod trainer;
+mod valued;
 mod watch;
 
 pub use curriculum::{Curriculum, Policy};
@@ -40,4 +41,5 @@ pub use settings::{EarlyStopping, Length, ReferenceSync, ScheduleSettings, Setti
 pub use state::{Callbacks, Progress, Record, TrainerState, Window};
 pub use task::Task;
 pub use trainer::{Trained, Trainer};
+pub use valued::{ValuedExample, Values, values};
 pub use watch::{Alarm, Guards};

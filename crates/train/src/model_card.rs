@@ -8,6 +8,8 @@ use std::fmt::Write;
 pub struct ModelCard {
     /// Whether it tells of a whole model; else of an adapter.
     pub whole: bool,
+    /// What it does, by the Hub's names: `text-generation` or `text-classification`.
+    pub pipeline: &'static str,
     /// How it was trained, in words.
     pub title: &'static str,
     /// How it was trained: a tag such as `sft`.
@@ -31,9 +33,9 @@ impl ModelCard {
             true => ("transformers", "", "Model", "A model made from"),
             false => ("peft", "- lora\n", "LoRA adapter", "A LoRA adapter for"),
         };
-        let Self { title, method, dataset, .. } = self;
+        let Self { pipeline, title, method, dataset, .. } = self;
         let mut card = format!(
-            "---\nbase_model: {base_model}\nlibrary_name: {library}\npipeline_tag: text-generation\ntags:\n{tag}- \
+            "---\nbase_model: {base_model}\nlibrary_name: {library}\npipeline_tag: {pipeline}\ntags:\n{tag}- \
              {method}\n- collimate\n---\n\n# {kind}, {title}\n\n{article} `{}`, trained on `{dataset}` with collimate \
              {}.\n",
             self.base_model,
@@ -69,6 +71,7 @@ mod tests {
     fn a_card_names_what_is_known_and_nothing_else() {
         let mut card = ModelCard {
             whole: false,
+            pipeline: "text-classification",
             title: "a method",
             method: "sft",
             base_model: "models/a \"b\"".to_owned(),
@@ -79,6 +82,7 @@ mod tests {
         let head = "---\nbase_model: \"models/a \\\"b\\\"\"\nlibrary_name: ";
         let rendered = card.render();
         assert!(rendered.starts_with(&format!("{head}peft\n")), "{rendered}");
+        assert!(rendered.contains("\npipeline_tag: text-classification\n"), "{rendered}");
         assert!(rendered.contains("\n- lora\n- sft\n") && rendered.contains("\n# LoRA adapter, a method\n"));
         assert!(rendered.contains("\n## Result\n\n| | |\n| --- | --- |\n| steps | 3 |\n"), "{rendered}");
         assert!(rendered.ends_with("| targets | q_proj, v_proj |\n| pattern | a\\|b |\n"), "{rendered}");

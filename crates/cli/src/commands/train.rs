@@ -69,6 +69,15 @@ pub const COMMANDS: &[Entry] = &[
         action: Action::Stage(train_by::<train::kto::Config>),
     },
     Entry {
+        path: "train reward",
+        arguments: train::reward::Config::augment_args,
+        examples: "  collimate train reward --model_name_or_path models/base --dataset prefs_train.jsonl \\
+      --eval_dataset prefs_val.jsonl --center_rewards_coefficient 0.01
+  collimate eval accuracy --model_name_or_path models/base --tuned models/reward_output \\
+      --dataset prefs_val.jsonl",
+        action: Action::Stage(train_by::<train::reward::Config>),
+    },
+    Entry {
         path: "train grpo",
         arguments: policy::grpo::Config::augment_args,
         examples: "  collimate train grpo --model_name_or_path models/base --dataset prompts.jsonl \\

@@ -1,7 +1,7 @@
 //! What was measured
 
 use collimate_run::Outcome;
-use collimate_stages::eval_accuracy::{likelihood, verdicts};
+use collimate_stages::eval_accuracy::{likelihood, rewards, verdicts};
 use collimate_stages::statistics::McNemar;
 use collimate_stages::{eval_accuracy, eval_compare, eval_loss, eval_rewards};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -33,6 +33,7 @@ pub fn eval_loss(outcome: &Outcome<eval_loss::Summary>) -> String {
 pub fn eval_accuracy(outcome: &Outcome<eval_accuracy::Summary>) -> String {
     match &outcome.summary {
         eval_accuracy::Summary::Likelihood(summary) => answers(summary),
+        eval_accuracy::Summary::Rewards(summary) => rewards(summary),
         eval_accuracy::Summary::Verdicts(summary) => judgements(summary),
     }
 }
@@ -58,6 +59,31 @@ fn answers(summary: &likelihood::Summary) -> String {
         ("margin of the rewards", summary.all.tuned.as_ref().map(|tuned| estimate(&tuned.reward_margin))),
         ("right by the sum", summary.all.tuned.as_ref().map(|tuned| test(&tuned.sum_test))),
         ("right by token", summary.all.tuned.as_ref().map(|tuned| test(&tuned.length_normalised_test))),
+        ("rows cut to max_length", some_of(summary.truncated)),
+        ("rows that say nothing", some_of(summary.skipped)),
+        ("bad rows, set aside", some_of(summary.rejected)),
+        ("time of the models", Some(time(summary.seconds))),
+        ("peak memory", summary.peak_memory_bytes.map(bytes)),
+    ];
+    let facts = known(facts);
+    format!("{shares}\n\n{facts}")
+}
+
+/// Which answers have the higher reward.
+fn rewards(summary: &rewards::Summary) -> String {
+    let mut shares = grid(["", "model", "pairs", "accuracy", "margin"]);
+    let groups = summary.groups.iter().map(|group| (format!("{} {}", group.by, group.name), &group.figures));
+    for (name, figures) in std::iter::once(("all".to_owned(), &summary.all)).chain(groups) {
+        for (model, found) in [("base", &figures.base), ("tuned", &figures.tuned)] {
+            if let Some(rewards::Accuracy { accuracy, margin }) = found {
+                let shown = [share(accuracy), estimate(margin)];
+                shares
+                    .add_row([name.clone(), model.to_owned(), count(figures.pairs)].into_iter().chain(shown));
+            }
+        }
+    }
+    let facts = [
+        ("right", summary.all.test.as_ref().map(test)),
         ("rows cut to max_length", some_of(summary.truncated)),
         ("rows that say nothing", some_of(summary.skipped)),
         ("bad rows, set aside", some_of(summary.rejected)),

@@ -22,6 +22,7 @@ pub fn train(outcome: &Outcome<train::Summary>) -> String {
         ("validation loss before", summary.eval_loss_before.map(figure)),
         ("validation loss after", summary.eval_loss_after.map(figure)),
         ("lowest validation loss", best),
+        ("validation pairs told apart before", summary.eval_accuracy_before.map(percent)),
         ("validation pairs told apart", summary.eval_accuracy.map(percent)),
         ("validation margin", summary.eval_margin.map(figure)),
         ("rows cut to max_length", some_of(summary.truncated)),

@@ -240,6 +240,11 @@ impl LoraConfig {
         self.modules_to_save = Some(vec![SCORE_MODULES[0].to_owned()]);
     }
 
+    /// Makes this the configuration of a reward model, or of an adapter that writes.
+    pub(crate) fn set_classifier(&mut self, classifier: bool) {
+        self.task_type = Some(if classifier { CLASSIFIER } else { WRITER }.to_owned());
+    }
+
     /// Makes this the configuration of an adapter without a scalar head.
     pub(super) fn drop_score(&mut self) {
         self.modules_to_save = None;

@@ -1,5 +1,6 @@
 //! Figures group by group: of all pairs that have something in common.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,25 @@ impl Name {
         let first = SHORTEST << (length / SHORTEST).ilog2();
         Self { rank: first, text: format!("{first} to {}", 2 * first - 1) }
     }
+}
+
+/// What pairs of answers are grouped by.
+pub(super) const OF_PAIR: [&str; 4] = ["pair_type", "tag", "length", "longer"];
+
+/// The groups of a pair by [`OF_PAIR`], of which these are the columns and the lengths of its answers in tokens.
+pub(super) fn of_pair(
+    pair_type: &Option<String>,
+    tag: &Option<String>,
+    [chosen, rejected]: [u64; 2],
+) -> [Option<Name>; 4] {
+    let longer = match chosen.cmp(&rejected) {
+        Ordering::Greater => "chosen",
+        Ordering::Less => "rejected",
+        Ordering::Equal => "neither",
+    };
+    let given = |name: &Option<String>| name.clone().map(Name::from);
+    let length = Name::of_length(chosen.max(rejected));
+    [given(pair_type), given(tag), Some(length), Some(longer.to_owned().into())]
 }
 
 /// The groups by each of the features in `by`, of which `names` tells a pair's groups.

@@ -5,6 +5,7 @@ pub mod dpo;
 pub mod kto;
 pub mod orpo;
 pub mod policy;
+pub mod reward;
 pub mod sft;
 
 mod reference;
@@ -16,7 +17,7 @@ mod workshop;
 use std::path::{Path, PathBuf};
 
 use collimate_engine::{CpuEngine, CpuOptions};
-use collimate_model::{Model, Tokenizer, Trainable};
+use collimate_model::{DecoderConfig, Model, OutputHeads, Tokenizer, Trainable};
 use collimate_objective::Objective;
 use collimate_run::{Context, Event, Stage};
 use collimate_train::{DataSet, LogProbs, Task, Trained, Trainer, TrainingExample};
@@ -68,6 +69,11 @@ pub trait Method: Serialize {
     /// Settings that do not fit each other.
     fn objective(&self) -> Result<Box<dyn Objective>, Error>;
 
+    /// What stands above the model's last norm.
+    fn heads(&self) -> OutputHeads {
+        OutputHeads::Tokens
+    }
+
     /// What the reference model is, for methods that compare with one.
     fn reference(&self) -> Option<&ReferenceSettings> {
         None
@@ -84,6 +90,8 @@ pub trait Method: Serialize {
 pub struct Source<'a> {
     /// The file.
     pub path: &'a Path,
+    /// The model's description.
+    pub model: &'a DecoderConfig,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// Where bad rows go.
@@ -105,6 +113,14 @@ pub struct Rows<X> {
     pub skipped: u64,
     /// Bad rows.
     pub rejected: u64,
+}
+
+impl<X> Rows<X> {
+    /// The same with other examples, one for each.
+    pub(crate) fn map<Y>(self, make: impl FnMut(X) -> Y) -> Rows<Y> {
+        let Self { examples, truncated, skipped, rejected } = self;
+        Rows { examples: examples.into_iter().map(make).collect(), truncated, skipped, rejected }
+    }
 }
 
 impl<X> Default for Rows<X> {
@@ -140,7 +156,7 @@ impl<M: Method> Training<M> {
     ) -> Result<Rows<M::Example>, Error> {
         let tokenizer = &model.tokenizer()?;
         let [rejects, dropped] = [rejects, dropped].map(|name| context.output().join(name));
-        self.config.read(Source { path, tokenizer, rejects, dropped, context })
+        self.config.read(Source { path, model: model.config(), tokenizer, rejects, dropped, context })
     }
 
     /// The evaluation set; one in which nothing can be used is no reason not to train.
@@ -243,8 +259,7 @@ impl<M: Method> Stage for Training<M> {
             context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
         }
         let objective = self.config.objective()?;
-        let model = common.open()?;
-        let parameters = common.parameters(&model)?;
+        let (model, parameters) = common.set_up(self.config.heads())?;
         let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
             Some(path) => self.read_evaluation(path, &model, context)?,

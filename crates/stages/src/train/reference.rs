@@ -11,9 +11,6 @@ use serde::Serialize;
 use crate::Error;
 use crate::log_probs::{self, Subject};
 
-/// By this file an adapter's folder is told from a model's.
-const ADAPTER_CONFIG: &str = "adapter_config.json";
-
 /// What the policy is compared with.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
@@ -56,9 +53,12 @@ impl ReferenceSettings {
 }
 
 impl Named {
+    /// By this file an adapter's folder is told from a model's.
+    pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
+
     /// Whether an adapter lies there.
     pub(crate) fn is_adapter(path: &Path) -> bool {
-        path.join(ADAPTER_CONFIG).exists()
+        path.join(Self::ADAPTER_CONFIG).exists()
     }
 
     /// An adapter on `model`, or another model.

@@ -39,6 +39,9 @@ pub struct Summary {
     pub eval_loss_before: Option<f64>,
     /// Evaluation loss of what was saved.
     pub eval_loss_after: Option<f64>,
+    /// The share of the evaluation pairs whose chosen answer has the higher reward, before the first step; of reward
+    /// models.
+    pub eval_accuracy_before: Option<f64>,
     /// Share of the evaluation pairs whose chosen answer has the higher reward, after the last step.
     pub eval_accuracy: Option<f64>,
     /// Mean difference of the rewards in evaluation, after the last step.
@@ -77,8 +80,9 @@ impl Summary {
             train_loss: state.mean_loss(),
             eval_loss_before: state.evaluation_losses().next().map(|(_, loss)| loss),
             eval_loss_after: trained.eval_loss,
-            eval_accuracy: last(state, "eval_rewards/accuracies"),
-            eval_margin: last(state, "eval_rewards/margins"),
+            eval_accuracy_before: logged(state, "eval_accuracy").next_back(),
+            eval_accuracy: last(state, ["eval_rewards/accuracies", "eval_accuracy"]),
+            eval_margin: last(state, ["eval_rewards/margins", "eval_margin"]),
             best_step: state.best_global_step,
             best_eval_loss: state.best_metric,
             stopped_early: trained.stopped_early,
@@ -88,7 +92,12 @@ impl Summary {
     }
 }
 
-/// The last value that was logged under a name.
-fn last(state: &TrainerState, name: &str) -> Option<f64> {
-    state.log_history.iter().rev().find_map(|record| record.get(name)?.as_f64())
+/// The values that were logged under a name, the last first.
+fn logged<'a>(state: &'a TrainerState, name: &'a str) -> impl DoubleEndedIterator<Item = f64> + 'a {
+    state.log_history.iter().rev().filter_map(move |record| record.get(name)?.as_f64())
+}
+
+/// The last value that was logged under one of these names, of which a method has one.
+fn last(state: &TrainerState, names: [&str; 2]) -> Option<f64> {
+    names.into_iter().find_map(|name| logged(state, name).next())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use collimate_engine::{CpuOptions, MemoryPlan};
-use collimate_model::{FullWeights, Lora, Model, SaveOptions, Trainable};
+use collimate_model::{FullWeights, Lora, Model, OutputHeads, SaveOptions, Trainable};
 use collimate_run::{Context, Event, atomic, available_memory};
 use collimate_train::{ModelCard, Trained, checkpoint};
 use serde::Serialize;
@@ -66,6 +66,22 @@ impl Common {
         Ok(model.merged(adapter)?)
     }
 
+    /// The model with the heads that a method is for, and what is trained of it, before the first step.
+    pub(super) fn set_up(&self, heads: OutputHeads) -> Result<(Model, Trainable), Error> {
+        let mut model = self.open()?;
+        if self.full {
+            model = model.with_heads(heads, self.seed)?;
+        } else if heads.tokens() {
+            // A scalar head is the adapter's own.
+            model = model.with_heads(OutputHeads::Tokens, self.seed)?;
+        }
+        let parameters = match self.parameters(&model)? {
+            Trainable::Adapter(lora) => lora.with_heads(heads, &model, self.seed)?.into(),
+            weights => weights,
+        };
+        Ok((model, parameters))
+    }
+
     /// What is trained, before the first step.
     pub(super) fn parameters(&self, model: &Model) -> Result<Trainable, Error> {
         if self.full {
@@ -110,11 +126,16 @@ impl Common {
         output: &Path,
     ) -> Result<(), Error> {
         let Product { trained, model, title, tag } = product;
+        let scores = match &trained.parameters {
+            Trainable::Adapter(lora) => lora.config.is_classifier(),
+            Trainable::Weights(_) => !model.config().output_heads.tokens(),
+        };
         trained.parameters.save(output)?;
         model.tokenizer()?.save(output)?;
         checkpoint::write_state(output, &trained.state)?;
         let card = ModelCard {
             whole: self.full,
+            pipeline: if scores { "text-classification" } else { "text-generation" },
             title,
             method: tag,
             base_model: self.model_name_or_path.display().to_string(),

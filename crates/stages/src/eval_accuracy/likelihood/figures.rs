@@ -1,10 +1,8 @@
 //! From log-probs of pairs to accuracies: on all pairs, and group by group.
 
-use std::cmp::Ordering;
-
 use serde::{Deserialize, Serialize};
 
-use super::super::groups::{self, Group, Name};
+use super::super::groups::{self, Group};
 use crate::statistics::{Estimate, McNemar};
 
 /// What one model says of a pair: the log-probs of the chosen and of the rejected answer, in nats.
@@ -135,19 +133,8 @@ impl Change {
 
 /// The figures by pair_type, tag, length of the longer answer, and which answer that is.
 pub(super) fn groups(pairs: &[Pair], beta: f64) -> Vec<Group<Figures>> {
-    let names = |pair: &Pair| {
-        let [chosen, rejected] = pair.lengths;
-        let longer = match chosen.cmp(&rejected) {
-            Ordering::Greater => "chosen",
-            Ordering::Less => "rejected",
-            Ordering::Equal => "neither",
-        };
-        let given = |name: &Option<String>| name.clone().map(Name::from);
-        let length = Name::of_length(chosen.max(rejected));
-        [given(&pair.pair_type), given(&pair.tag), Some(length), Some(longer.to_owned().into())]
-    };
-    let by = ["pair_type", "tag", "length", "longer"];
-    groups::groups(pairs.iter(), by, names, |pairs| Figures::of(pairs, beta))
+    let names = |pair: &Pair| groups::of_pair(&pair.pair_type, &pair.tag, pair.lengths);
+    groups::groups(pairs.iter(), groups::OF_PAIR, names, |pairs| Figures::of(pairs, beta))
 }
 
 #[cfg(test)]

@@ -7,21 +7,17 @@ use std::path::Path;
 use collimate_data::PreferenceExample;
 use collimate_engine::CpuOptions;
 use collimate_model::{Lora, Model};
-use collimate_run::{Context, atomic, peak_memory};
+use collimate_run::{Context, peak_memory};
 use collimate_train::LogProbs;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, EvalAccuracy, Group, RESULT_FILE};
+use super::{EvalAccuracy, Group};
 use crate::Error;
-use crate::data_clean::REJECTS_FILE;
 use crate::loading::load_engine;
 use crate::log_probs::{self, Subject};
-use crate::train::{DROPPED_FILE, MAX_LENGTH, Named, RowSettings, Rows, Source};
+use crate::train::{Named, Rows};
 
 pub use figures::{Accuracy, Change, Figures, Pair, Side};
-
-/// What each model says of each pair, one a line.
-pub const PAIRS_FILE: &str = "pairs.jsonl";
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,17 +42,7 @@ impl EvalAccuracy {
     /// Measures by the log-probs of both answers.
     pub(super) fn compare_answers(&self, context: &Context) -> Result<Summary, Error> {
         let model = Model::open(&self.config.model.model_name_or_path)?;
-        let source = Source {
-            path: &self.config.dataset,
-            tokenizer: &model.tokenizer()?,
-            rejects: context.output().join(REJECTS_FILE),
-            dropped: context.output().join(DROPPED_FILE),
-            context,
-        };
-        let Config { dataset_format, max_length, strict, .. } = &self.config;
-        let dataset_format = dataset_format.clone();
-        let rows = RowSettings { dataset_format, max_length: max_length.unwrap_or(MAX_LENGTH) };
-        let Rows { examples, truncated, skipped, rejected } = rows.pairs(source, *strict)?;
+        let Rows { examples, truncated, skipped, rejected } = self.read_pairs(&model, context)?;
         context.check()?;
         let (base, tuned) = self.ask(&model, &examples, context)?;
         let seconds = base.seconds + tuned.as_ref().map_or(0.0, |tuned| tuned.seconds);
@@ -122,21 +108,5 @@ impl EvalAccuracy {
             })
         };
         examples.iter().enumerate().filter_map(pair).collect()
-    }
-
-    fn save(&self, summary: &Summary, pairs: &[Pair], output: &Path) -> Result<(), Error> {
-        let write = |name: &str, text: serde_json::Result<Vec<u8>>| {
-            let path = output.join(name);
-            let text = text.map_err(|source| collimate_run::Error::write(&path, source.into()))?;
-            atomic::write(&path, &text)
-        };
-        let mut lines = Vec::new();
-        let written = pairs.iter().try_for_each(|pair| {
-            serde_json::to_writer(&mut lines, pair)?;
-            lines.push(b'\n');
-            Ok(())
-        });
-        write(PAIRS_FILE, written.map(|()| lines))?;
-        Ok(write(RESULT_FILE, serde_json::to_vec_pretty(summary))?)
     }
 }
