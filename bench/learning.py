@@ -41,7 +41,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 COMMON = {
-    "per_device_train_batch_size": 64, "gradient_accumulation_steps": 1, "max_completion_length": 48, "temperature": 1,
+    "per_device_train_batch_size": 32, "gradient_accumulation_steps": 1, "max_completion_length": 48, "temperature": 1,
     "learning_rate": 3e-4, "lr_scheduler_type": "constant", "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0,
     "lora_target_modules": "q_proj,v_proj", "logging_steps": 1, "dtype": "bfloat16",
 }
@@ -64,8 +64,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--collimate", default="target/release/collimate", help="the binary")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rounds", type=int, default=32, help="how often 64 completions are written and learnt from")
-    parser.add_argument("--ends", type=int, default=8, help="how many of the first and the last rounds are compared")
+    parser.add_argument("--rounds", type=int, default=24, help="how often 32 completions are written and learnt from")
+    parser.add_argument("--ends", type=int, default=6, help="how many of the first and the last rounds are compared")
     parser.add_argument("--prompts", type=int, default=128)
     parser.add_argument("--max-kl", type=float, default=0.2, help="the bound of the mean KL divergence from the "
                         "reference over the last rounds, in nats a token")
