@@ -1,5 +1,6 @@
 //! Which rewards completions get, with their weights: the settings, and what is opened from them.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::sampling::described;
 
 /// What the adapter of a judge is called among the requests.
 const ADAPTER: &str = "judge";
+/// Judgements that are written at the same time.
+const JUDGED_TOGETHER: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// Which rewards completions get.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
@@ -116,7 +119,7 @@ impl RewardSettings {
         let selection = Selection {
             model: &settings,
             adapters: named.as_slice(),
-            batch: &Batch::default(),
+            batch: &Batch { per_device_eval_batch_size: JUDGED_TOGETHER, memory: None },
             threads: means.threads,
             server,
         };

@@ -3,12 +3,14 @@
 
 mod common;
 
-use collimate_run::Stage;
-use collimate_run::atomic;
+use std::sync::atomic::AtomicBool;
+
+use collimate_run::{INTERRUPTED, RunOptions, Silent, Stage, atomic, run_stage};
 use collimate_stages::Error;
 use collimate_stages::eval_rewards::{EvalRewards, Summary};
 use common::judge::Room;
 use common::{config, run};
+use miette::Diagnostic;
 use serde_json::{Value, json};
 
 fn stage(room: &Room, output: &str, words: &[&str]) -> EvalRewards {
@@ -153,6 +155,20 @@ fn a_judge_with_an_adapter_scores() {
     let stage = stage(&room, "out", &words.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(stage.settings()["reward_funcs"], json!(["judge_score"]));
     assert!(stage.inputs().contains(&room.adapter().into()));
+}
+
+#[test]
+fn a_run_that_was_stopped_ends_with_the_same_bytes() {
+    let room = Room::new(answers());
+    let stopped = AtomicBool::new(true);
+    let options = RunOptions { force: false, reporter: &Silent, interrupted: &stopped };
+    let words = ["--reward_funcs=exact"];
+    let failed = run_stage(&stage(&room, "out", &words), &options).unwrap_err();
+    assert_eq!(failed.code().map(|code| code.to_string()).as_deref(), Some(INTERRUPTED));
+    assert!(!room.path("out/rewards.jsonl").exists());
+    assert!(!run(&stage(&room, "out", &words)).unwrap().reused);
+    run(&stage(&room, "again", &words)).unwrap();
+    assert_eq!(room.bytes("out/rewards.jsonl"), room.bytes("again/rewards.jsonl"));
 }
 
 #[test]
