@@ -209,7 +209,7 @@ fn what_is_no_number_is_an_error_with_its_row() {
 fn one_that_cannot_be_started_or_split_says_so() {
     let mut missing = Program::new("no-such-program --flag", Duration::from_secs(1)).unwrap();
     let failed = score(&mut missing, &cases(1)).unwrap_err();
-    assert_eq!(failed.to_string(), "no-such-program cannot be started");
+    assert_eq!(failed.to_string(), "no-such-program --flag cannot be started");
     for command in ["sh 'a", " "] {
         assert!(matches!(Program::new(command, Duration::from_secs(1)), Err(Error::Unusable { .. })));
     }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// Numbers that Python's `json` writes and JSON does not know.
+const UNKNOWN_TO_JSON: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+
 /// What a program says of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
@@ -27,15 +30,18 @@ pub(super) fn read(line: &[u8]) -> Result<Option<Answer>, &'static str> {
     };
     let reward = fields.get("reward").ok_or("it has no reward")?;
     let number = reward.as_f64().filter(|number| number.is_finite());
-    let shown = || reward.as_str().map_or_else(|| reward.to_string(), |text| format!("{text:?}"));
+    let shown = || match reward.as_str() {
+        Some(text) if UNKNOWN_TO_JSON.contains(&text) => text.to_owned(),
+        _ => reward.to_string(),
+    };
     Ok(Some(Answer { id, reward: number.ok_or_else(shown) }))
 }
 
 /// An object; also as Python writes one, with numbers that JSON does not know, which become texts.
 fn object(text: &str) -> Option<Map<String, Value>> {
-    let quoted = || {
-        text.replace("-Infinity", "Infinity").replace("Infinity", "\"Infinity\"").replace("NaN", "\"NaN\"")
-    };
+    let quote = |text: String, name: &&str| text.replace(name, &format!("\"{name}\""));
+    let quoted =
+        || UNKNOWN_TO_JSON[..2].iter().fold(text.to_owned(), quote).replace("-\"Infinity\"", "\"-Infinity\"");
     serde_json::from_str(text).or_else(|_| serde_json::from_str(&quoted())).ok()
 }
 
@@ -53,8 +59,8 @@ mod tests {
             (r#"{"reward": 0.5}"#, answer(None, Ok(0.5))),
             (" {\"id\": 3, \"reward\": -2, \"more\": []}\r\n", answer(Some(3), Ok(-2.0))),
             (r#"{"id": null, "reward": 1e2}"#, answer(None, Ok(100.0))),
-            (r#"{"id": 7, "reward": NaN}"#, answer(Some(7), Err("\"NaN\""))),
-            (r#"{"reward": -Infinity}"#, answer(None, Err("\"Infinity\""))),
+            (r#"{"id": 7, "reward": NaN}"#, answer(Some(7), Err("NaN"))),
+            (r#"{"reward": -Infinity}"#, answer(None, Err("-Infinity"))),
             (r#"{"reward": "0.5"}"#, answer(None, Err("\"0.5\""))),
             (r#"{"reward": null}"#, answer(None, Err("null"))),
             (r#"{"reward": true}"#, answer(None, Err("true"))),

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use collimate_run::Context;
@@ -22,8 +22,10 @@ const SAID_LINES: usize = 5;
 const SHOWN: usize = 200;
 /// How long is waited before it is looked whether the person wants to stop.
 const SLICE: Duration = Duration::from_millis(50);
-/// How long a program may take to end once its input is closed.
+/// How long a program may take to end once its input is closed, and to be heard to the end.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long is slept while that is waited for.
+const NAP: Duration = Duration::from_millis(5);
 
 /// What came of waiting.
 pub(super) enum Heard {
@@ -43,19 +45,23 @@ pub(super) struct Process {
     questions: Option<Sender<Vec<u8>>>,
     answers: Receiver<Vec<u8>>,
     said: Arc<Mutex<VecDeque<String>>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Process {
     /// Starts a program with its arguments; `command` is not empty.
     pub fn start(command: &[String]) -> Result<Self, ProgramError> {
-        let name = command.first().cloned().unwrap_or_default();
-        Self::spawn(&name, command.get(1..).unwrap_or_default())
-            .map_err(|source| ProgramError::Start { program: name, source })
+        Self::spawn(command).map_err(|source| ProgramError::Start { program: command.join(" "), source })
     }
 
-    fn spawn(name: &str, arguments: &[String]) -> io::Result<Self> {
-        let mut command = Command::new(name);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    fn spawn(words: &[String]) -> io::Result<Self> {
+        let name = words.join(" ");
+        let mut command = Command::new(words.first().map(String::as_str).unwrap_or_default());
+        command
+            .args(words.iter().skip(1))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         // Ctrl-C is for the command that runs it, which may yet need its answers.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -64,15 +70,14 @@ impl Process {
         let (answered, answers) = channel();
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let heard = Arc::clone(&said);
-        if let (Some(mut stdin), Some(stdout), Some(stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        {
-            // Each ends with its pipe or its channel.
+        // Each thread ends with its pipe or its channel.
+        if let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
             thread::spawn(move || asked.iter().try_for_each(|question| stdin.write_all(&question)));
             thread::spawn(move || each_line(stdout, |line| answered.send(line).is_ok()));
-            thread::spawn(move || each_line(stderr, |line| remember(&heard, &line)));
         }
-        Ok(Self { name: name.to_owned(), child, questions: Some(questions), answers, said })
+        let listen = |stderr| thread::spawn(move || each_line(stderr, |line| remember(&heard, &line)));
+        let listener = child.stderr.take().map(listen);
+        Ok(Self { name, child, questions: Some(questions), answers, said, listener })
     }
 
     /// Puts a line on its way.
@@ -110,16 +115,18 @@ impl Process {
     fn end(&mut self) -> String {
         self.questions = None;
         let begun = Instant::now();
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return status.to_string(),
-                Ok(None) if begun.elapsed() < FAREWELL => thread::sleep(Duration::from_millis(5)),
-                _ => break,
-            }
+        while begun.elapsed() < FAREWELL && !matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            thread::sleep(NAP);
         }
-        // It may have ended meanwhile.
+        // Nothing is done to one that has ended.
         let _ = self.child.kill();
-        self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+        let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        // Its last words may still be on their way; a child of its own may hold the pipe open for ever.
+        while begun.elapsed() < FAREWELL && self.listener.as_ref().is_some_and(|thread| !thread.is_finished())
+        {
+            thread::sleep(NAP);
+        }
+        status
     }
 
     /// That it ended before it had answered.
