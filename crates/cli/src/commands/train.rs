@@ -6,7 +6,7 @@ use collimate_stages::train::policy::{self, OnPolicy, PolicyMethod};
 use miette::Report;
 
 use super::{Action, Entry};
-use crate::job::Job;
+use crate::job::{Job, job};
 use crate::session::Session;
 use crate::{environment, render};
 
@@ -20,7 +20,9 @@ fn train_by<M: train::Method + Args + 'static>(session: &Session) -> Result<Box<
 
 /// A training on what the model writes itself; the key is of a server that rewards.
 fn train_on_policy<M: PolicyMethod + Args + 'static>(session: &Session) -> Result<Box<dyn Job>, Report> {
-    session.stage(|config: M| OnPolicy::new(config, session.threads()), render::train_on_policy)
+    let config: M = session.settings()?;
+    let api_key = environment::judge_key(&config.shared().rewards)?;
+    Ok(job(OnPolicy::new(config, session.threads()).with_api_key(api_key), render::train_on_policy))
 }
 
 /// The commands.
