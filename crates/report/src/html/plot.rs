@@ -120,7 +120,11 @@ fn band(points: &[Point]) -> Vec<(u64, f64)> {
 /// From the least to the greatest value with some `room` on either side; never empty.
 fn range(values: impl Iterator<Item = f64> + Clone, room: f64) -> Range<f64> {
     let (least, most) = (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max));
-    let span = if most > least { most - least } else { most.abs().max(1.0) };
+    let span = match most - least {
+        span if span > 0.0 => span,
+        _ if most != 0.0 => most.abs(),
+        _ => 1.0,
+    };
     least - room * span..most + room * span
 }
 
@@ -129,4 +133,17 @@ fn inside(drawing: &str) -> &str {
     let begin = drawing.find("<svg").and_then(|at| Some(at + drawing[at..].find('>')? + 1)).unwrap_or(0);
     let end = drawing.rfind("</svg>").unwrap_or(drawing.len());
     &drawing[begin..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_stays_the_same_is_shown_on_its_own_scale() {
+        let around = |values: &[f64]| range(values.iter().copied(), 0.5);
+        assert_eq!(around(&[0.25, 0.25]), 0.125..0.375);
+        assert_eq!(around(&[0.0]), -0.5..0.5);
+        assert_eq!(around(&[1.0, 3.0]), 0.0..4.0);
+    }
 }
