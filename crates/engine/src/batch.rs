@@ -108,6 +108,23 @@ impl Batch {
         }
     }
 
+    /// Appends sequences that begin with the same tokens, as [`Batch::push_tree`] does, without targets: each branch
+    /// comes with the index, in its whole sequence, of the token at which a value is wanted.
+    pub fn push_valued_tree<'t>(
+        &mut self,
+        shared: &[u32],
+        branches: impl IntoIterator<Item = (&'t [u32], usize)>,
+    ) {
+        let root = self.tokens.len();
+        let parent = self.push_segment(shared, None);
+        for (tokens, valued_at) in branches {
+            let start = self.tokens.len();
+            self.push_segment(tokens, parent);
+            let row = valued_at.checked_sub(shared.len()).map_or(root + valued_at, |own| start + own);
+            self.readouts.push(row as u32);
+        }
+    }
+
     /// The trees, as ranges of segment indices.
     pub fn trees(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let mut next = 0;
@@ -161,6 +178,19 @@ mod tests {
         assert_eq!(predictions(&batch, ranges[0].clone()), [(2, 1, 3), (3, 2, 4), (4, 3, 5)]);
         assert_eq!(predictions(&batch, ranges[1].clone()), [(6, 3, 7), (7, 4, 8)]);
         assert_eq!(predictions(&batch, ranges[2].clone()), [(1, 0, 2), (2, 1, 3)]);
+    }
+
+    #[test]
+    fn a_branch_is_valued_where_it_is_told() {
+        let mut batch = Batch::new();
+        batch.push_segment(&[8], None);
+        // Within its own tokens, within what all share, and where it has none of its own.
+        let branches: [(&[u32], usize); 3] = [(&[4, 5], 4), (&[6, 0], 2), (&[], 1)];
+        batch.push_valued_tree(&[1, 2, 3], branches);
+        batch.push_valued_tree(&[], [(&[9, 7][..], 1)]);
+        assert_eq!(batch.tokens, [8, 1, 2, 3, 4, 5, 6, 0, 9, 7]);
+        assert_eq!(batch.readouts, [5, 3, 2, 9]);
+        assert!(batch.targets.is_empty());
     }
 
     #[test]

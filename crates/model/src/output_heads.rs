@@ -63,8 +63,9 @@ impl Model {
 }
 
 impl Lora {
-    /// The same adapter for a model with these heads. A scalar head that it lacks is that of the model that it stands
-    /// on, as with PEFT's `modules_to_save`; where that has none, a fresh one. One that is not wanted is left out.
+    /// The same adapter for a model with these heads. A scalar head that it lacks is that of the model that it
+    /// stands on, as with PEFT's `modules_to_save`; where that has none, a fresh one. One that is not wanted is
+    /// left out.
     ///
     /// Errors: a failed read.
     pub fn with_heads(self, heads: OutputHeads, model: &Model, seed: u64) -> Result<Self> {

@@ -1,10 +1,11 @@
 //! `model:PATH`: what a reward model says of a prompt with its completion.
 //!
 //! Texts are those of preference training: a prompt that is a text and the completion stand together, closed by the
-//! end-of-sequence token; messages go through the chat template. The reward is the value at the last token.
+//! end-of-sequence token; messages go through the chat template. The reward is the value at the last
+//! token that is not the padding token, as in the reward model's training.
 
 use collimate_engine::{Batch, Engine};
-use collimate_model::{Lora, TemplateOptions, Tokenizer};
+use collimate_model::{DecoderConfig, Lora, TemplateOptions, Tokenizer};
 use collimate_run::Context;
 use serde_json::{Value, json};
 
@@ -37,7 +38,7 @@ impl<E: Engine> Reward for RewardModel<E> {
             if !batch.tokens.is_empty() && batch.tokens.len() + tokens > MICRO_BATCH_TOKENS {
                 self.run(&mut batch, &mut rewards, context)?;
             }
-            push_tree(&mut batch, &sequences);
+            push_tree(&mut batch, &sequences, self.engine.config());
         }
         self.run(&mut batch, &mut rewards, context)?;
         Ok(rewards)
@@ -92,17 +93,11 @@ impl<E: Engine> RewardModel<E> {
     }
 }
 
-/// Appends sequences as one tree, what all of them begin with first, and the last token of each as a readout.
-fn push_tree(batch: &mut Batch, sequences: &[Vec<u32>]) {
+/// Appends sequences as one tree, what all of them begin with first, each with the readout where the model has it.
+fn push_tree(batch: &mut Batch, sequences: &[Vec<u32>], model: &DecoderConfig) {
     let Some((first, others)) = sequences.split_first() else { return };
     let common = |other: &Vec<u32>| first.iter().zip(other).take_while(|(one, other)| one == other).count();
     let shared = others.iter().map(common).min().unwrap_or(0);
-    let root = batch.push_segment(&first[..shared], None);
-    let end = batch.tokens.len();
-    for sequence in sequences {
-        batch.push_segment(&sequence[shared..], root);
-        // One that the others go on from ends with what is shared.
-        let last = if sequence.len() == shared { end } else { batch.tokens.len() };
-        batch.readouts.push(last as u32 - 1);
-    }
+    let branches = sequences.iter().map(|sequence| (&sequence[shared..], model.pooled(sequence)));
+    batch.push_valued_tree(&first[..shared], branches);
 }

@@ -70,6 +70,26 @@ fn messages_go_through_the_chat_template() {
     assert!(found[0] == expected && found[1] != expected, "{found:?} {expected}");
 }
 
+/// Where the end-of-sequence token also fills up, transformers and TRL read the token before it.
+#[test]
+fn a_token_that_fills_up_is_not_valued() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture("tiny/llama")).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["pad_token_id"] = config["eos_token_id"].clone();
+    collimate_run::atomic::write(&path, config.to_string().as_bytes()).unwrap();
+    let mut model = adapted();
+    let expected = alone(&mut model, "What is it?\nIt is late.", true);
+    model.engine = engine(&Model::open(folder.path()).unwrap());
+    let found = score(&mut model, &[of(1, &json!("What is it?\n"), "It is late.")]).unwrap();
+    assert_eq!(found, [expected]);
+}
+
 #[test]
 fn what_cannot_be_valued_is_an_error_with_its_row() {
     let mut model = adapted();

@@ -28,10 +28,11 @@ const VERDICT_COLUMNS: [&str; 5] = ["prompt", "chosen", "q", "r1", "r2"];
 
 /// Measure how often a model prefers the preferred answer of a pair, and how often its tuned form does.
 ///
-/// Of rows with prompt, chosen and rejected, as for `train dpo`, the preferred answer is to be the likelier one, or
-/// that with the higher reward if there is a reward model: pairs.jsonl holds the log-probs or rewards. Of rows as `judge pairs` writes them into judge_validation.jsonl, the model is to
-/// name it: each pair is judged in both orders of its answers, and judgements.jsonl holds what was written. Each figure
-/// comes with its 95 % interval, the two models are compared by McNemar's test, and all of it also by groups of pairs.
+/// Of rows with prompt, chosen and rejected, as for `train dpo`, the preferred answer is to be the likelier one; to
+/// a reward model, that with the higher reward: pairs.jsonl holds the log-probs or the rewards. Of rows as
+/// `judge pairs` writes them into judge_validation.jsonl, the model is to name it: each pair is judged in both orders
+/// of its answers, and judgements.jsonl holds what was written. Each figure comes with its 95 % interval, the two
+/// models are compared by McNemar's test, and all of it also by groups of pairs.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -78,9 +79,9 @@ pub struct Config {
     /// instruction_chosen_rejected or chosen_rejected.
     #[arg(long, value_name = "NAME", help_heading = "Likelihood")]
     pub dataset_format: Option<String>,
-    /// Tokens of a prompt with its answer, at most. By likelihood, a longer answer is cut at its end, and 1024 holds if
-    /// nothing is said; by verdict, a prompt that leaves no room for the longest judgement is set aside, and the model's
-    /// context holds.
+    /// Tokens of a prompt with its answer, at most. By likelihood or reward, a longer answer is cut at its end, and
+    /// 1024 holds if nothing is said; by verdict, a prompt that leaves no room for the longest judgement is set aside,
+    /// and the model's context holds.
     #[arg(long, value_name = "TOKENS",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_length: Option<usize>,

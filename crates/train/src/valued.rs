@@ -47,14 +47,8 @@ impl TrainingExample for ValuedExample {
 
     fn push(&self, number: usize, part: &mut MicroBatch) {
         let batch = &mut part.batch;
-        let (root, shared) = (batch.tokens.len(), self.answers.shared.len());
-        let parent = batch.push_segment(&self.answers.shared, None);
-        for (branch, &end) in self.answers.branches.iter().zip(&self.ends) {
-            let start = batch.tokens.len();
-            batch.push_segment(&branch.tokens, parent);
-            let row = end.checked_sub(shared).map_or(root + end, |own| start + own);
-            batch.readouts.push(row as u32);
-        }
+        let branches = self.answers.branches.iter().map(|branch| branch.tokens.as_slice());
+        batch.push_valued_tree(&self.answers.shared, branches.zip(self.ends.iter().copied()));
         let none = batch.targets.len()..batch.targets.len();
         part.grouping.push(number, self.facts(), vec![none; self.ends.len()]);
     }
