@@ -13,6 +13,7 @@ use miette::Report;
 
 use crate::job::Job;
 use crate::session::Session;
+use crate::settings::normal;
 
 /// One command.
 #[derive(Clone, Copy)]
@@ -68,7 +69,7 @@ impl Entry {
 
     /// The table of a config file that belongs to this command, such as `train_sft`.
     pub fn section(&self) -> String {
-        self.path.replace(' ', "_")
+        normal(&self.path.replace(' ', "_"))
     }
 }
 
