@@ -300,6 +300,8 @@ fn planned(name: &str) -> Value {
     fs::remove_file(room.path("small.toml")).unwrap();
     let said = room.run(&format!("init {name} --output small.toml"));
     assert_eq!(said.code, Some(0), "{name}: {}", said.stderr);
+    // A reward has a form that no placeholder has.
+    room.write("small.toml", &room.read("small.toml").replace("\"REWARD\"", "\"exact\""));
     if !name.contains(' ') && name != "generate" {
         write_inputs(&room, &room.read("small.toml"));
     }
@@ -326,8 +328,9 @@ fn what_init_writes_for_a_command_can_be_planned() {
 }
 
 #[test]
-fn the_recipe_of_instructions_and_preferences_can_be_planned() {
+fn the_recipes_of_instructions_and_preferences_can_be_planned() {
     assert_eq!(each(&planned("sft-dpo"), "would"), ["run"; 13]);
+    assert_eq!(each(&planned("rlhf"), "would"), ["run"; 13]);
 }
 
 #[test]
@@ -343,7 +346,7 @@ fn init_lists_what_there_is_and_says_what_is_wrong() {
     let room = room("");
     let said = room.run("init");
     assert_eq!(said.code, Some(0));
-    for line in ["sft-dpo ", "train dpo "] {
+    for line in ["sft-dpo ", "rlhf ", "train dpo ", "train reward ", "train online-dpo ", "eval rewards "] {
         assert!(said.stdout.lines().any(|found| found.starts_with(line)), "{}", said.stdout);
     }
     insta::assert_snapshot!("init_of_nothing_that_there_is", room.run("init train dbo").stderr);
@@ -354,30 +357,48 @@ fn init_lists_what_there_is_and_says_what_is_wrong() {
     assert!(room.path("train_dpo.toml").exists());
 }
 
-/// Fine-tuning, pairs from its adapter, DPO from the base and from there, and every comparison.
+/// What a shipped recipe finds when `init` has written it and it is run on the tiny model, into `runs/all`.
+fn run_shipped(room: &Room, name: &str, sets: &[&str]) -> Value {
+    assert_eq!(room.run(&format!("init {name}")).code, Some(0));
+    let sets: String = sets.iter().map(|set| format!(" --set {set}")).collect();
+    let sets = format!(" --set model_name_or_path={}{sets}", tiny().display());
+    let words = format!("run {name}.toml --json --output_dir runs/all{sets}");
+    let said = room.run_with(&words, &[("COLLIMATE_CACHE", &room.path("cache").display().to_string())]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    serde_json::from_str(&said.stdout).unwrap()
+}
+
+/// Fine-tuning and pairs from its adapter; then DPO, from the base and from there; then, without doing the former
+/// again, a reward model and PPO; and every comparison.
 #[test]
-fn the_recipe_of_instructions_and_preferences_runs_from_end_to_end() {
+fn the_recipes_of_preferences_and_of_rewards_run_from_end_to_end_and_share_their_beginning() {
     let room = room("");
-    fs::remove_file(room.path("small.toml")).unwrap();
-    assert_eq!(room.run("init sft-dpo --output small.toml").code, Some(0));
-    let sets = [
+    let shared = [
         "data_clean.inputs=rows.jsonl",
         "train_sft.max_steps=3",
         "data_rejected.max_train_samples=24",
         "data_rejected.max_eval_samples=12",
         "max_new_tokens=8",
-        "dpo.max_steps=3",
-        "hybrid.max_steps=3",
     ];
-    let sets: String = sets.iter().map(|set| format!(" --set {set}")).collect();
-    let words = format!("run small.toml --json --set model_name_or_path={}{sets}", tiny().display());
-    let said = room.run_with(&words, &[("COLLIMATE_CACHE", &room.path("cache").display().to_string())]);
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-    let found: Value = serde_json::from_str(&said.stdout).unwrap();
-    let step = |name: &str| {
+    let step = |found: &Value, name: &str| {
         let steps = found["steps"].as_array().unwrap();
-        steps.iter().find(|step| step["step"] == name).unwrap()["summary"].clone()
+        steps.iter().find(|step| step["step"] == name).unwrap().clone()
     };
-    assert_eq!(step("accuracy_hybrid")["all"]["pairs"], 12);
-    assert_eq!(step("compare_dpo")["rows"].as_array().unwrap().len(), 3);
+    let found =
+        run_shipped(&room, "sft-dpo", &[&shared[..], &["dpo.max_steps=3", "hybrid.max_steps=3"]].concat());
+    assert_eq!(step(&found, "accuracy_hybrid")["summary"]["all"]["pairs"], 12);
+    assert_eq!(step(&found, "compare_dpo")["summary"]["rows"].as_array().unwrap().len(), 3);
+
+    let own = ["train_reward.max_steps=3", "train_ppo.max_steps=8", "train_ppo.max_completion_length=8"];
+    let found = run_shipped(&room, "rlhf", &[&shared[..], &own].concat());
+    let reused = |name: &str| step(&found, name)["reused"].clone();
+    for name in ["data_clean", "data_sft", "train_sft", "data_rejected"] {
+        assert_eq!(reused(name), true, "{name}");
+    }
+    assert_eq!(reused("train_reward"), false);
+    assert_eq!(step(&found, "accuracy_reward")["summary"]["all"]["pairs"], 12);
+    // Two rounds of 16 completions, each learnt from four times.
+    assert_eq!(room.read("runs/all/train_ppo/completions.jsonl").lines().count(), 32);
+    let measured = step(&found, "rewards_ppo")["summary"].clone();
+    assert_eq!((&measured["completions"], &measured["rewards"][0]["name"]), (&4.into(), &"model".into()));
 }

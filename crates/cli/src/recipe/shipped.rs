@@ -11,13 +11,15 @@ pub struct Shipped {
 
 impl Shipped {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::JUDGE, Self::SFT_DPO, Self::DEMO];
+    pub const ALL: [Self; 4] = [Self::JUDGE, Self::SFT_DPO, Self::RLHF, Self::DEMO];
 
     /// A model learns to judge pairs of answers.
     const JUDGE: Self = Self { name: "judge", text: include_str!("../../../../recipes/judge.toml") };
     /// A model is tuned on instructions, and on pairs that it made itself.
     const SFT_DPO: Self = Self { name: "sft-dpo", text: include_str!("../../../../recipes/sft-dpo.toml") };
-    /// Both in small.
+    /// A model is tuned on instructions, and by a reward model of its own.
+    const RLHF: Self = Self { name: "rlhf", text: include_str!("../../../../recipes/rlhf.toml") };
+    /// Instructions and a judge in small.
     pub const DEMO: Self = Self { name: "demo", text: include_str!("../../../../recipes/demo.toml") };
 
     /// What it is for: the first line of its text.
