@@ -80,11 +80,8 @@ impl Form<'_> {
         context.report(Event::Finished);
         rejects = prompts.rejects;
         if questions.is_empty() {
-            let reason = rejects
-                .first()
-                .map_or_else(String::new, |first| format!("all rows are bad (the first: {first})"));
-            return Err(collimate_data::Error::Empty { path: path.to_owned(), reason }.into());
+            return Err(rejects.nothing_left(path).into());
         }
-        Ok((questions, rejects.count()))
+        Ok((questions, rejects.finish()?))
     }
 }
