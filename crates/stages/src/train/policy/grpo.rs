@@ -8,6 +8,7 @@ use collimate_objective::{
 };
 use serde::Serialize;
 
+use super::settings::demand;
 use super::{Group, OnPolicy, PolicyMethod, Shared, Written};
 use crate::Error;
 
@@ -91,6 +92,9 @@ impl PolicyMethod for Config {
     }
 
     fn objective(&self) -> Result<Box<dyn Objective>, Error> {
+        demand(self.num_generations > 1, "num_generations", self.num_generations, "2 or more")?;
+        let tries = self.max_num_gen_batches;
+        demand(tries > 0, "max_num_gen_batches", tries, "1 or more")?;
         let options = GrpoOptions {
             loss_type: self.loss_type,
             importance_sampling_level: self.importance_sampling_level,

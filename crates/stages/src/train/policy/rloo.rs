@@ -75,6 +75,7 @@ impl PolicyMethod for Config {
     }
 
     fn objective(&self) -> Result<Box<dyn Objective>, Error> {
+        demand(self.num_generations > 1, "num_generations", self.num_generations, "2 or more")?;
         demand(self.beta >= 0.0 && self.beta.is_finite(), "beta", self.beta, "0 or more")?;
         let (epsilon, epsilon_high) = (self.epsilon, self.epsilon_high);
         Ok(Box::new(Rloo::new(RlooOptions { epsilon, epsilon_high })?))
