@@ -213,12 +213,12 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
         self.tools.objective.needs_reference() || self.method.wants_reference()
     }
 
-    /// Deals the round's examples out to its steps.
+    /// Deals the round's examples out to its steps, evenly. Of a round that did not become full some steps may get
+    /// none.
     fn lay_out(&mut self) {
-        let examples = &self.round.examples;
-        let numbers: Vec<usize> = (0..examples.len()).collect();
-        let each = examples.len().div_ceil(self.method.shared().rollouts.steps_per_generation).max(1);
-        self.parts = numbers.chunks(each).map(<[usize]>::to_vec).collect();
+        let (examples, steps) = (&self.round.examples, self.method.shared().rollouts.steps_per_generation);
+        let first = |part: usize| part * examples.len() / steps;
+        self.parts = (0..steps).map(|part| (first(part)..first(part + 1)).collect()).collect();
         let reference: Vec<Vec<f32>> = examples.iter().map(Written::reference).collect();
         self.reference = LogProbs::known(reference.iter().map(Vec::as_slice));
     }
