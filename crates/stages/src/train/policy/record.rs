@@ -1,7 +1,7 @@
 //! `completions.jsonl`: every completion that was written to be learnt from, with its rewards, for reading.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use collimate_generate::FinishReason;
@@ -47,9 +47,24 @@ impl Recorder {
     }
 
     /// Keeps the first `len` bytes: what was written after a checkpoint is taken back.
+    ///
+    /// # Errors
+    /// A file that does not hold so many.
     pub fn cut(&mut self, len: u64) -> collimate_run::Result<()> {
+        let found =
+            self.file.metadata().map_err(|source| collimate_run::Error::read(&self.path, source))?.len();
+        if found < len {
+            let reason = format!("it has {found} bytes, and {len} when the checkpoint was made");
+            let source = std::io::Error::new(ErrorKind::InvalidData, reason);
+            return Err(collimate_run::Error::read(&self.path, source));
+        }
         self.len = len;
         self.change(|file| file.set_len(len))
+    }
+
+    /// Makes what was written last through a power cut.
+    pub fn sync(&self) -> collimate_run::Result<()> {
+        self.change(File::sync_data)
     }
 
     /// Writes what was written in a round behind all that there is to be kept.

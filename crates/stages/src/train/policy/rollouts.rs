@@ -305,6 +305,7 @@ impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
         } else {
             serde_json::to_vec(&self.round)
         };
+        self.recorder.sync()?;
         let path = checkpoint.join(STATE);
         let text = text.map_err(|source| collimate_run::Error::write(&path, source.into()))?;
         Ok(atomic::write(path, &text)?)
