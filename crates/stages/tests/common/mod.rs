@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod judge;
+pub mod policy;
 pub mod trl;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Args, Command};
 use collimate_run::{Event, Outcome, Reporter, RunOptions, Silent, Stage, run_stage};
 use collimate_stages::train::sft::TrainSft;
-use collimate_stages::train::{self, Method, Training};
 use collimate_stages::{Error, eval_loss};
 
 pub fn fixtures() -> PathBuf {
@@ -51,7 +51,7 @@ impl Reporter for Warnings {
 }
 
 /// Runs a training until so many steps are done, where it is interrupted.
-pub fn run_until<M: Method>(stage: &Training<M>, steps: u64) -> Result<Outcome<train::Summary>, Error> {
+pub fn run_until<S: Stage<Error = Error>>(stage: &S, steps: u64) -> Result<Outcome<S::Summary>, Error> {
     stop_at(stage, "learning_rate", steps)
 }
 
