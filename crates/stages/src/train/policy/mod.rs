@@ -8,10 +8,12 @@ pub mod rloo;
 mod asking;
 mod example;
 mod group;
+mod held_out;
 mod penalty;
 mod questions;
 mod record;
 mod rollouts;
+mod round;
 mod settings;
 mod summary;
 

@@ -6,31 +6,23 @@ use std::time::Instant;
 use collimate_engine::CpuEngine;
 use collimate_generate::SamplingOptions;
 use collimate_model::{Lora, Tokenizer};
-use collimate_objective::{KlController, Metrics, Objective};
+use collimate_objective::{Metrics, Objective};
 use collimate_reward::Rewards;
-use collimate_run::{Aside, Context, Event, atomic};
+use collimate_run::{Aside, Context, Event};
 use collimate_train::{
     BatchSize, Curriculum, Error as TrainError, Evaluation, LogProbs, Order, Policy, Position, Probe,
     Sampler, Task, TrainingExample,
 };
-use serde::{Deserialize, Serialize};
 
 use super::PolicyMethod;
 use super::asking::{About, Pen, read};
 use super::example::Written;
 use super::group::{Group, observe};
+use super::held_out::HeldOut;
 use super::questions::Question;
 use super::record::Recorder;
+use super::round::Round;
 use crate::Error;
-
-/// The file in a checkpoint with what is still to be learnt from.
-const STATE: &str = "rollouts.json";
-
-/// Tells the draws of held-out prompts from those of the others.
-const HELD_OUT: u64 = 1 << 63;
-
-/// Held-out prompts that are answered between two signs of progress.
-const HELD_OUT_TOGETHER: usize = 32;
 
 /// What the method is given.
 pub(super) struct Tools<'a> {
@@ -44,12 +36,19 @@ pub(super) struct Tools<'a> {
     pub prompts_per_round: usize,
 }
 
+impl Tools<'_> {
+    /// What writes so many completions of each prompt.
+    pub fn pen(&self, count: usize) -> Pen<'_> {
+        Pen { tokenizer: self.tokenizer, options: &self.options, count }
+    }
+}
+
 /// Completions that are learnt from, round after round.
 pub(super) struct Rollouts<'a, M> {
     method: &'a M,
     tools: Tools<'a>,
     questions: Vec<Question>,
-    held_out: Vec<Question>,
+    held_out: HeldOut,
     sampler: Sampler,
     round: Round,
     /// The examples of each step of the round; each part comes back in every iteration.
@@ -57,22 +56,6 @@ pub(super) struct Rollouts<'a, M> {
     /// What the reference says of the round's examples.
     reference: LogProbs,
     recorder: Recorder,
-}
-
-/// One round: what was written at once, and how much of it has been learnt from.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Round {
-    /// Where in the prompts the next round begins.
-    position: Position,
-    /// Steps taken in this one.
-    taken: usize,
-    examples: Vec<Written>,
-    /// What is logged of it, with its first step.
-    metrics: Metrics,
-    /// What divergence from the reference costs, where that changes.
-    control: Option<KlController>,
-    /// Bytes of the record of completions.
-    recorded: u64,
 }
 
 impl<'a, M: PolicyMethod> Rollouts<'a, M> {
@@ -93,6 +76,7 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
         let sampler = Sampler::new(lengths, order, BatchSize::Examples(wanted), Position::default());
         let recorder = Recorder::open(context.output())?;
         let (round, parts, reference) = <(Round, Vec<Vec<usize>>, LogProbs)>::default();
+        let held_out = HeldOut(held_out);
         Ok(Self { method, tools, questions, held_out, sampler, round, parts, reference, recorder })
     }
 
@@ -131,12 +115,8 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
             let asked: Vec<&Question> = numbers.iter().map(|&(_, number)| &self.questions[number]).collect();
             let keyed = numbers.iter().map(|&(key, _)| key).zip(asked.iter().copied());
             let start = Instant::now();
-            let samples = self.pen(self.method.generations()).write(
-                engine,
-                policy.parameters.adapter(),
-                keyed,
-                context,
-            )?;
+            let pen = self.tools.pen(self.method.generations());
+            let samples = pen.write(engine, policy.parameters.adapter(), keyed, context)?;
             metrics.add("seconds_generating", start.elapsed().as_secs_f64(), 1.0);
             let start = Instant::now();
             let groups = Group::reward(&asked, samples, &mut self.tools.rewards, context)?;
@@ -226,33 +206,6 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
     fn is_exhausted(&self) -> bool {
         self.parts.is_empty() || self.round.taken >= self.steps()
     }
-
-    fn pen(&self, count: usize) -> Pen<'_> {
-        Pen { tokenizer: self.tools.tokenizer, options: &self.tools.options, count }
-    }
-
-    /// Answers and rewards the held-out prompts, one completion each.
-    fn reward_held_out(
-        &mut self,
-        engine: &mut CpuEngine,
-        adapter: Option<&Lora>,
-        context: &Context<'_>,
-    ) -> Result<Vec<Group>, Error> {
-        let aside = Aside(context.reporter());
-        let quiet = context.with_reporter(&aside);
-        let total = Some(self.held_out.len() as u64);
-        context.report(Event::Started { task: "evaluating", total, unit: "prompts" });
-        let mut found = Vec::with_capacity(self.held_out.len());
-        for (index, questions) in self.held_out.chunks(HELD_OUT_TOGETHER).enumerate() {
-            let first = HELD_OUT + (index * HELD_OUT_TOGETHER) as u64;
-            let samples = self.pen(1).write(engine, adapter, (first..).zip(questions), &quiet)?;
-            let asked: Vec<&Question> = questions.iter().collect();
-            found.extend(Group::reward(&asked, samples, &mut self.tools.rewards, &quiet)?);
-            context.report(Event::Advanced { done: found.len() as u64, fields: &[] });
-        }
-        context.report(Event::Finished);
-        Ok(found)
-    }
 }
 
 impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
@@ -267,7 +220,7 @@ impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
     }
 
     fn evaluates(&self) -> bool {
-        !self.held_out.is_empty()
+        !self.held_out.0.is_empty()
     }
 
     fn steps_in(&self, epochs: f64) -> u64 {
@@ -285,10 +238,7 @@ impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
 
     fn resume(&mut self, _: Position, checkpoint: Option<&Path>) -> Result<(), TrainError> {
         let Some(folder) = checkpoint else { return Ok(()) };
-        let path = folder.join(STATE);
-        let text = std::fs::read(&path).map_err(|source| collimate_run::Error::read(&path, source))?;
-        let round: Round = serde_json::from_slice(&text)
-            .map_err(|source| collimate_run::Error::read(&path, std::io::Error::other(source)))?;
+        let round = Round::read(folder)?;
         self.sampler.go_to(round.position);
         self.recorder.cut(round.recorded)?;
         self.round = round;
@@ -297,18 +247,8 @@ impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
     }
 
     fn save(&self, checkpoint: &Path) -> Result<(), TrainError> {
-        let text = if self.is_exhausted() {
-            let Round { position, taken, control, recorded, .. } = self.round;
-            let (metrics, examples) = (Metrics::default(), Vec::new());
-            let round = Round { position, taken, examples, metrics, control, recorded };
-            serde_json::to_vec(&round)
-        } else {
-            serde_json::to_vec(&self.round)
-        };
         self.recorder.sync()?;
-        let path = checkpoint.join(STATE);
-        let text = text.map_err(|source| collimate_run::Error::write(&path, source.into()))?;
-        Ok(atomic::write(path, &text)?)
+        Ok(self.round.write(checkpoint, self.is_exhausted())?)
     }
 
     fn prepare(
@@ -354,16 +294,8 @@ impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
         probe: Probe<'_, CpuEngine>,
         context: &Context<'_>,
     ) -> Result<Evaluation, TrainError> {
-        let start = Instant::now();
-        let groups = self.reward_held_out(probe.engine, probe.adapter, context);
-        let groups = groups.map_err(|error| failure(error, context))?;
-        let mut metrics = Metrics::default();
-        observe(&groups, self.tools.rewards.names(), &mut metrics);
-        let rewards = groups.iter().flat_map(|group| &group.rewards);
-        let loss = -rewards.sum::<f64>() / groups.len().max(1) as f64;
-        let tokens = groups.iter().map(Group::token_count).sum();
-        let seconds = start.elapsed().as_secs_f64();
-        Ok(Evaluation { loss, metrics, sequences: Vec::new(), tokens, seconds })
+        let found = self.held_out.evaluate((probe.engine, probe.adapter), &mut self.tools, context);
+        found.map_err(|error| failure(error, context))
     }
 }
 
