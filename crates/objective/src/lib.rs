@@ -30,7 +30,7 @@ pub mod sft;
 mod stable;
 mod surrogate;
 
-pub use advantage::{ScaleRewards, deviation, group_relative, leave_one_out, normalize};
+pub use advantage::{ScaleRewards, deviation, group_relative, leave_one_out, mean, normalize};
 pub use bradley_terry::{BradleyTerry, BradleyTerryOptions};
 pub use cpo::{Cpo, CpoLossKind, CpoOptions};
 pub use divergence::FDivergence;

@@ -41,8 +41,17 @@ pub enum Error {
     #[error(
         "the weights are trained themselves, so nothing is left of the model that they are compared with"
     )]
-    #[diagnostic(help("leave out --full, or the penalty: beta 0"))]
+    #[diagnostic(help("leave out --full; or, where the method can do without one, the penalty: beta 0"))]
     ReferenceOfWeights,
+    /// A setting that this stage cannot do anything with.
+    #[error("{name} is of no use here: {reason}")]
+    #[diagnostic(help("leave {name} out"))]
+    Useless {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// Too few prompts for one round of completions.
     #[error("there are {prompts} prompts, and one round of completions takes {wanted}")]
     #[diagnostic(help(

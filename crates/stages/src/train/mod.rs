@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use collimate_engine::{CpuEngine, CpuOptions};
 use collimate_model::{DecoderConfig, Model, OutputHeads, Tokenizer, Trainable};
 use collimate_objective::Objective;
-use collimate_run::{Context, Event, Stage};
+use collimate_run::{Context, Stage};
 use collimate_train::{DataSet, LogProbs, Task, Trained, Trainer, TrainingExample};
 use serde::Serialize;
 use serde_json::Value;
@@ -159,22 +159,6 @@ impl<M: Method> Training<M> {
         self.config.read(Source { path, model: model.config(), tokenizer, rejects, dropped, context })
     }
 
-    /// The evaluation set; one in which nothing can be used is no reason not to train.
-    fn read_evaluation(
-        &self,
-        path: &Path,
-        model: &Model,
-        context: &Context,
-    ) -> Result<Rows<M::Example>, Error> {
-        match self.read(path, model, EVAL_FILES, context) {
-            Err(Error::Data(error)) if matches!(*error, collimate_data::Error::Empty { .. }) => {
-                context.report(Event::Warning(&format!("{error}: there is no evaluation")));
-                Ok(Rows::default())
-            }
-            found => found,
-        }
-    }
-
     fn train(
         &self,
         engine: &mut CpuEngine,
@@ -254,18 +238,15 @@ impl<M: Method> Stage for Training<M> {
 
     fn run(&self, context: &Context) -> Result<Summary, Error> {
         let common = self.config.common();
-        common.training(self.config.defaults()).check(common.eval_dataset.is_some())?;
-        if common.max_steps.is_some_and(|steps| steps > 0) && common.num_train_epochs.is_some() {
-            context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
-        }
+        let settings = common.checked(common.training(self.config.defaults()), context)?;
         let objective = self.config.objective()?;
         let (model, parameters) = common.set_up(self.config.heads())?;
         let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
-            Some(path) => self.read_evaluation(path, &model, context)?,
+            Some(path) => workshop::if_any(self.read(path, &model, EVAL_FILES, context), context)?,
             None => Rows::default(),
         };
-        common.training(self.config.defaults()).check(!evaluation.examples.is_empty())?;
+        settings.check(!evaluation.examples.is_empty())?;
         context.check()?;
         let data = [train.examples.as_slice(), &evaluation.examples];
         let (mut engine, reference) =

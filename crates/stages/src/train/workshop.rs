@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use collimate_engine::{CpuOptions, MemoryPlan};
 use collimate_model::{FullWeights, Lora, Model, OutputHeads, SaveOptions, Trainable};
 use collimate_run::{Context, Event, atomic, available_memory};
-use collimate_train::{ModelCard, Trained, checkpoint};
+use collimate_train::{ModelCard, Settings, Trained, checkpoint};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -58,8 +58,17 @@ impl Common {
         [&self.model_name_or_path, &self.dataset].into_iter().chain(optional)
     }
 
+    /// The settings of the training loop, checked before anything is read; says which of them has no effect.
+    pub(super) fn checked(&self, settings: Settings, context: &Context) -> Result<Settings, Error> {
+        settings.check(self.eval_dataset.is_some())?;
+        if self.max_steps.is_some_and(|steps| steps > 0) && self.num_train_epochs.is_some() {
+            context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
+        }
+        Ok(settings)
+    }
+
     /// The model that is trained, or that the adapter stands on.
-    pub(super) fn open(&self) -> Result<Model, Error> {
+    fn open(&self) -> Result<Model, Error> {
         let model = Model::open(&self.model_name_or_path)?;
         let Some(folder) = &self.merge_adapter else { return Ok(model) };
         let adapter = Lora::load(folder, model.config())?;
@@ -83,7 +92,7 @@ impl Common {
     }
 
     /// What is trained, before the first step.
-    pub(super) fn parameters(&self, model: &Model) -> Result<Trainable, Error> {
+    fn parameters(&self, model: &Model) -> Result<Trainable, Error> {
         if self.full {
             return Ok(FullWeights::read(model)?.into());
         }
@@ -150,6 +159,17 @@ impl Common {
             model.merged(*lora)?.save(&folder, SaveOptions::default())?;
         }
         Ok(())
+    }
+}
+
+/// What was found in an evaluation set; one in which nothing can be used is no reason not to train.
+pub(super) fn if_any<T: Default>(found: Result<T, Error>, context: &Context) -> Result<T, Error> {
+    match found {
+        Err(Error::Data(error)) if matches!(*error, collimate_data::Error::Empty { .. }) => {
+            context.report(Event::Warning(&format!("{error}: there is no evaluation")));
+            Ok(T::default())
+        }
+        found => found,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use collimate_engine::CpuEngine;
 use collimate_model::Lora;
-use collimate_objective::Metrics;
+use collimate_objective::{Metrics, mean};
 use collimate_run::{Aside, Context, Event};
 use collimate_train::Evaluation;
 
@@ -19,8 +19,13 @@ const HELD_OUT: u64 = 1 << 63;
 /// Held-out prompts that are answered between two signs of progress.
 const TOGETHER: usize = 32;
 
-/// Prompts that are held out, in the order of their file.
-pub(super) struct HeldOut(pub Vec<Question>);
+/// Prompts that are held out.
+pub(super) struct HeldOut {
+    /// In the order of their file.
+    pub questions: Vec<Question>,
+    /// Completions of each: one, or two where they are compared with each other.
+    pub count: usize,
+}
 
 impl HeldOut {
     /// What completions to all prompts are worth; the loss is what they lack, the mean reward with the other sign.
@@ -35,13 +40,13 @@ impl HeldOut {
         let mut metrics = Metrics::default();
         observe(&groups, tools.rewards.names(), &mut metrics);
         let rewards = groups.iter().flat_map(|group| &group.rewards);
-        let loss = -rewards.sum::<f64>() / groups.len().max(1) as f64;
+        let loss = -mean(&rewards.copied().collect::<Vec<_>>());
         let tokens = groups.iter().map(Group::token_count).sum();
         let seconds = start.elapsed().as_secs_f64();
         Ok(Evaluation { loss, metrics, sequences: Vec::new(), tokens, seconds })
     }
 
-    /// Answers and rewards all prompts, one completion each.
+    /// Answers and rewards all prompts.
     fn reward(
         &self,
         (engine, adapter): (&mut CpuEngine, Option<&Lora>),
@@ -50,12 +55,12 @@ impl HeldOut {
     ) -> Result<Vec<Group>, Error> {
         let aside = Aside(context.reporter());
         let quiet = context.with_reporter(&aside);
-        let total = Some(self.0.len() as u64);
+        let total = Some(self.questions.len() as u64);
         context.report(Event::Started { task: "evaluating", total, unit: "prompts" });
-        let mut found = Vec::with_capacity(self.0.len());
-        for (index, questions) in self.0.chunks(TOGETHER).enumerate() {
+        let mut found = Vec::with_capacity(self.questions.len());
+        for (index, questions) in self.questions.chunks(TOGETHER).enumerate() {
             let first = HELD_OUT + (index * TOGETHER) as u64;
-            let samples = tools.pen(1).write(engine, adapter, (first..).zip(questions), &quiet)?;
+            let samples = tools.pen(self.count).write(engine, adapter, (first..).zip(questions), &quiet)?;
             let asked: Vec<&Question> = questions.iter().collect();
             found.extend(Group::reward(&asked, samples, &mut tools.rewards, &quiet)?);
             context.report(Event::Advanced { done: found.len() as u64, fields: &[] });

@@ -20,15 +20,15 @@ mod summary;
 use std::path::{Path, PathBuf};
 
 use collimate_data::Rejects;
-use collimate_model::{Lora, Model, Tokenizer, Trainable};
+use collimate_model::{Lora, Model, OutputHeads, Tokenizer, Trainable};
 use collimate_objective::{KlController, Metrics, Objective};
 use collimate_run::{Context, Stage};
-use collimate_train::{Guards, Length, Settings, Trainer};
+use collimate_train::{Guards, Length, Settings, Trained, Trainer};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::workshop::{Product, described};
+use super::workshop::{Product, described, if_any};
 use super::{Common, Defaults, EVAL_FILES};
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
@@ -156,25 +156,22 @@ impl<M: PolicyMethod> OnPolicy<M> {
         let rejects = |name: &str| Rejects::new(Some(context.output().join(name)), common.strict);
         let (questions, rejected) = form.read(&common.dataset, rejects(REJECTS_FILE), context)?;
         let Some(path) = &common.eval_dataset else { return Ok(([questions, Vec::new()], rejected)) };
-        let (held_out, others) = form.read(path, rejects(EVAL_FILES[0]), context)?;
+        let held_out = form.read(path, rejects(EVAL_FILES[0]), context);
+        let (held_out, others) = if_any(held_out, context)?;
         Ok(([questions, held_out], rejected + others))
     }
 
-    /// What is trained, and the adapter that its reference has, if the reference is more than the model alone.
-    fn parameters(&self, model: &Model, wants_reference: bool) -> Result<(Trainable, Option<Lora>), Error> {
+    /// The model; what is trained of it; and the adapter that its reference has, if that is more than the model alone.
+    fn set_up(&self, wants_reference: bool) -> Result<(Model, Trainable, Option<Lora>), Error> {
         let common = self.common();
-        let parameters = common.parameters(model)?;
         if common.full && wants_reference {
             return Err(Error::ReferenceOfWeights);
         }
-        let start = parameters.adapter().filter(|_| common.adapter_name_or_path.is_some()).cloned();
-        let parameters = match parameters {
-            Trainable::Adapter(lora) if self.config.values() => {
-                lora.with_score(model.config(), common.seed).into()
-            }
-            other => other,
-        };
-        Ok((parameters, start))
+        let heads = if self.config.values() { OutputHeads::Both } else { OutputHeads::Tokens };
+        let (model, parameters) = common.set_up(heads)?;
+        let start = parameters.adapter().filter(|_| common.adapter_name_or_path.is_some());
+        let start = start.cloned().map(Lora::without_score);
+        Ok((model, parameters, start))
     }
 }
 
@@ -202,16 +199,18 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
     fn run(&self, context: &Context) -> Result<PolicySummary, Error> {
         let (shared, common) = (self.config.shared(), self.common());
         let guards = Some(Guards::from(&shared.guards));
-        let settings = Settings { guards, ..common.training(self.defaults()) };
-        settings.check(common.eval_dataset.is_some())?;
+        let settings = common.checked(Settings { guards, ..common.training(self.defaults()) }, context)?;
         let generations = self.config.generations();
         let prompts = shared.prompts_per_step(generations)? * shared.rollouts.steps_per_generation;
         let (objective, options) = (self.config.objective()?, shared.rollouts.options(common.seed)?);
-        let model = common.open()?;
         let wants_reference = objective.needs_reference() || self.config.wants_reference();
-        let (parameters, start) = self.parameters(&model, wants_reference)?;
+        let (model, parameters, start) = self.set_up(wants_reference)?;
         let tokenizer = model.tokenizer()?;
         let (questions, rejected) = self.read(&model, &tokenizer, context)?;
+        if questions[0].len() < prompts {
+            return Err(Error::FewPrompts { prompts: questions[0].len(), wanted: prompts });
+        }
+        settings.check(!questions[1].is_empty())?;
         let means = Means {
             model: Some(&common.model_name_or_path),
             threads: self.threads,
@@ -221,19 +220,18 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         context.check()?;
         let mut engine = load_engine(&model, common.engine_options(self.threads), context)?;
         let written = generations * shared.rollouts.max_completion_length;
-        let prompt = questions.iter().flatten().map(|question| question.tokens.len()).max().unwrap_or(0);
-        let tokens = common.max_tokens_per_micro_batch.max(prompt + written);
-        common.check_memory(&engine.plan(tokens, written.max(tokens - prompt), &parameters), context)?;
+        let lengths = || questions[0].iter().map(|question| question.tokens.len());
+        let tokens = common.max_tokens_per_micro_batch.max(lengths().max().unwrap_or(0) + written);
+        let targets = tokens - lengths().min().unwrap_or(0);
+        common.check_memory(&engine.plan(tokens, targets, &parameters), context)?;
         let counts = [questions[0].len(), questions[1].len()];
         let tools =
             Tools { tokenizer: &tokenizer, objective, rewards, options, start, prompts_per_round: prompts };
         let rollouts = Rollouts::new(&self.config, tools, questions, context)?;
-        let mut trained = Trainer::new(&mut engine, rollouts, settings, parameters, *context)?.run()?;
-        if let (Trainable::Adapter(lora), true) = (&mut trained.parameters, self.config.values()) {
-            // What is left is a model that writes.
-            **lora = lora.as_ref().clone().without_score();
-        }
+        let trained = Trainer::new(&mut engine, rollouts, settings, parameters, *context)?.run()?;
         let summary = PolicySummary::new(&trained, counts, rejected);
+        // What is left is a model that writes.
+        let trained = Trained { parameters: trained.parameters.without_score(), ..trained };
         let product = Product { trained, model, title: M::TITLE, tag: M::TAG };
         common.save(product, (&self.config, &summary), context.output())?;
         Ok(summary)

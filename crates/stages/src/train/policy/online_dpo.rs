@@ -17,7 +17,7 @@ pub type TrainOnlineDpo = OnPolicy<Config>;
 /// Rewards, or a judge that compares completions, say which that is; where all are worth the same, there is nothing to
 /// learn.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", mut_arg("full", |argument| argument.hide(true)))]
 pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]

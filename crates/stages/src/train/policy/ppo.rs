@@ -9,7 +9,6 @@ use collimate_objective::{
 use serde::Serialize;
 
 use super::penalty::Divergence;
-use super::settings::demand;
 use super::{Completion, Group, OnPolicy, PolicyMethod, Shared, Written};
 use crate::Error;
 
@@ -121,7 +120,10 @@ impl PolicyMethod for Config {
     }
 
     fn objective(&self) -> Result<Box<dyn Objective>, Error> {
-        demand(!self.shared.common.full, "full", true, "false: the value head stands beside an adapter")?;
+        if self.shared.common.full {
+            let reason = "the value head stands beside an adapter";
+            return Err(Error::Useless { name: "full", reason });
+        }
         self.gae().check()?;
         self.control()?;
         let Self { cliprange, cliprange_value, vf_coef, .. } = *self;

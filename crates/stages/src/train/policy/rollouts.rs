@@ -68,15 +68,12 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
     ) -> Result<Self, Error> {
         let settings = method.shared();
         let wanted = tools.prompts_per_round;
-        if questions.len() < wanted {
-            return Err(Error::FewPrompts { prompts: questions.len(), wanted });
-        }
         let order = if settings.common.shuffle { Order::Shuffled(settings.common.seed) } else { Order::File };
         let lengths = questions.iter().map(|question| question.tokens.len()).collect();
         let sampler = Sampler::new(lengths, order, BatchSize::Examples(wanted), Position::default());
         let recorder = Recorder::open(context.output())?;
         let (round, parts, reference) = <(Round, Vec<Vec<usize>>, LogProbs)>::default();
-        let held_out = HeldOut(held_out);
+        let held_out = HeldOut { questions: held_out, count: 1 + usize::from(settings.rewards.compares()) };
         Ok(Self { method, tools, questions, held_out, sampler, round, parts, reference, recorder })
     }
 
@@ -220,7 +217,7 @@ impl<M: PolicyMethod> Curriculum<CpuEngine> for Rollouts<'_, M> {
     }
 
     fn evaluates(&self) -> bool {
-        !self.held_out.0.is_empty()
+        !self.held_out.questions.is_empty()
     }
 
     fn steps_in(&self, epochs: f64) -> u64 {

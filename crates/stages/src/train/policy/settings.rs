@@ -23,6 +23,14 @@ use crate::train::Common;
         "Completions of one optimiser step, together with gradient_accumulation_steps: their product counts, a multiple \
          of the completions of a prompt"
     )),
+    mut_arg("max_tokens_per_micro_batch", |argument| argument.help(
+        "Most tokens that go through the model at once, where a prompt and its completions, which share it and stay \
+         together, are not more; bounds the memory, and changes the result no more than rounding does"
+    )),
+    mut_arg("memory", |argument| argument.help(
+        "Memory that steps keep to, such as 8GB; most of what is free, if not given. While completions are written, \
+         their keys and values take up to a quarter of what is free besides"
+    )),
     mut_arg("max_tokens_per_batch", |argument| argument.hide(true)),
     mut_arg("lora_dropout", |argument| argument.default_value("0")),
     mut_arg("lr_scheduler_type", |argument| argument.default_value("linear")),
@@ -54,7 +62,8 @@ pub struct Shared {
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case", next_help_heading = "Guards")]
 pub struct GuardSettings {
-    /// Warn when the divergence from the reference stays above this, in nats a token.
+    /// Warn when the divergence from the reference stays above this, in nats a token; it is measured only where it has
+    /// a price (beta, kl_coef).
     #[arg(long, value_name = "NATS", default_value_t = Guards::default().max_kl)]
     pub max_kl: f64,
     /// Warn when completions stay so many times as long as the first ones.
@@ -135,9 +144,14 @@ impl Shared {
         ] {
             demand(count > 0, name, count, "1 or more")?;
         }
-        let tokens = max_tokens_per_batch.unwrap_or(0);
-        let expected = "of use where the model writes what it learns from: give per_device_train_batch_size";
-        demand(tokens == 0, "max_tokens_per_batch", tokens, expected)?;
+        if max_tokens_per_batch.is_some() {
+            let reason =
+                "how long completions become is not known beforehand; give per_device_train_batch_size";
+            return Err(Error::Useless { name: "max_tokens_per_batch", reason });
+        }
+        let expected = "2 or more where a judge compares the completions of a prompt";
+        let comparable = generations > 1 || !self.rewards.compares();
+        demand(comparable, "num_generations", generations, expected)?;
         let completions = per_device_train_batch_size.saturating_mul(gradient_accumulation_steps);
         let expected = "a multiple of the completions of a prompt (num_generations)";
         let name = "per_device_train_batch_size × gradient_accumulation_steps";

@@ -14,7 +14,7 @@ pub struct PolicySummary {
     pub steps: u64,
     /// Passes over the prompts.
     pub epochs: f64,
-    /// Prompts that completions were written to.
+    /// Prompts to learn from.
     pub prompts: u64,
     /// Prompts held out.
     pub eval_prompts: u64,

@@ -1,0 +1,57 @@
+//! The settings of on-policy trainings that do not fit each other are refused.
+
+mod common;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use collimate_stages::train::policy::{OnPolicy, PolicyMethod, grpo, online_dpo, ppo, rloo};
+use common::{config, fixtures, run};
+
+/// Why a training with these settings, and what is needed besides, is refused.
+fn refusal<M: PolicyMethod + Args>(more: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |path: PathBuf| path.display().to_string();
+    let [model, dataset] = ["tiny/llama", "tiny/llama/config.json"].map(|name| text(fixtures().join(name)));
+    let output = text(folder.path().join("out"));
+    let places = ["--model_name_or_path", &model, "--output_dir", &output, "--dataset", &dataset];
+    let words = [&places[..], &["--per_device_train_batch_size", "8"], more].concat();
+    run(&OnPolicy::<M>::new(config(&words), Some(1))).unwrap_err().to_string()
+}
+
+const LENGTH: [&str; 2] = ["--reward_funcs", "length:0-10"];
+
+#[test]
+fn completions_are_held_against_others() {
+    let alone = [&LENGTH[..], &["--num_generations", "1"]].concat();
+    for found in [
+        refusal::<grpo::Config>(&alone),
+        refusal::<rloo::Config>(&alone),
+        refusal::<online_dpo::Config>(&alone),
+    ] {
+        assert_eq!(found, "the setting num_generations is 1, which is not 2 or more");
+    }
+    let judge = fixtures().join("tiny/llama").display().to_string();
+    let found = refusal::<ppo::Config>(&["--reward_funcs", &format!("judge:{judge}")]);
+    let expected = "the setting num_generations is 1, which is not 2 or more where a judge compares the \
+                    completions of a prompt";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_setting_that_does_nothing_says_why() {
+    let with = |more: &[&'static str]| [&LENGTH[..], more].concat();
+    let filter = with(&["--filter_groups", "--max_num_gen_batches", "0"]);
+    let found = [
+        refusal::<grpo::Config>(&filter),
+        refusal::<ppo::Config>(&with(&["--full"])),
+        refusal::<online_dpo::Config>(&with(&["--full"])),
+        refusal::<ppo::Config>(&with(&["--max_kl=-1"])),
+    ];
+    insta::assert_snapshot!(found.join("\n"), @"
+    the setting max_num_gen_batches is 0, which is not 1 or more
+    full is of no use here: the value head stands beside an adapter
+    the weights are trained themselves, so nothing is left of the model that they are compared with
+    the setting max_kl is -1, which is not 0 or more
+    ");
+}
