@@ -45,7 +45,7 @@ fn agree(completions: &[Value], logged: &Value) {
         groups.entry(row["row"].as_u64().unwrap()).or_default().push(number(&row["reward"]));
     }
     let spreads: Vec<f64> = groups.values().map(|group| deviation(group)).collect();
-    close(&logged["reward_std"], mean(&spreads), "reward_std");
+    close(&logged["reward_std"], deviation(&rewards), "reward_std");
     let same: Vec<f64> = spreads.iter().map(|&spread| f64::from(spread == 0.0)).collect();
     close(&logged["frac_reward_zero_std"], mean(&same), "frac_reward_zero_std");
     for name in ["length", "regex"] {
@@ -235,7 +235,7 @@ fn the_better_completion_is_chosen_and_a_tie_weighs_nothing() {
         let group: Vec<&Value> = completions.iter().filter(|row| row["row"] == pair.row).collect();
         let by_reward = |a: &&&Value, b: &&&Value| number(&a["reward"]).total_cmp(&number(&b["reward"]));
         let ends = [group.iter().max_by(by_reward).unwrap(), group.iter().min_by(by_reward).unwrap()];
-        assert_eq!((group.len(), pair.completions.len(), pair.weight), (4, 2, 1.0));
+        assert_eq!((group.len(), pair.completions.len()), (4, 2));
         for (completion, end) in pair.completions.iter().zip(ends) {
             let text = tokenizer.decode(&completion.tokens, true).unwrap();
             let written = group.iter().find(|row| row["completion"] == text.as_str()).unwrap();
@@ -277,7 +277,7 @@ fn completions_that_share_their_prompt_teach_what_they_teach_apart() {
     let completions =
         vec![completion(&[50, 60, 70, 2], 1.5), completion(&[50, 61], -0.5), completion(&[80; 6], -1.0)];
     let prompt = vec![1, 90, 91, 92, 93];
-    let tree = Written { prompt, completions, temperature: 0.7, weight: 1.0, ..Written::default() };
+    let tree = Written { prompt, completions, temperature: 0.7, ..Written::default() };
     let apart: Vec<Written> = tree
         .completions
         .iter()

@@ -127,7 +127,7 @@ fn what_cannot_be_learnt_from_is_refused() {
     insta::assert_snapshot!(refused.join("\n"), @"
     the weights are trained themselves, so nothing is left of the model that they are compared with
     the weights are trained themselves, so nothing is left of the model that they are compared with
-    the setting full is true, which is not false: the value head stands beside an adapter
+    full is of no use here: the value head stands beside an adapter
     the setting per_device_train_batch_size × gradient_accumulation_steps is 8, which is not a multiple of the completions of a prompt (num_generations)
     there are 16 prompts, and one round of completions takes 18
     the setting num_generations is 1, which is not 2 or more

@@ -137,7 +137,7 @@ fn a_reward_that_fails_on_the_way_loses_nothing() {
     };
     let held_out = flag("eval_dataset", &place.path("held_out.jsonl"));
     let ends = ("exit 3", "ended without a reward");
-    let is_none = ("echo '{\"reward\": NaN}'; continue", "gives is \"NaN\"");
+    let is_none = ("echo '{\"reward\": NaN}'; continue", "gives is NaN");
     // In the third round, and in measuring after the fifth step.
     for ((failure, reason), held_out, checkpoint) in
         [(ends, None, 8), (is_none, None, 8), (ends, Some(&held_out), 5)]

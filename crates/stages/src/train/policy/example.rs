@@ -1,10 +1,11 @@
 //! A prompt with the completions that the model wrote to it: what is learnt from, as one prefix tree.
 
-use collimate_generate::{FinishReason, Sample};
-use collimate_objective::Facts;
+use collimate_generate::FinishReason;
+use collimate_objective::mean;
 use collimate_train::{MicroBatch, TrainingExample};
 use serde::{Deserialize, Serialize};
 
+use super::PolicyMethod;
 use super::group::Group;
 
 /// A prompt with its completions.
@@ -18,8 +19,6 @@ pub struct Written {
     pub completions: Vec<Completion>,
     /// What logits were divided by when it was written.
     pub temperature: f32,
-    /// What its loss is multiplied with.
-    pub weight: f64,
     /// Whether the value before each token is wanted.
     pub valued: bool,
 }
@@ -53,20 +52,28 @@ impl Completion {
     fn learnt(&self) -> usize {
         if self.masked { 0 } else { self.tokens.len() }
     }
+
+    /// The mean of its advantages, where it has any.
+    pub(super) fn advantage(&self) -> Option<f64> {
+        let advantages: Vec<f64> = self.advantages.iter().map(|&advantage| advantage.into()).collect();
+        (!advantages.is_empty()).then(|| mean(&advantages))
+    }
 }
 
 impl Written {
-    /// What was written to a prompt, with nothing known of it yet.
-    pub(super) fn new(group: &Group, temperature: f64, valued: bool) -> Self {
-        let completion =
-            |sample: &Sample| Completion { tokens: sample.tokens.clone(), ..Completion::default() };
+    /// What was written to a prompt and is to be learnt from by a method, with nothing known of it yet.
+    pub(super) fn new(method: &impl PolicyMethod, group: &Group, temperature: f64) -> Self {
+        let completion = |number: usize| {
+            let sample = &group.samples[number];
+            let masked = method.masks_cut() && sample.finish_reason == FinishReason::Length;
+            Completion { tokens: sample.tokens.clone(), masked, ..Completion::default() }
+        };
         Self {
             row: group.row,
             prompt: group.tokens.clone(),
-            completions: group.samples.iter().map(completion).collect(),
+            completions: method.choose(group).into_iter().map(completion).collect(),
             temperature: temperature as f32,
-            weight: 1.0,
-            valued,
+            valued: method.values(),
         }
     }
 
@@ -74,13 +81,6 @@ impl Written {
     pub(super) fn give(&mut self, advantages: &mut impl Iterator<Item = f64>) {
         for (completion, advantage) in self.completions.iter_mut().zip(advantages) {
             completion.advantages = vec![advantage as f32; completion.tokens.len()];
-        }
-    }
-
-    /// Lets nothing be learnt from completions that were cut.
-    pub(super) fn mask_cut(&mut self, group: &Group) {
-        for (completion, sample) in self.completions.iter_mut().zip(&group.samples) {
-            completion.masked = sample.finish_reason == FinishReason::Length;
         }
     }
 
@@ -98,10 +98,6 @@ impl TrainingExample for Written {
 
     fn targets(&self) -> usize {
         self.completions.iter().map(Completion::learnt).sum()
-    }
-
-    fn facts(&self) -> Facts {
-        Facts { weight: self.weight, ..Facts::default() }
     }
 
     fn row(&self) -> u64 {
@@ -158,7 +154,7 @@ mod tests {
         let completions =
             vec![completion(&[7, 8], false), completion(&[5, 5, 5], true), completion(&[9], false)];
         let prompt = vec![1, 2, 3];
-        Written { row: 4, prompt, completions, temperature: 0.5, weight: 1.0, valued: true }
+        Written { row: 4, prompt, completions, temperature: 0.5, valued: true }
     }
 
     #[test]

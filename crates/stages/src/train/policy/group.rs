@@ -1,7 +1,7 @@
 //! A prompt's completions with their rewards, and what is logged of them.
 
 use collimate_generate::{FinishReason, Sample};
-use collimate_objective::Metrics;
+use collimate_objective::{Metrics, deviation, mean};
 use collimate_reward::{Item, Rewards};
 use collimate_run::Context;
 use serde_json::Value;
@@ -77,18 +77,16 @@ pub(super) fn observe(groups: &[Group], names: &[String], metrics: &mut Metrics)
         }
     };
     let rewards: Vec<f64> = groups.iter().flat_map(|group| group.rewards.iter().copied()).collect();
-    add("reward".to_owned(), mean(&rewards));
-    let alone = groups.iter().all(|group| group.rewards.len() < 2);
-    let spreads: Vec<f64> = groups.iter().filter_map(|group| deviation(&group.rewards)).collect();
-    add("reward_std".to_owned(), if alone { deviation(&rewards) } else { mean(&spreads) });
-    if !alone {
+    add("reward".to_owned(), any_mean(&rewards));
+    add("reward_std".to_owned(), any_deviation(&rewards));
+    if groups.iter().any(|group| group.rewards.len() > 1) {
         let same: Vec<f64> = groups.iter().map(|group| f64::from(!group.has_spread())).collect();
-        add("frac_reward_zero_std".to_owned(), mean(&same));
+        add("frac_reward_zero_std".to_owned(), any_mean(&same));
     }
     for (index, name) in names.iter().enumerate() {
         let part: Vec<f64> = groups.iter().flat_map(|group| group.parts[index].iter().copied()).collect();
-        add(format!("rewards/{name}/mean"), mean(&part));
-        add(format!("rewards/{name}/std"), deviation(&part));
+        add(format!("rewards/{name}/mean"), any_mean(&part));
+        add(format!("rewards/{name}/std"), any_deviation(&part));
     }
     let samples = || groups.iter().flat_map(|group| &group.samples);
     let length = |sample: &Sample| sample.tokens.len() as f64;
@@ -96,21 +94,21 @@ pub(super) fn observe(groups: &[Group], names: &[String], metrics: &mut Metrics)
     let lengths: Vec<f64> = samples().map(length).collect();
     let ended: Vec<f64> = samples().filter(|sample| !is_cut(sample)).map(length).collect();
     let cut: Vec<f64> = samples().map(|sample| f64::from(is_cut(&sample))).collect();
-    add("completions/mean_length".to_owned(), mean(&lengths));
+    add("completions/mean_length".to_owned(), any_mean(&lengths));
     add("completions/min_length".to_owned(), lengths.iter().copied().reduce(f64::min));
     add("completions/max_length".to_owned(), lengths.iter().copied().reduce(f64::max));
-    add("completions/mean_terminated_length".to_owned(), mean(&ended));
-    add("completions/clipped_ratio".to_owned(), mean(&cut));
+    add("completions/mean_terminated_length".to_owned(), any_mean(&ended));
+    add("completions/min_terminated_length".to_owned(), ended.iter().copied().reduce(f64::min));
+    add("completions/max_terminated_length".to_owned(), ended.iter().copied().reduce(f64::max));
+    add("completions/clipped_ratio".to_owned(), any_mean(&cut));
 }
 
 /// Their mean, if there are any.
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+fn any_mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| mean(values))
 }
 
-/// Their standard deviation with Bessel's correction, if there are two or more.
-fn deviation(values: &[f64]) -> Option<f64> {
-    let mean = mean(values).filter(|_| values.len() > 1)?;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    Some((squares / (values.len() - 1) as f64).sqrt())
+/// Their standard deviation, if there are two or more.
+fn any_deviation(values: &[f64]) -> Option<f64> {
+    (values.len() > 1).then(|| deviation(values))
 }

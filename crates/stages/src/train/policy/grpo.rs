@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ArgAction;
 use collimate_objective::{
     Grpo, GrpoLossKind, GrpoOptions, ImportanceSamplingLevel, KlController, Metrics, Objective, ScaleRewards,
     group_relative,
@@ -43,9 +44,18 @@ pub struct Config {
     /// How far below 1 the ratio of the policy to the one that wrote the completions counts; 0.2 if not given.
     #[arg(long, value_name = "NUMBER")]
     pub epsilon: Option<f64>,
-    /// How far above 1 it counts (DAPO's clip-higher); as epsilon, if not given.
+    /// How far above 1 it counts (DAPO's clip-higher); as epsilon, if not given. For cispo the greatest ratio itself.
     #[arg(long, value_name = "NUMBER")]
     pub epsilon_high: Option<f64>,
+    /// Multiply the divergence from the reference with the ratio, which makes its gradient that of the reverse KL.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub use_bias_correction_kl: bool,
+    /// Temperature of sapo's tokens with a positive advantage; 1 if not given.
+    #[arg(long, value_name = "NUMBER")]
+    pub sapo_temperature_pos: Option<f64>,
+    /// Temperature of sapo's other tokens; 1.05 if not given.
+    #[arg(long, value_name = "NUMBER")]
+    pub sapo_temperature_neg: Option<f64>,
     /// The greatest ratio that counts where a completion is to become less likely (two-sided clipping).
     #[arg(long, value_name = "NUMBER")]
     pub delta: Option<f64>,
@@ -102,14 +112,20 @@ impl PolicyMethod for Config {
             epsilon_high: self.epsilon_high,
             delta: self.delta,
             beta: self.beta,
+            use_bias_correction_kl: self.use_bias_correction_kl,
+            sapo_temperature_pos: self.sapo_temperature_pos,
+            sapo_temperature_neg: self.sapo_temperature_neg,
             max_completion_length: self.shared.rollouts.max_completion_length,
-            ..GrpoOptions::default()
         };
         Ok(Box::new(Grpo::new(options)?))
     }
 
     fn rounds_of_filtering(&self) -> Option<usize> {
         self.filter_groups.then_some(self.max_num_gen_batches)
+    }
+
+    fn masks_cut(&self) -> bool {
+        self.mask_truncated_completions
     }
 
     fn judge(
@@ -122,11 +138,6 @@ impl PolicyMethod for Config {
         let rewards: Vec<f64> = groups.iter().flat_map(|group| group.rewards.iter().copied()).collect();
         let advantages = group_relative(&rewards, self.num_generations, self.scale_rewards);
         let mut advantages = advantages.into_iter();
-        for (group, written) in groups.iter().zip(written) {
-            written.give(&mut advantages);
-            if self.mask_truncated_completions {
-                written.mask_cut(group);
-            }
-        }
+        written.iter_mut().for_each(|written| written.give(&mut advantages));
     }
 }

@@ -88,6 +88,22 @@ pub trait PolicyMethod: Serialize {
         false
     }
 
+    /// Whether the objective looks at the log-probs under the policy that wrote the completions, where that is no longer
+    /// the one in training.
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    /// Which completions of a prompt are learnt from, by number; all, unless the method says otherwise.
+    fn choose(&self, group: &Group) -> Vec<usize> {
+        (0..group.samples.len()).collect()
+    }
+
+    /// Whether nothing is learnt from completions that were cut; they count as completions all the same.
+    fn masks_cut(&self) -> bool {
+        false
+    }
+
     /// Whether the policy has a value head.
     fn values(&self) -> bool {
         false

@@ -67,21 +67,26 @@ impl PolicyMethod for Config {
         Ok(Box::new(Preference::new(PreferenceOptions { loss_type, beta, ..PreferenceOptions::default() })?))
     }
 
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// The best and the worst, the earlier of equals; none, where no side is the better one.
+    fn choose(&self, group: &Group) -> Vec<usize> {
+        let order = |a: &usize, b: &usize| group.rewards[*a].total_cmp(&group.rewards[*b]).then(b.cmp(a));
+        let all = 0..group.rewards.len();
+        let ends = all.clone().max_by(order).zip(all.min_by(order));
+        ends.filter(|_| group.has_spread()).map_or_else(Vec::new, |(best, worst)| vec![best, worst])
+    }
+
     fn judge(
         &self,
-        groups: &[Group],
+        _: &[Group],
         written: &mut [Written],
         _: &mut Option<KlController>,
         metrics: &mut Metrics,
     ) {
-        for (group, written) in groups.iter().zip(written) {
-            let order = |a: &usize, b: &usize| group.rewards[*a].total_cmp(&group.rewards[*b]).then(b.cmp(a));
-            let all = 0..group.rewards.len();
-            let (Some(best), Some(worst)) = (all.clone().max_by(order), all.min_by(order)) else { continue };
-            written.completions = [best, worst].map(|index| written.completions[index].clone()).into();
-            // A pair without a better side weighs nothing, and still counts.
-            written.weight = f64::from(group.has_spread());
-            metrics.add("frac_pairs", written.weight, 1.0);
-        }
+        let pairs = written.iter().filter(|written| !written.completions.is_empty()).count();
+        metrics.add("frac_pairs", pairs as f64, written.len() as f64);
     }
 }

@@ -8,7 +8,7 @@ use super::Written;
 pub(super) struct Divergence(Vec<Vec<f64>>);
 
 impl Divergence {
-    /// Of all completions, whose log-probs under the policy and the reference are known.
+    /// Of all completions, whose log-probs under the policy and the reference are known; nothing of masked ones.
     pub fn of(written: &[Written], estimator: KlEstimator) -> Self {
         let completions = written.iter().flat_map(|written| &written.completions);
         Self(
@@ -28,9 +28,10 @@ impl Divergence {
         self.0.iter().map(|tokens| tokens.iter().sum())
     }
 
-    /// The mean over completions.
+    /// The mean over completions, those left out that are masked.
     pub fn mean(&self) -> f64 {
-        self.sums().sum::<f64>() / self.0.len().max(1) as f64
+        let known = self.0.iter().filter(|tokens| !tokens.is_empty()).count();
+        self.sums().sum::<f64>() / known.max(1) as f64
     }
 
     /// Adds the mean over tokens (`kl`) and over completions (`objective/kl`), TRL's names.
@@ -38,5 +39,21 @@ impl Divergence {
         let tokens: usize = self.0.iter().map(Vec::len).sum();
         metrics.add("kl", self.sums().sum(), tokens as f64);
         metrics.add("objective/kl", self.mean(), 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Completion;
+    use super::*;
+
+    #[test]
+    fn masked_completions_have_no_divergence_and_do_not_count() {
+        let learnt =
+            Completion { log_probs: vec![-0.5, -1.0], reference: vec![-1.0; 2], ..Completion::default() };
+        let masked = Completion { tokens: vec![1; 3], masked: true, ..Completion::default() };
+        let written = Written { completions: vec![learnt, masked], ..Written::default() };
+        let divergence = Divergence::of(&[written], KlEstimator::K1);
+        assert_eq!((divergence.sums().collect::<Vec<_>>(), divergence.mean()), (vec![0.5, 0.0], 0.5));
     }
 }

@@ -8,6 +8,7 @@ use collimate_generate::FinishReason;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::example::Written;
 use super::group::Group;
 
 /// The file's name in the output folder.
@@ -26,6 +27,9 @@ struct Line<'a> {
     rewards: Map<String, Value>,
     /// Their weighted sum.
     reward: f64,
+    /// The mean of its tokens' advantages; none, where the method has none or the group was filtered out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advantage: Option<f64>,
     finish_reason: FinishReason,
 }
 
@@ -67,14 +71,19 @@ impl Recorder {
         self.change(File::sync_data)
     }
 
-    /// Writes what was written in a round behind all that there is to be kept.
-    pub fn append(&mut self, step: u64, groups: &[Group], names: &[String]) -> collimate_run::Result<()> {
+    /// Writes groups behind all that there is to be kept, each with what is learnt from it, if anything.
+    pub fn append<'a>(
+        &mut self,
+        step: u64,
+        groups: impl Iterator<Item = (&'a Group, Option<&'a Written>)>,
+        names: &'a [String],
+    ) -> collimate_run::Result<()> {
         let len = self.len;
         self.change(|mut file| {
             file.set_len(len)?;
             file.seek(SeekFrom::Start(len))?;
             let mut out = BufWriter::new(file);
-            for line in groups.iter().flat_map(|group| lines(step, group, names)) {
+            for line in groups.flat_map(|group| lines(step, group, names)) {
                 serde_json::to_writer(&mut out, &line)?;
                 out.write_all(b"\n")?;
             }
@@ -91,7 +100,11 @@ impl Recorder {
 }
 
 /// One line for each completion.
-fn lines<'a>(step: u64, group: &'a Group, names: &'a [String]) -> impl Iterator<Item = Line<'a>> {
+fn lines<'a>(
+    step: u64,
+    (group, written): (&'a Group, Option<&'a Written>),
+    names: &'a [String],
+) -> impl Iterator<Item = Line<'a>> {
     group.samples.iter().enumerate().map(move |(index, sample)| Line {
         step,
         row: group.row,
@@ -103,6 +116,7 @@ fn lines<'a>(step: u64, group: &'a Group, names: &'a [String]) -> impl Iterator<
             .map(|(name, part)| (name.clone(), part[index].into()))
             .collect(),
         reward: group.rewards[index],
+        advantage: written.and_then(|written| written.completions.get(index)?.advantage()),
         finish_reason: sample.finish_reason,
     })
 }

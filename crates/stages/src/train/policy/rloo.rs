@@ -89,6 +89,10 @@ impl PolicyMethod for Config {
         self.beta > 0.0
     }
 
+    fn masks_cut(&self) -> bool {
+        self.mask_truncated_completions
+    }
+
     fn judge(
         &self,
         groups: &[Group],
@@ -108,8 +112,5 @@ impl PolicyMethod for Config {
         }
         let mut advantages = advantages.into_iter();
         written.iter_mut().for_each(|written| written.give(&mut advantages));
-        if self.mask_truncated_completions {
-            written.iter_mut().zip(groups).for_each(|(written, group)| written.mask_cut(group));
-        }
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Rollouts<'a, M> {
     /// What the reference says of the round's examples.
     reference: LogProbs,
     recorder: Recorder,
+    /// Whether it was said that nothing was found to learn from.
+    warned: bool,
 }
 
 impl<'a, M: PolicyMethod> Rollouts<'a, M> {
@@ -74,7 +76,18 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
         let recorder = Recorder::open(context.output())?;
         let (round, parts, reference) = <(Round, Vec<Vec<usize>>, LogProbs)>::default();
         let held_out = HeldOut { questions: held_out, count: 1 + usize::from(settings.rewards.compares()) };
-        Ok(Self { method, tools, questions, held_out, sampler, round, parts, reference, recorder })
+        Ok(Self {
+            method,
+            tools,
+            questions,
+            held_out,
+            sampler,
+            round,
+            parts,
+            reference,
+            recorder,
+            warned: false,
+        })
     }
 
     /// Steps of a round.
@@ -114,30 +127,40 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
             let start = Instant::now();
             let pen = self.tools.pen(self.method.generations());
             let samples = pen.write(engine, policy.parameters.adapter(), keyed, context)?;
-            metrics.add("seconds_generating", start.elapsed().as_secs_f64(), 1.0);
+            // The seconds of a round are those of all its tries.
+            let first = f64::from(left + 1 == tries);
+            metrics.add("seconds_generating", start.elapsed().as_secs_f64(), first);
             let start = Instant::now();
             let groups = Group::reward(&asked, samples, &mut self.tools.rewards, context)?;
-            metrics.add("seconds_rewarding", start.elapsed().as_secs_f64(), 1.0);
+            metrics.add("seconds_rewarding", start.elapsed().as_secs_f64(), first);
             observe(&groups, self.tools.rewards.names(), metrics);
-            self.recorder.append(policy.step + 1, &groups, self.tools.rewards.names())?;
             if self.method.rounds_of_filtering().is_none() {
                 return Ok(groups);
             }
             let (useful, same): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(Group::has_spread);
             kept.extend(useful);
-            if kept.len() >= numbers.len() {
-                kept.truncate(numbers.len());
-                return Ok(kept);
-            }
             if left == 0 && kept.is_empty() {
-                context.report(Event::Warning(
-                    "the completions of every prompt are all worth the same, so a step has nothing to learn from: ask \
-                     what the model gets right sometimes, or reward it in finer steps",
-                ));
+                self.warn_of_sameness(context);
                 return Ok(same);
+            }
+            let beyond = kept.split_off(kept.len().min(numbers.len()));
+            let (filtered, names) = (same.iter().chain(&beyond), self.tools.rewards.names());
+            self.recorder.append(policy.step + 1, filtered.map(|group| (group, None)), names)?;
+            if kept.len() == numbers.len() {
+                break;
             }
         }
         Ok(kept)
+    }
+
+    /// Says once that nothing was found to learn from.
+    fn warn_of_sameness(&mut self, context: &Context<'_>) {
+        if !std::mem::replace(&mut self.warned, true) {
+            context.report(Event::Warning(
+                "the completions of every prompt are all worth the same, so a step has nothing to learn from: ask \
+                 what the model gets right sometimes, or reward it in finer steps",
+            ));
+        }
     }
 
     /// Writes a round's completions and says what is to be learnt from them.
@@ -149,12 +172,15 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
     ) -> Result<(), Error> {
         let mut metrics = Metrics::default();
         let groups = self.write_groups(engine, policy, &mut metrics, context)?;
-        let (temperature, valued) = (self.tools.options.temperature, self.method.values());
+        let temperature = self.tools.options.temperature;
         let mut examples: Vec<Written> =
-            groups.iter().map(|group| Written::new(group, temperature, valued)).collect();
+            groups.iter().map(|group| Written::new(self.method, group, temperature)).collect();
         self.ask_models(engine, policy, &mut examples, context)?;
         let mut control = self.round.control;
         self.method.judge(&groups, &mut examples, &mut control, &mut metrics);
+        let learnt = groups.iter().zip(examples.iter().map(Some));
+        self.recorder.append(policy.step + 1, learnt, self.tools.rewards.names())?;
+        examples.retain(|example| !example.completions.is_empty());
         self.round = Round {
             position: self.sampler.position(),
             taken: 0,
@@ -177,7 +203,7 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
         context: &Context<'_>,
     ) -> Result<(), Error> {
         let limit = self.method.shared().common.max_tokens_per_micro_batch;
-        if self.steps() > 1 || self.method.wants_log_probs() {
+        if (self.steps() > 1 && self.method.remembers()) || self.method.wants_log_probs() {
             read(engine, policy.parameters.adapter(), (&mut *examples, About::Policy), limit, context)?;
         }
         if self.wants_reference() {
