@@ -45,6 +45,9 @@ by_name!(ScaleRewards);
 pub fn group_relative(rewards: &[f64], num_generations: usize, scale: ScaleRewards) -> Vec<f64> {
     let batch = deviation(rewards);
     let group = |group: &[f64]| {
+        if are_equal(group) {
+            return vec![0.0; group.len()];
+        }
         let (mean, own) = (mean(group), deviation(group));
         let spread = match scale {
             ScaleRewards::Group => own + LEAST_SPREAD,
@@ -63,9 +66,12 @@ pub fn group_relative(rewards: &[f64], num_generations: usize, scale: ScaleRewar
 /// advantage of 0.
 pub fn leave_one_out(rewards: &[f64], num_generations: usize) -> Vec<f64> {
     let group = |group: &[f64]| {
+        if are_equal(group) {
+            return vec![0.0; group.len()];
+        }
         let sum: f64 = group.iter().sum();
         let others = group.len() as f64 - 1.0;
-        let advantage = |&reward: &f64| if others > 0.0 { reward - (sum - reward) / others } else { 0.0 };
+        let advantage = |&reward: &f64| reward - (sum - reward) / others;
         group.iter().map(advantage).collect::<Vec<_>>()
     };
     rewards.chunks(num_generations.max(1)).flat_map(group).collect()
@@ -76,6 +82,11 @@ pub fn leave_one_out(rewards: &[f64], num_generations: usize) -> Vec<f64> {
 pub fn normalize(advantages: &mut [f64]) {
     let (mean, spread) = (mean(advantages), deviation(advantages) + LEAST_SPREAD);
     advantages.iter_mut().for_each(|advantage| *advantage = (*advantage - mean) / spread);
+}
+
+/// Whether all are the same; their mean need not be the same float.
+fn are_equal(group: &[f64]) -> bool {
+    group.iter().all(|reward| *reward == group[0])
 }
 
 /// The mean; 0 of nothing.
@@ -129,6 +140,16 @@ mod tests {
         let one = 1.5 / (0.9f64.sqrt() + 1e-4);
         assert_near(&advantages, &[-one, 0.0, one, 0.0, 0.0, 0.0]);
         assert_eq!(leave_one_out(&[7.0, 8.0], 1), [0.0, 0.0]);
+    }
+
+    /// The mean of three tenths is not a tenth in floats.
+    #[test]
+    fn equal_rewards_have_advantages_of_exactly_0() {
+        assert_ne!(mean(&[0.1; 3]), 0.1);
+        for scale in ScaleRewards::all() {
+            assert_eq!(group_relative(&[0.1; 3], 3, scale), [0.0; 3]);
+        }
+        assert_eq!(leave_one_out(&[0.1; 3], 3), [0.0; 3]);
     }
 
     #[test]

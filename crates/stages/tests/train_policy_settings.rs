@@ -1,4 +1,5 @@
 //! The settings of on-policy trainings that do not fit each other are refused.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 mod common;
 

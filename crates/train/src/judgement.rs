@@ -69,12 +69,15 @@ impl Judgement {
         &self.own
     }
 
-    /// The examples with a log-prob that is not finite; all of them if the trouble lies elsewhere.
+    /// The examples with a log-prob, or the value at one, that is not finite; all of them if the trouble lies elsewhere.
     pub fn suspects(&self) -> Vec<usize> {
         let broken = |targets: &std::ops::Range<usize>| {
             let mut values = self.log_probs[targets.clone()].iter();
-            let reference = self.reference.get(targets.clone()).unwrap_or_default();
-            !values.all(|log_prob| log_prob.is_finite()) || reference.iter().any(|x| !x.is_finite())
+            // Values belong to sequences where there is one for each target.
+            let valued = self.values.len() == self.log_probs.len();
+            let beside = [(&self.reference, true), (&self.values, valued)].into_iter().filter(|list| list.1);
+            let mut beside = beside.flat_map(|(list, _)| list.get(targets.clone()).unwrap_or_default());
+            !values.all(|log_prob| log_prob.is_finite()) || beside.any(|x| !x.is_finite())
         };
         let examples = &self.grouping.examples;
         let sequences = |at: &std::ops::Range<usize>| &self.grouping.sequences[at.clone()];

@@ -151,7 +151,7 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
         }
     }
 
-    /// Takes one step; nothing of the state changes unless it succeeds.
+    /// Takes one step; unless it succeeds nothing changes but that its examples may have been made.
     fn step(&mut self) -> Result<()> {
         let start = Instant::now();
         let policy = Policy { parameters: &self.learner.parameters, step: self.state.global_step };
@@ -222,7 +222,8 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
 
     fn evaluate_if_due(&mut self) -> Result<()> {
         let step = self.state.global_step;
-        let due = step.is_multiple_of(self.settings.eval_steps) || step == self.schedule.total_steps;
+        let last = step == self.schedule.total_steps || self.stopped_early();
+        let due = last || step.is_multiple_of(self.settings.eval_steps);
         if !due || !self.curriculum.evaluates() || self.progress().evaluated_step == Some(step) {
             return Ok(());
         }
@@ -292,7 +293,7 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
     }
 
     fn finish(self) -> Result<Trained> {
-        let stopped_early = self.stopped_early();
+        let stopped_early = self.stopped_early() && self.state.global_step < self.schedule.total_steps;
         let best = self.state.best_model_checkpoint.as_ref().filter(|_| self.settings.load_best_model_at_end);
         let parameters = self.learner.parameters;
         let (parameters, eval_loss) = match best {

@@ -70,13 +70,15 @@ impl Watches {
     ///
     /// `referenced`: whether the objective compares with a reference model; `guards`: for on-policy training.
     pub fn new(referenced: bool, guards: Option<Guards>, history: &[Record]) -> Self {
-        let mut watching: Vec<Box<dyn Watch>> = vec![Box::new(ChosenWatch::new(referenced))];
+        let mut watching: Vec<Box<dyn Watch>> = Vec::new();
         if let Some(guards) = guards {
             watching.push(Box::new(KlWatch::new(guards.max_kl)));
             watching.push(Box::new(GrowthWatch::new(guards.max_length_growth)));
             watching.push(Box::new(CutWatch::default()));
             watching.push(Box::new(EntropyWatch::default()));
             watching.push(Box::new(HackingWatch::default()));
+        } else {
+            watching.push(Box::new(ChosenWatch::new(referenced)));
         }
         let stop_on_alarm = guards.is_some_and(|guards| guards.stop_on_alarm);
         let mut watches = Self { watching, stop_on_alarm, alarms: Vec::new() };
@@ -154,6 +156,15 @@ mod tests {
             let said: usize = found[cut..].iter().map(|record| watches.look(record).len()).sum();
             assert_eq!(said, usize::from(cut < 6), "{cut}");
             assert_eq!(watches.into_alarms()[0].step, 6);
+        }
+    }
+
+    /// Completions of one's own may all become less likely than they were under the reference.
+    #[test]
+    fn on_policy_trainings_do_not_look_at_chosen_answers() {
+        let found = history("rewards/chosen", [-1.0; 20]);
+        for (guards, said) in [(None, 1), (guards(false), 0)] {
+            assert_eq!(Watches::new(true, guards, &found).into_alarms().len(), said);
         }
     }
 
