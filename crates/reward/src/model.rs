@@ -1,11 +1,11 @@
 //! `model:PATH`: what a reward model says of a prompt with its completion.
 //!
 //! Texts are those of preference training: a prompt that is a text and the completion stand together, closed by the
-//! end-of-sequence token; messages go through the chat template. The reward is the value at the last
-//! token that is not the padding token, as in the reward model's training.
+//! end-of-sequence token; messages go through the chat template. The reward is the value at the last token that is not
+//! the padding token, where training reads it.
 
 use collimate_engine::{Batch, Engine};
-use collimate_model::{DecoderConfig, Lora, TemplateOptions, Tokenizer};
+use collimate_model::{Lora, TemplateOptions, Tokenizer};
 use collimate_run::Context;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ impl<E: Engine> Reward for RewardModel<E> {
             if !batch.tokens.is_empty() && batch.tokens.len() + tokens > MICRO_BATCH_TOKENS {
                 self.run(&mut batch, &mut rewards, context)?;
             }
-            push_tree(&mut batch, &sequences, self.engine.config());
+            self.push(&mut batch, &sequences);
         }
         self.run(&mut batch, &mut rewards, context)?;
         Ok(rewards)
@@ -55,6 +55,17 @@ impl<E: Engine> RewardModel<E> {
             batch.clear();
         }
         Ok(())
+    }
+
+    /// Appends sequences as one tree, what all of them begin with first.
+    fn push(&self, batch: &mut Batch, sequences: &[Vec<u32>]) {
+        let Some((first, others)) = sequences.split_first() else { return };
+        let common =
+            |other: &Vec<u32>| first.iter().zip(other).take_while(|(one, other)| one == other).count();
+        let shared = others.iter().map(common).min().unwrap_or(0);
+        let config = self.engine.config();
+        let branches = sequences.iter().map(|sequence| (&sequence[shared..], config.pooled(sequence)));
+        batch.push_valued_tree(&first[..shared], branches);
     }
 
     fn tokenise(&self, item: &Item<'_>) -> Result<Vec<u32>> {
@@ -91,13 +102,4 @@ impl<E: Engine> RewardModel<E> {
             _ => Err("its prompt is neither a text nor messages".to_owned()),
         }
     }
-}
-
-/// Appends sequences as one tree, what all of them begin with first, each with the readout where the model has it.
-fn push_tree(batch: &mut Batch, sequences: &[Vec<u32>], model: &DecoderConfig) {
-    let Some((first, others)) = sequences.split_first() else { return };
-    let common = |other: &Vec<u32>| first.iter().zip(other).take_while(|(one, other)| one == other).count();
-    let shared = others.iter().map(common).min().unwrap_or(0);
-    let branches = sequences.iter().map(|sequence| (&sequence[shared..], model.pooled(sequence)));
-    batch.push_valued_tree(&first[..shared], branches);
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use collimate_engine::{Batch, CpuEngine, CpuOptions, Engine, Error as EngineError};
 use collimate_model::{Lora, Model, TemplateOptions};
 use collimate_reward::{Error, Reward, RewardModel};
+use collimate_run::atomic;
 use common::{Case, score};
 use serde_json::{Value, json};
 
@@ -21,7 +22,11 @@ fn engine(model: &Model) -> CpuEngine {
 
 /// The tiny Llama with an adapter that has a scalar head.
 fn adapted() -> RewardModel<CpuEngine> {
-    let model = Model::open(&fixture("tiny/llama")).unwrap();
+    adapted_in(&fixture("tiny/llama"))
+}
+
+fn adapted_in(folder: &Path) -> RewardModel<CpuEngine> {
+    let model = Model::open(folder).unwrap();
     let adapter = Lora::load(&fixture("reward/adapter"), model.config()).unwrap();
     RewardModel { engine: engine(&model), adapter: Some(adapter), tokenizer: model.tokenizer().unwrap() }
 }
@@ -56,6 +61,24 @@ fn a_completion_is_worth_what_its_whole_text_is_worth_alone() {
         assert_eq!(found, alone(&mut model, &format!("{prompt}{completion}{end}"), true), "{completion}");
     }
     assert_eq!(model.name(), "model");
+}
+
+/// As SmolLM2's configuration has it.
+#[test]
+fn a_text_closed_by_the_padding_token_is_read_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture("tiny/llama")).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["pad_token_id"] = config["eos_token_id"].clone();
+    atomic::write(&path, config.to_string().as_bytes()).unwrap();
+    let mut model = adapted_in(folder.path());
+    let found = score(&mut model, &[of(1, &json!("What?"), " This."), of(1, &json!("What?"), "")]).unwrap();
+    assert_eq!(found, ["What? This.", "What?"].map(|text| alone(&mut model, text, true)));
 }
 
 #[test]
