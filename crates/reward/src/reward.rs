@@ -10,7 +10,7 @@ use crate::Result;
 pub struct Item<'a> {
     /// The prompt's row in its file, counted from 1.
     pub row: u64,
-    /// What was asked: a text, or messages `{role, content}`.
+    /// What was asked, as the model that answered got it: a text, or messages `{role, content}`.
     pub prompt: &'a Value,
     /// What was written.
     pub completion: &'a str,

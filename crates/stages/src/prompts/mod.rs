@@ -168,6 +168,17 @@ impl Question {
         }
     }
 
+    /// The prompt as a model gets it in a format that is not auto: a text, or messages for its chat template.
+    pub(crate) fn put(&self, format: PromptFormat) -> Value {
+        match (format, self) {
+            (PromptFormat::Instruction, Self::Text { instruction, input }) => {
+                sft::prompt(instruction, input).into()
+            }
+            (PromptFormat::Chat, Self::Text { .. }) => json!([{ "role": "user", "content": self.shown() }]),
+            _ => self.value(),
+        }
+    }
+
     /// Whether it is in the format of `data sft` already, as the prompts of `sft_val.jsonl` are.
     fn is_formatted(&self) -> bool {
         let frame = sft::prompt("", "");
@@ -190,17 +201,15 @@ pub(crate) struct Chooser {
 impl Chooser {
     /// The prompt, and the format it is in. A conversation can only be put as one, whatever was asked for.
     pub(crate) fn write(&self, question: &Question) -> (PromptFormat, Prompt) {
-        match (self.format(question), question) {
-            (_, Question::Messages(messages)) => (PromptFormat::Chat, Prompt::Chat(messages.clone())),
-            (PromptFormat::Instruction, Question::Text { instruction, input }) => {
-                (PromptFormat::Instruction, Prompt::Text(sft::prompt(instruction, input)))
-            }
-            (PromptFormat::Chat, question) => {
-                let message = json!({ "role": "user", "content": question.shown() });
-                (PromptFormat::Chat, Prompt::Chat(vec![message]))
-            }
-            (_, question) => (PromptFormat::Plain, Prompt::Text(question.shown())),
-        }
+        let format = match question {
+            Question::Messages(_) => PromptFormat::Chat,
+            Question::Text { .. } => self.format(question),
+        };
+        let prompt = match question.put(format) {
+            Value::Array(messages) => Prompt::Chat(messages),
+            text => Prompt::Text(text.as_str().unwrap_or_default().to_owned()),
+        };
+        (format, prompt)
     }
 
     fn format(&self, question: &Question) -> PromptFormat {
@@ -211,5 +220,25 @@ impl Chooser {
             PromptFormat::Auto => PromptFormat::Plain,
             asked => asked,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_put_in_its_format() {
+        let text = Question::Text { instruction: "Add.".to_owned(), input: "1 2".to_owned() };
+        assert_eq!(text.put(PromptFormat::Plain), "Add.\n\n1 2");
+        assert_eq!(text.put(PromptFormat::Instruction), sft::prompt("Add.", "1 2"));
+        let asked = json!([{ "role": "user", "content": "Add.\n\n1 2" }]);
+        assert_eq!(text.put(PromptFormat::Chat), asked);
+        let chooser = Chooser { asked: PromptFormat::Instruction, adapted: false, has_template: false };
+        let messages = asked.as_array().unwrap().clone();
+        let found = chooser.write(&Question::Messages(messages.clone()));
+        assert_eq!(found, (PromptFormat::Chat, Prompt::Chat(messages)));
+        let framed = Prompt::Text(sft::prompt("Add.", "1 2"));
+        assert_eq!(chooser.write(&text), (PromptFormat::Instruction, framed));
     }
 }

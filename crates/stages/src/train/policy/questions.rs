@@ -17,7 +17,7 @@ pub(super) struct Question {
     pub row: u64,
     /// In tokens.
     pub tokens: Vec<u32>,
-    /// As it was given: a text, or messages.
+    /// As the model gets it: a text, or messages.
     pub prompt: Value,
     /// The whole row, for rewards.
     pub fields: Map<String, Value>,
@@ -54,7 +54,7 @@ impl Form<'_> {
         });
         let mut questions = Vec::with_capacity(prompts.asked.len());
         for (number, Asked { row, question }) in std::mem::take(&mut prompts.asked).into_iter().enumerate() {
-            let (_, prompt) = self.chooser.write(&question);
+            let (format, prompt) = self.chooser.write(&question);
             let reason = match prompt.tokenise(number + 1, self.tokenizer) {
                 Ok(tokens) if tokens.is_empty() => "the prompt is empty".to_owned(),
                 Ok(tokens) if tokens.len() > self.longest => {
@@ -68,7 +68,7 @@ impl Form<'_> {
                     questions.push(Question {
                         row: row.row,
                         tokens,
-                        prompt: question.value(),
+                        prompt: question.put(format),
                         fields: row.fields,
                     });
                     continue;
