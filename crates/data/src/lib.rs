@@ -15,8 +15,8 @@ mod spool;
 pub use error::{Error, Result};
 pub use examples::{
     Branch, Comparison, Dropped, Example, Examples, JudgedTexts, PreferenceExample, PreferenceExamples,
-    PreferenceFormat, PreferenceOptions, SftFormat, SftOptions, comparison, messages, preference_examples,
-    sft_examples, unpaired_examples,
+    PreferenceFormat, PreferenceOptions, SftFormat, SftOptions, Turn, comparison, messages,
+    preference_examples, sft_examples, turns, unpaired_examples,
 };
 pub use instruction::{Instruction, InstructionRow, read_instructions};
 pub use rows::{

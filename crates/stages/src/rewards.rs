@@ -82,8 +82,8 @@ impl RewardSettings {
                 Spec::Rule { name, argument } => Box::new(Spec::rule(name, argument)?),
                 Spec::Program(command) => Box::new(Program::new(command, timeout)?),
                 Spec::Model(path) => Box::new(self.model(path, means, context)?),
-                Spec::Judge(model) => Box::new(JudgeCompare(self.judge(model, means, context)?)),
-                Spec::JudgeScore(model) => Box::new(JudgeScore(self.judge(model, means, context)?)),
+                Spec::Judge(model) => Box::new(JudgeCompare(self.judge((spec, model), means, context)?)),
+                Spec::JudgeScore(model) => Box::new(JudgeScore(self.judge((spec, model), means, context)?)),
             })
         };
         let rewards = self.reward_funcs.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
@@ -99,13 +99,25 @@ impl RewardSettings {
         let (base, adapter) = base_and_adapter(path, means.model)?;
         let model = Model::open(&base)?;
         let adapter = adapter.map(|folder| Lora::load(&folder, model.config())).transpose()?;
+        let headed = adapter.as_ref().is_some_and(|adapter| adapter.score.is_some());
+        if !headed && !model.config().output_heads.score() {
+            return Err(unusable(
+                &Spec::Model(path.to_owned()),
+                "it has no scalar head, as reward models have it",
+            ));
+        }
         let options =
             CpuOptions { threads: means.threads, dtype: self.reward_dtype, ..CpuOptions::default() };
         let engine = load_engine(&model, options, context)?;
         Ok(RewardModel { engine, adapter, tokenizer: model.tokenizer()? })
     }
 
-    fn judge(&self, model: &Path, means: Means<'_>, context: &Context) -> Result<Judge, Error> {
+    fn judge(
+        &self,
+        (spec, model): (&Spec, &Path),
+        means: Means<'_>,
+        context: &Context,
+    ) -> Result<Judge, Error> {
         let server = self.judge_base_url.as_ref().map(|url| ServerOptions {
             api_key: means.api_key.cloned(),
             ..ServerOptions::new(&url.to_string(), &model.to_string_lossy())
@@ -114,6 +126,9 @@ impl RewardSettings {
             Some(_) => (model.to_owned(), None),
             None => base_and_adapter(model, means.model)?,
         };
+        if server.is_none() && !writes(&base, adapter.as_deref())? {
+            return Err(unusable(spec, "it is a reward model, which gives numbers and writes no judgements"));
+        }
         let named = adapter.map(|folder| NamedAdapter { name: ADAPTER.to_owned(), folder });
         let settings = ModelSettings { model_name_or_path: base, dtype: self.reward_dtype };
         let selection = Selection {
@@ -175,6 +190,19 @@ impl JudgeSource for Source {
     fn generator(&mut self) -> Box<dyn Generator + '_> {
         Source::generator(self, "judging")
     }
+}
+
+fn unusable(spec: &Spec, reason: &str) -> Error {
+    collimate_reward::Error::Unusable { spec: spec.to_string(), reason: reason.to_owned() }.into()
+}
+
+/// Whether a model with its adapter writes texts.
+fn writes(base: &Path, adapter: Option<&Path>) -> Result<bool, Error> {
+    if !Model::open(base)?.config().output_heads.tokens() {
+        return Ok(false);
+    }
+    let Some(folder) = adapter else { return Ok(true) };
+    Ok(!LoraConfig::read(&folder.join("adapter_config.json"))?.is_classifier())
 }
 
 /// The model in a folder or file; of an adapter's folder the model that it names, if that lies where it says, or else

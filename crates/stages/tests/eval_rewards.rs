@@ -183,6 +183,38 @@ fn an_adapter_without_its_model_says_so() {
 }
 
 #[test]
+fn a_reward_model_reads_what_the_model_read_and_pairs_as_training_does() {
+    let message = |role: &str, text: &str| json!({ "role": role, "content": text });
+    let framed = "### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n";
+    let asked = json!([message("user", "Add.\n\n1 2")]);
+    let parted = |format: &str| {
+        json!({ "prompt": "Add.\n\n1 2", "gen": "3", "prompt_format": format,
+        "instruction": "Add.", "input": "1 2" })
+    };
+    let rows = [
+        parted("instruction"),
+        json!({ "prompt": framed, "completion": "3" }),
+        parted("chat"),
+        json!({ "prompt": asked, "completion": "3" }),
+        parted("plain"),
+        json!({ "prompt": "Add.\n\n1 2", "completion": "3" }),
+        json!({ "instruction": "Add.", "input": "1 2", "chosen": "3", "rejected": "4" }),
+        json!({ "prompt": "Add.", "chosen": [asked[0], message("assistant", "3")],
+            "rejected": [asked[0], message("assistant", "4")] }),
+        json!({ "prompt": "Add.", "gen": "3", "prompt_format": "loud" }),
+    ];
+    let room = Room::new(rows);
+    let adapter = common::fixtures().join("reward/adapter");
+    let summary = measure(&room, &[&format!("--reward_funcs=model:{}", adapter.display())]).unwrap();
+    assert_eq!((summary.completions, summary.rejected), (10, 1));
+    let found: Vec<f64> =
+        room.rows("out/rewards.jsonl").iter().map(|row| row["reward"].as_f64().unwrap()).collect();
+    assert_eq!((found[0], found[2], found[4]), (found[1], found[3], found[5]));
+    assert!(found[0] != found[2] && found[2] != found[4] && found[0] != found[4], "{found:?}");
+    assert_eq!((found[6], found[8]), (found[0], found[2]));
+}
+
+#[test]
 fn a_reward_model_is_an_adapter_on_the_model() {
     let room = Room::new(answers());
     let adapter = common::fixtures().join("reward/adapter");
@@ -190,4 +222,15 @@ fn a_reward_model_is_an_adapter_on_the_model() {
     let summary = measure(&room, &[&reward]).unwrap();
     assert_eq!((summary.completions, summary.rewards[0].name.as_str()), (5, "model"));
     assert!(summary.reward.min < summary.reward.max, "{summary:?}");
+}
+
+#[test]
+fn a_model_of_the_wrong_kind_is_refused_before_any_row() {
+    let room = Room::new([json!({})]);
+    let writer = format!("model:{}", room.path("model").display());
+    let scorer = format!("judge_score:{}", common::fixtures().join("reward/adapter").display());
+    for (spec, reason) in [(writer, "no scalar head"), (scorer, "a reward model")] {
+        let failed = measure(&room, &[&format!("--reward_funcs={spec}")]).unwrap_err().to_string();
+        assert!(failed.contains(&spec) && failed.contains(reason), "{failed}");
+    }
 }

@@ -10,7 +10,7 @@ mod supervised;
 pub use self::messages::messages;
 pub use self::preference::{
     Branch, Comparison, Dropped, JudgedTexts, PreferenceExample, PreferenceExamples, PreferenceFormat,
-    PreferenceOptions, comparison, preference_examples, unpaired_examples,
+    PreferenceOptions, Turn, comparison, preference_examples, turns, unpaired_examples,
 };
 pub use self::supervised::{Example, Examples, SftFormat, SftOptions, sft_examples};
 

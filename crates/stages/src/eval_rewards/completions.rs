@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use collimate_data::{BadRow, Rejects, Row, Rows, messages, read_rows};
+use collimate_data::{BadRow, Rejects, Row, Rows, Turn, messages, read_rows, turns};
 use collimate_reward::Item;
 use collimate_run::Context;
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::prompts::{PromptFormat, Question};
 
 /// Rows that are rewarded together, but for more of the same prompt.
 const WINDOW: usize = 256;
 
-/// The columns that hold one completion; else there are `chosen` and `rejected`.
+/// The columns that hold one completion; else there are `chosen` and `rejected`, as preference training reads them.
 const SINGLE: [&str; 2] = ["completion", "gen"];
 const PAIR: [&str; 2] = ["chosen", "rejected"];
 
@@ -20,8 +21,8 @@ const PAIR: [&str; 2] = ["chosen", "rejected"];
 pub(super) struct Asked {
     pub row: Row,
     pub prompt: Value,
-    /// The column of each completion, and its text; one or two.
-    pub completions: Vec<(&'static str, String)>,
+    /// The column of each completion, and what it says to what; one or two.
+    pub completions: Vec<(&'static str, Turn)>,
     /// Whether it goes on with the prompt of the row before.
     pub follows: bool,
     /// The row with which that prompt began.
@@ -72,8 +73,13 @@ impl Asked {
     /// Its completions as they are rewarded; `together` with those of the other rows of its prompt.
     pub fn items(&self, together: bool) -> impl Iterator<Item = Item<'_>> {
         let row = if together { self.first } else { self.row.row };
-        let Self { prompt, row: Row { fields, .. }, .. } = self;
-        self.completions.iter().map(move |(_, completion)| Item { row, prompt, completion, fields })
+        let fields = &self.row.fields;
+        self.completions.iter().map(move |(_, Turn { prompt, completion })| Item {
+            row,
+            prompt,
+            completion,
+            fields,
+        })
     }
 }
 
@@ -88,21 +94,35 @@ fn asked(row: Row) -> Result<Asked, (Row, String)> {
     }
 }
 
-type Parts = (Value, Vec<(&'static str, String)>);
+type Parts = (Value, Vec<(&'static str, Turn)>);
 
 fn parts(fields: &Map<String, Value>) -> Result<Parts, String> {
+    let Some(column) = SINGLE.into_iter().find(|column| fields.contains_key(*column)) else {
+        if !PAIR.iter().all(|column| fields.contains_key(*column)) {
+            return Err("it has no completion, no gen, and no pair of chosen and rejected".to_owned());
+        }
+        let (prompt, pair) = turns(fields)?;
+        return Ok((prompt, PAIR.into_iter().zip(pair).collect()));
+    };
     let prompt = match fields.get("prompt") {
-        Some(Value::String(text)) => Value::from(text.as_str()),
+        Some(Value::String(text)) => put(fields, text)?,
         _ => Value::Array(messages(fields, "prompt")?),
     };
-    let single = SINGLE.into_iter().find(|column| fields.contains_key(*column));
-    let columns = match single {
-        Some(column) => vec![column],
-        None if PAIR.iter().all(|column| fields.contains_key(*column)) => PAIR.to_vec(),
-        None => return Err("it has no completion, no gen, and no pair of chosen and rejected".to_owned()),
+    let completion = completion(fields, column)?;
+    Ok((prompt.clone(), vec![(column, Turn { prompt, completion })]))
+}
+
+/// A text as the model that answered got it: `generate` says in which format that was, and keeps an instruction and its
+/// input, which are the prompt together, in their columns.
+fn put(fields: &Map<String, Value>, prompt: &str) -> Result<Value, String> {
+    let format: PromptFormat = match fields.get("prompt_format") {
+        None | Some(Value::Null) => return Ok(prompt.into()),
+        Some(name) => name.as_str().ok_or("`prompt_format` must be a string")?.parse()?,
     };
-    let completions = columns.into_iter().map(|column| Ok((column, completion(fields, column)?)));
-    Ok((prompt, completions.collect::<Result<_, String>>()?))
+    let column = |name| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let parted = Question::Text { instruction: column("instruction"), input: column("input") };
+    let question = if parted.shown() == prompt { parted } else { Question::from(prompt) };
+    Ok(question.put(format))
 }
 
 /// A text; of messages, what the last one says.

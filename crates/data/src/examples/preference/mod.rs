@@ -6,6 +6,7 @@ mod losses;
 mod source;
 mod texts;
 mod tree;
+mod turns;
 mod unpaired;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use self::source::{Sequence, Source};
 pub use self::texts::JudgedTexts;
 pub use self::tree::Branch;
 use self::tree::tree;
+pub use self::turns::{Turn, turns};
 pub use self::unpaired::unpaired_examples;
 use super::check_max_length;
 use super::reader::{Gather, Reading, Tokens};
