@@ -41,6 +41,15 @@ pub enum Error {
         /// How many weights.
         weights: usize,
     },
+    /// A weight that is no number to work with.
+    #[error("the weight of the reward {reward} is {weight}")]
+    #[diagnostic(help("give finite numbers in --reward_weights"))]
+    Weight {
+        /// The reward's name.
+        reward: String,
+        /// The weight.
+        weight: f64,
+    },
     /// A row for which a reward has no answer.
     #[error("the reward {reward} cannot be given for row {row}: {reason}")]
     #[diagnostic(help("mend or leave out this row, or leave out the reward"))]
@@ -67,10 +76,15 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Generate(Box<collimate_generate::Error>),
-    /// A judge that gives no score.
-    #[error("the judge gave no score for row {row} in {attempts} attempts; the last: {text:?}")]
+    /// A judge that writes no judgement that can be read.
+    #[error(
+        "the reward {reward} cannot be given for row {row}: in {attempts} attempts the judge wrote nothing that can be \
+         read; the last: {text:?}"
+    )]
     #[diagnostic(help("allow longer judgements with --judge_max_new_tokens, or take another judge"))]
-    NoScore {
+    Unread {
+        /// The reward's name.
+        reward: String,
         /// The row of the file, counted from 1.
         row: u64,
         /// How often it was asked.

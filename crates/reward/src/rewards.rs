@@ -24,13 +24,16 @@ impl Rewards {
     /// The rewards with one weight for each; without weights, each counts once.
     ///
     /// # Errors
-    /// [`Error::Weights`] where their numbers differ.
+    /// [`Error::Weights`] where their numbers differ, [`Error::Weight`] for one that is not finite.
     pub fn new(rewards: Vec<Box<dyn Reward>>, weights: &[f64]) -> Result<Self> {
         let weights = if weights.is_empty() { vec![1.0; rewards.len()] } else { weights.to_vec() };
         if weights.len() != rewards.len() {
             return Err(Error::Weights { rewards: rewards.len(), weights: weights.len() });
         }
         let names = distinct(rewards.iter().map(|reward| reward.name()));
+        if let Some((reward, &weight)) = names.iter().zip(&weights).find(|(_, weight)| !weight.is_finite()) {
+            return Err(Error::Weight { reward: reward.clone(), weight });
+        }
         Ok(Self { rewards, names, weights })
     }
 
@@ -51,7 +54,9 @@ impl Rewards {
             for ((total, value), item) in marks.total.iter_mut().zip(&part).zip(items) {
                 *total += weight * value;
                 if !total.is_finite() {
-                    return Err(Error::NotFinite { reward: name.clone(), row: item.row, value: *value });
+                    // Of one that is finite the weight makes it too large.
+                    let value = if value.is_finite() { *total } else { *value };
+                    return Err(Error::NotFinite { reward: name.clone(), row: item.row, value });
                 }
             }
             marks.parts.push(part);
@@ -123,15 +128,17 @@ mod tests {
     fn what_is_not_finite_is_an_error_with_its_row_even_at_weight_zero() {
         for (value, weight) in [(f64::NAN, 0.0), (f64::INFINITY, 1.0), (1e308, 1e308)] {
             let failed = score(&[("a", 1.0), ("b", value)], &[1.0, weight]);
-            assert!(
-                matches!(&failed, Err(Error::NotFinite { reward, row: 7, .. }) if reward == "b"),
-                "{failed:?}"
-            );
+            let Err(Error::NotFinite { reward, row: 7, value }) = failed else { panic!("{failed:?}") };
+            assert!(reward == "b" && !value.is_finite(), "{value}");
         }
     }
 
     #[test]
     fn weights_are_one_for_each_reward() {
         assert!(matches!(score(&[("a", 1.0)], &[1.0, 2.0]), Err(Error::Weights { rewards: 1, weights: 2 })));
+        for weight in [f64::NAN, f64::INFINITY] {
+            let failed = score(&[("a", 1.0), ("b", 0.5)], &[1.0, weight]);
+            assert!(matches!(&failed, Err(Error::Weight { reward, .. }) if reward == "b"), "{failed:?}");
+        }
     }
 }

@@ -93,21 +93,42 @@ fn higher(prompt: &str, _number: u64) -> Option<String> {
 fn completions_are_compared_in_a_ring_in_both_orders() {
     let (judge, log) = judge(higher);
     let mut reward = JudgeCompare(judge);
-    // Of row 1: 2 > 1, 3 > 2, 3 > 1. Of row 2 a pair. Of row 3: what is not read counts as half.
-    let found =
-        score(&mut reward, &cases(&[(1, "1"), (1, "2"), (1, "3"), (2, "9"), (2, "8"), (3, "0"), (3, "5")]));
-    assert_eq!(found.unwrap(), [0.0, 0.5, 1.0, 1.0, 0.0, 0.5, 0.5]);
-    assert_eq!(log.borrow().len(), 6 + 2 + 2);
+    // Of row 1: 2 > 1, 3 > 2, 3 > 1. Of row 2 a pair.
+    let found = score(&mut reward, &cases(&[(1, "1"), (1, "2"), (1, "3"), (2, "9"), (2, "8")]));
+    assert_eq!(found.unwrap(), [0.0, 0.5, 1.0, 1.0, 0.0]);
+    assert_eq!(log.borrow().len(), 6 + 2);
     let mut keys: Vec<u64> = log.borrow().iter().map(|asked| asked.1).collect();
     keys.sort_unstable();
     keys.dedup();
-    assert_eq!(keys.len(), 10);
+    assert_eq!(keys.len(), 8);
     for (text, _, number, options) in log.borrow().iter() {
         assert!(text.contains("\nQ?\n") && *number == 0 && !options.do_sample, "{text}");
         assert_eq!(options.max_new_tokens, 100);
         let Some(Constraint::Json(form)) = &options.constraint else { panic!("{options:?}") };
         assert_eq!(form["required"], json!(["reason", "better_answer"]));
     }
+}
+
+#[test]
+fn a_verdict_that_is_not_read_is_asked_for_again_and_is_no_tie() {
+    // Of 0 it says nothing, of a 7 nothing at first.
+    let reluctant = |text: &str, number| {
+        let says_nothing = number == 0 && text.contains("\n7\n");
+        if says_nothing { Some("Hm.".to_owned()) } else { higher(text, number) }
+    };
+    let (judge, log) = judge(reluctant);
+    let mut reward = JudgeCompare(judge);
+    assert_eq!(
+        score(&mut reward, &cases(&[(1, "1"), (1, "2"), (2, "7"), (2, "8")])).unwrap(),
+        [0.0, 1.0, 0.0, 1.0]
+    );
+    let again = log.borrow().iter().filter(|asked| asked.2 == 1 && asked.3.do_sample).count();
+    assert_eq!((log.borrow().len(), again), (4 + 2, 2));
+    let failed = score(&mut reward, &cases(&[(1, "1"), (1, "2"), (3, "0"), (3, "5")])).unwrap_err();
+    assert!(
+        matches!(&failed, Error::Unread { row: 3, attempts: 3, text, .. } if text == "Hm."),
+        "{failed:?}"
+    );
 }
 
 #[test]
@@ -180,7 +201,7 @@ fn a_score_that_is_not_read_is_asked_for_again() {
     let keys: Vec<u64> = log.borrow().iter().take(3).map(|asked| asked.1).collect();
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
     let failed = score(&mut reward, &cases(&[(1, "1"), (8, "4")])).unwrap_err();
-    assert!(matches!(failed, Error::NoScore { row: 8, attempts: 3, .. }), "{failed:?}");
+    assert!(matches!(failed, Error::Unread { row: 8, attempts: 3, .. }), "{failed:?}");
 }
 
 #[test]

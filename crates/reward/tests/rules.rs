@@ -76,7 +76,10 @@ fn exact_takes_the_final_answer_and_nothing_else() {
     expect("exact", &json!({ "answer": r"\left\{1\right." }), &[(r"\boxed{\left\{1\right.}", 1.0)]);
     // The row may hold a whole solution, or a number.
     expect("exact", &json!({ "answer": "9 and 9 make <<9+9=18>>18.\n#### 18" }), &[("#### 18", 1.0)]);
-    expect("exact", &json!({ "answer": 18 }), &[("#### 18", 1.0)]);
+    for answer in [json!(18), json!(18.0)] {
+        expect("exact", &json!({ "answer": answer }), &[("#### 18", 1.0), ("#### 18.0", 0.0)]);
+    }
+    expect("exact", &json!({ "answer": 0.5 }), &[("#### 0.5", 1.0)]);
 }
 
 #[test]
@@ -103,6 +106,16 @@ fn numbers_are_compared_as_numbers() {
         &json!({ "answer": 0.1 }),
         &[("#### 1/10", 1.0), ("#### 10 %", 1.0), ("#### 0.10001", 0.0)],
     );
+}
+
+#[test]
+fn numbers_in_columns_may_be_tiny_and_huge() {
+    expect("numeric", &json!({ "answer": 1e-7 }), &[("#### 0.0000001", 1.0), ("#### 0", 0.0)]);
+    expect("numeric", &json!({ "answer": 1e20 }), &[("#### 100000000000000000000", 1.0), ("#### 1", 0.0)]);
+    expect("numeric", &json!({ "answer": -2.5 }), &[(r"\boxed{-\frac52}", 1.0)]);
+    for answer in [json!(f64::MIN_POSITIVE), json!(f64::MAX)] {
+        expect("numeric", &json!({ "answer": answer }), &[("#### 1", 0.0)]);
+    }
 }
 
 #[test]

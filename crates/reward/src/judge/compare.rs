@@ -1,7 +1,7 @@
 //! `judge:MODEL`: how often a judge prefers a completion to others of its prompt.
 //!
 //! The completions of a prompt are compared in a ring, each with the next one, in both orders: of two that is one pair.
-//! The reward is the share of its comparisons that a completion wins, where a judgement that names none counts as half.
+//! The reward is the share of its comparisons that a completion wins.
 
 use std::ops::Range;
 
@@ -36,12 +36,11 @@ impl Reward for JudgeCompare {
                 .map_err(|reason| unjudged(&items[first], reason))
         };
         let questions = orders.iter().map(question).collect::<Result<Vec<_>>>()?;
-        let texts = self.0.ask(NAME, (&questions, 0), schema, context)?;
-        for ((_, order), text) in orders.iter().zip(texts) {
-            let won = match verdict(&text) {
-                Some(Number::First) => [1.0, 0.0],
-                Some(Number::Second) => [0.0, 1.0],
-                None => [0.5, 0.5],
+        let verdicts = self.0.judge(NAME, &questions, (schema, verdict), context)?;
+        for ((_, order), better) in orders.iter().zip(verdicts) {
+            let won = match better {
+                Number::First => [1.0, 0.0],
+                Number::Second => [0.0, 1.0],
             };
             for (at, won) in order.iter().zip(won) {
                 tally[*at].0 += won;

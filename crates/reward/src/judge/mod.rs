@@ -12,6 +12,9 @@ pub use self::compare::JudgeCompare;
 pub use self::score::JudgeScore;
 use crate::{Error, Item, Result};
 
+/// How often a judge is asked that writes what cannot be read.
+const ATTEMPTS: u64 = 3;
+
 /// What writes for a judge: it outlives the generators that are made of it.
 pub trait JudgeSource {
     /// What answers requests.
@@ -39,13 +42,40 @@ struct Asked {
     key: u64,
 }
 
+/// What a judge is to write: the form that holds it to that, by the language and the longest reason, and how it is read.
+type Form<T> = (fn(Language, usize) -> Value, fn(&str) -> Option<T>);
+
 impl Judge {
+    /// What it says of each question. What cannot be read is asked for again, up to [`ATTEMPTS`] times in all.
+    fn judge<T>(
+        &mut self,
+        reward: &str,
+        questions: &[Asked],
+        (form, read): Form<T>,
+        context: &Context,
+    ) -> Result<Vec<T>> {
+        let mut found: Vec<Option<T>> = questions.iter().map(|_| None).collect();
+        for number in 0..ATTEMPTS {
+            let open: Vec<usize> = (0..found.len()).filter(|at| found[*at].is_none()).collect();
+            let asked: Vec<&Asked> = open.iter().map(|at| &questions[*at]).collect();
+            let texts = self.ask(reward, (&asked, number), form, context)?;
+            for (at, text) in open.into_iter().zip(texts) {
+                found[at] = read(&text);
+                if found[at].is_none() && number + 1 == ATTEMPTS {
+                    let (reward, row) = (reward.to_owned(), questions[at].row);
+                    return Err(Error::Unread { reward, row, attempts: ATTEMPTS, text });
+                }
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
     /// What it writes as sample `number` of each question, in the form of its language. The first sample is the
     /// likeliest text, and the others are drawn.
     fn ask(
         &mut self,
         reward: &str,
-        (asked, number): (&[Asked], u64),
+        (asked, number): (&[&Asked], u64),
         form: fn(Language, usize) -> Value,
         context: &Context,
     ) -> Result<Vec<String>> {
@@ -56,7 +86,7 @@ impl Judge {
             if places.is_empty() {
                 continue;
             }
-            let requests: Vec<Request> = places.iter().map(|at| self.request(&asked[*at], number)).collect();
+            let requests: Vec<Request> = places.iter().map(|at| self.request(asked[*at], number)).collect();
             let longest = collimate_judge::longest_reason(language, self.max_new_tokens);
             let options = SamplingOptions {
                 do_sample: number > 0,

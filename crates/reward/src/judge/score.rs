@@ -7,8 +7,6 @@ use super::{Judge, asked};
 use crate::{Error, Item, Result, Reward};
 
 const NAME: &str = "judge_score";
-/// How often a judge is asked that gives no score.
-const ATTEMPTS: u64 = 3;
 
 /// A judge that scores.
 pub struct JudgeScore(pub Judge);
@@ -30,23 +28,7 @@ impl Reward for JudgeScore {
                 reason,
             })?);
         }
-        let mut scores = vec![0.0; items.len()];
-        let mut open: Vec<usize> = (0..items.len()).collect();
-        for number in 0..ATTEMPTS {
-            let texts = self.0.ask(NAME, (&questions, number), score_schema, context)?;
-            let (mut unread, mut still) = (Vec::new(), Vec::new());
-            for ((at, question), text) in open.drain(..).zip(questions).zip(texts) {
-                match score(&text) {
-                    Some(score) => scores[at] = f64::from(score) / f64::from(HIGHEST_SCORE),
-                    None if number + 1 < ATTEMPTS => {
-                        unread.push(question);
-                        still.push(at);
-                    }
-                    None => return Err(Error::NoScore { row: question.row, attempts: ATTEMPTS, text }),
-                }
-            }
-            (questions, open) = (unread, still);
-        }
-        Ok(scores)
+        let scores = self.0.judge(NAME, &questions, (score_schema, score), context)?;
+        Ok(scores.into_iter().map(|score| f64::from(score) / f64::from(HIGHEST_SCORE)).collect())
     }
 }

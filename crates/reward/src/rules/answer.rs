@@ -46,14 +46,19 @@ fn last_box(text: &str) -> Option<(usize, &str)> {
     last
 }
 
-/// The answer that an item's row names in its column `answer`: a final answer, or a whole solution that holds one.
+/// The answer that an item's row names in its column `answer`: a final answer, or a whole solution that holds one. A
+/// number is written as people write it, without an exponent, and without decimals if it is whole.
 ///
 /// # Errors
 /// The reason why there is none.
 pub(super) fn expected(item: &Item<'_>) -> Result<String, String> {
     let answer = match item.fields.get("answer") {
         Some(Value::String(text)) => final_answer(text).unwrap_or(text.trim()).to_owned(),
-        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Number(number)) => match number.as_f64().filter(|_| number.is_f64()) {
+            // Unlike JSON's numbers, Rust's are written so.
+            Some(number) => number.to_string(),
+            None => number.to_string(),
+        },
         Some(_) => return Err("its column answer is neither a text nor a number".to_owned()),
         None => return Err("it has no column answer".to_owned()),
     };

@@ -89,12 +89,28 @@ fn is_currency(letter: char) -> bool {
 
 /// `a`, `a/b` or `\frac{a}{b}`, without signs.
 fn fraction(text: &str) -> Option<BigRational> {
-    let braced = text.strip_prefix("\\frac{").and_then(|rest| rest.strip_suffix('}'));
-    let Some((above, below)) = braced.and_then(|rest| rest.split_once("}{")).or(text.split_once('/')) else {
-        return decimal(text);
+    let parts = match text.strip_prefix("\\frac") {
+        Some(rest) => {
+            let (above, rest) = argument(rest)?;
+            let (below, rest) = argument(rest)?;
+            rest.is_empty().then_some((above, below))?
+        }
+        None => match text.split_once('/') {
+            Some(parts) => parts,
+            None => return decimal(text),
+        },
     };
-    let (above, below) = (decimal(above.trim())?, decimal(below.trim())?);
+    let [above, below] = [decimal(parts.0.trim())?, decimal(parts.1.trim())?];
     (*below.numer() != 0.into()).then(|| above / below)
+}
+
+/// What a command of TeX takes next, in braces or as one sign, and what follows it.
+fn argument(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_start();
+    match text.strip_prefix('{') {
+        Some(rest) => rest.split_once('}'),
+        None => text.split_at_checked(1),
+    }
 }
 
 /// Digits, with a point or without, and with commas between all thousands or none.
@@ -129,7 +145,18 @@ mod tests {
             ][..],
             &["18", "$18.00", "\\$18", "$18$", "36/2", "18%", "\\frac{36}{2}", " 18 "],
             &["-3", "\u{2212}3", "- 3", "-$3", "$-3", "-3.0", "-6/2", "-\\dfrac{6}{2}"],
-            &["1/2", "0.5", ".5", "50%", "\\tfrac{1}{2}", "2 / 4", "50\\%"],
+            &[
+                "1/2",
+                "0.5",
+                ".5",
+                "50%",
+                "\\tfrac{1}{2}",
+                "2 / 4",
+                "50\\%",
+                "\\frac12",
+                "\\frac1{2}",
+                "\\frac 24",
+            ],
             &["123456789012345678901234567890.1", "123,456,789,012,345,678,901,234,567,890.10"],
             &["0", "-0", "0.000"],
         ] {
@@ -180,6 +207,9 @@ mod tests {
             "inf",
             "٣",
             "\\frac{1}{2}}{3}",
+            "\\frac123",
+            "\\frac1",
+            "\\frac½2",
             "1 000",
             "½",
         ] {
