@@ -11,10 +11,13 @@ KEYS = ("name", "age", "city")
 
 
 def document(text: str) -> dict:
-    """The JSON object that is the whole text, or its only fenced block; an empty one if there is none."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n([^`]*)```\s*", text)
+    """The JSON object that is the whole text, or all of its only fenced block; an empty one if there is none."""
+    fences = list(re.finditer(r"^[ \t]*```(.*)$", text, re.MULTILINE))
+    labels = [fence[1].strip().lower() for fence in fences]
+    if len(fences) == 2 and labels[0] in ("", "json") and labels[1] == "":
+        text = text[fences[0].end() : fences[1].start()]
     try:
-        found = json.loads(fenced[1] if fenced else text)
+        found = json.loads(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

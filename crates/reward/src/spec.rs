@@ -86,9 +86,12 @@ impl fmt::Display for Spec {
     }
 }
 
+/// As files keep it: of a program only its name and the hash of its command, in which a secret may stand.
 impl From<Spec> for String {
     fn from(spec: Spec) -> Self {
-        spec.to_string()
+        let Spec::Program(command) = &spec else { return spec.to_string() };
+        let name = shell_words::split(command).unwrap_or_default().into_iter().next().unwrap_or_default();
+        format!("program:{name} #{}", blake3::hash(command.as_bytes()).to_hex())
     }
 }
 
@@ -130,6 +133,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn of_a_program_files_keep_its_name_and_a_hash() {
+        let kept = |text: &str| String::from(text.parse::<Spec>().unwrap());
+        let [one, other] =
+            ["program:'my python' score.py --key abc", "program:'my python' score.py --key abd"].map(kept);
+        assert!(one.starts_with("program:my python #") && !one.contains("abc") && one != other, "{one}");
+        assert_eq!(kept("judge:a/b"), "judge:a/b");
     }
 
     #[test]

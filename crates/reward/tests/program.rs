@@ -76,7 +76,10 @@ fn a_program_is_started_once_and_answers_in_order() {
 fn it_is_given_the_prompt_and_the_whole_row() {
     let mut script = Script::new("tee \"$1/asked\" | sed -u 's/.*/{\"reward\": 1}/'", 60);
     script.score(&cases(2)).unwrap();
-    let asked = std::fs::read_to_string(script.folder.path().join("asked")).unwrap();
+    let Script { folder, program } = script;
+    // It may still be writing the last line to the file.
+    drop(program);
+    let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap();
     let expected = json!({
         "id": 1, "prompt": "Say \"it\"\n", "completion": "c1", "row": { "prompt": "Say \"it\"\n", "answer": 1 },
     });
@@ -85,25 +88,30 @@ fn it_is_given_the_prompt_and_the_whole_row() {
 
 #[test]
 fn answers_out_of_order_find_their_question_by_its_id() {
-    // Every two are answered the second one first; ids go on from batch to batch.
-    let swap = r#"sed -u -n 's/.*"id":\([0-9]*\).*"completion":"c\([0-9]*\)".*/{"id": \1, "reward": \2}/;h;n
-s/.*"id":\([0-9]*\).*"completion":"c\([0-9]*\)".*/{"id": \1, "reward": \2}/;p;x;p'"#;
-    let mut script = Script::new(swap, 60);
-    for count in [4, 2] {
+    // After the first, every two are answered the second one first; ids go on from batch to batch.
+    let answer = r#"s/.*"id":\([0-9]*\).*"completion":"c\([0-9]*\)".*/{"id": \1, "reward": \2}/"#;
+    let swap = format!("sed -u -n '{answer};1{{p;d}};h;n;{answer};p;x;p'");
+    let mut script = Script::new(&swap, 60);
+    for count in [5, 2] {
         assert_eq!(script.score(&cases(count)).unwrap(), numbers(count));
     }
 }
 
 #[test]
 fn five_thousand_at_once_do_not_lock_up() {
-    // Long completions fill the pipes in both directions; one program reads all before it answers at all.
+    // Long completions fill the pipes in both directions; one program reads all but the first before it answers again.
     let mut all = cases(5_000);
     for case in &mut all {
         case.fields.insert("long".to_owned(), "x".repeat(500).into());
     }
-    let answers =
-        format!(r#"s/.*"completion":"c\([0-9]*\)".*/{{"reward": \1, "more": "{}"}}/"#, "y".repeat(500));
-    let patient = format!("head -n 5000 > \"$1/kept\"\nsed '{answers}' \"$1/kept\"\nexec sleep 100");
+    let answers = format!(
+        r#"s/.*"id":\([0-9]*\).*"completion":"c\([0-9]*\)".*/{{"id": \1, "reward": \2, "more": "{}"}}/"#,
+        "y".repeat(500)
+    );
+    let patient = format!(
+        "read -r line\nprintf '%s\\n' \"$line\" | sed '{answers}'\nhead -n 4999 > \"$1/kept\"\n\
+         sed '{answers}' \"$1/kept\"\nexec sleep 100"
+    );
     for text in [ECHO, patient.as_str()] {
         assert_eq!(Script::new(text, 60).score(&all).unwrap(), numbers(5_000));
     }
@@ -175,7 +183,7 @@ fn noise_is_an_error_that_shows_it() {
         ("{\"id\": 99, \"reward\": 1}", "its id is of no question, or was answered before"),
     ] {
         let mut script = Script::new(
-            &format!("read -r line\necho '{{\"reward\": 1}}'\necho '{line}'\nexec sleep 100"),
+            &format!("read -r line\necho '{{\"reward\": 1}}'\nread -r line\necho '{line}'\nexec sleep 100"),
             60,
         );
         let ProgramError::Noise { row: 11, line: shown, reason: found, .. } = script.failure() else {
@@ -193,12 +201,78 @@ fn an_answer_too_many_is_not_taken_for_the_next_batch_s() {
     std::thread::sleep(Duration::from_millis(300));
     let ProgramError::Noise { row: 10, reason, .. } = script.failure() else { panic!() };
     assert_eq!(reason, "nothing was asked");
+    // Nor within a batch for the next completion's, for long.
+    let Err(Error::Program(error)) = script.score(&cases(200)) else { panic!() };
+    let ProgramError::Noise { reason, .. } = *error else { panic!("{error:?}") };
+    assert_eq!(reason, "nothing was asked");
+}
+
+#[test]
+fn once_answers_have_ids_one_without_is_noise() {
+    let text = r#"read -r line
+echo '{"id": 0, "reward": 1}'
+echo '{"reward": 1}'
+exec sleep 100"#;
+    let ProgramError::Noise { row: 11, reason, .. } = Script::new(text, 60).failure() else { panic!() };
+    assert_eq!(reason, "it has no id, as those before it had");
+    // And an id of what was not asked yet belongs to nothing.
+    let text = "read -r line\necho '{\"id\": 1, \"reward\": 1}'\nexec sleep 100";
+    let ProgramError::Noise { row: 10, .. } = Script::new(text, 60).failure() else { panic!() };
+}
+
+#[test]
+fn blank_lines_are_neither_answers_nor_signs_of_life() {
+    let mut script =
+        Script::new("while read -r line; do echo; echo '{\"reward\": 1}'; echo; echo ' '; done", 60);
+    for _ in 0..2 {
+        assert_eq!(script.score(&cases(3)).unwrap(), [1.0; 3]);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let begun = Instant::now();
+    let mut script = Script::new("while :; do echo; sleep 0.2; done", 1);
+    let ProgramError::Silent { row: 10, .. } = script.failure() else { panic!() };
+    assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn whatever_it_has_started_ends_with_it() {
+    let text = r#"sleep 1000 &
+echo $! > "$1/pid"
+while read -r line; do echo '{"reward": 1}'; done"#;
+    let mut script = Script::new(text, 60);
+    assert_eq!(script.score(&cases(1)).unwrap(), [1.0]);
+    let pid = std::fs::read_to_string(script.folder.path().join("pid")).unwrap();
+    let Script { folder: _folder, program } = script;
+    drop(program);
+    // One that is dead stays until its new parent has seen it.
+    let lives = || {
+        let status = std::fs::read_to_string(Path::new("/proc").join(pid.trim()).join("status"));
+        status.is_ok_and(|status| !status.contains("State:\tZ"))
+    };
+    let begun = Instant::now();
+    while lives() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!lives());
+}
+
+#[test]
+fn the_files_that_a_command_names_are_found_within_a_shell_s_words_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reward.py");
+    atomic::write(&path, b"").unwrap();
+    let shown = path.display();
+    for command in [format!("python3 {shown}"), format!("sh -c 'cd /; python3 {shown} | cat'")] {
+        assert_eq!(Program::files(&command).as_slice(), std::slice::from_ref(&path), "{command}");
+    }
+    assert!(Program::files(&format!("ls {}", folder.path().display())).is_empty());
 }
 
 #[test]
 fn what_is_no_number_is_an_error_with_its_row() {
+    let first = "read -r line\necho '{\"id\": 0, \"reward\": 1}'\nread -r line\n";
     for value in ["NaN", "-Infinity", "\"1\"", "null", "[1]"] {
-        let text = format!("while read -r line; do echo '{{\"id\": 1, \"reward\": {value}}}'; done");
+        let text = format!("{first}echo '{{\"id\": 1, \"reward\": {value}}}'; exec sleep 100");
         let ProgramError::NoNumber { row: 11, .. } = Script::new(&text, 60).failure() else {
             panic!("{value}")
         };

@@ -8,7 +8,6 @@ pub mod verdicts;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command};
 use collimate_data::read_rows;
 use collimate_run::{Context, Stage};
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::generator::ModelSettings;
+use crate::sampling::is_default;
 pub use groups::Group;
 pub use pairs::PAIRS_FILE;
 use verdicts::{JudgingSettings, Reason};
@@ -121,18 +121,7 @@ impl Config {
 
     /// Whether all that is said is heeded. Flags cannot exclude each other here: the method also depends on the rows.
     fn check(&self, method: Method) -> Result<(), Error> {
-        let command = Self::augment_args(Command::new(EvalAccuracy::NAME));
-        let values = json!(self);
-        let is_default = |name: &str| match &values[name] {
-            Value::Null | Value::Bool(false) => true,
-            value => {
-                let written = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let mut arguments = command.get_arguments();
-                let argument = arguments.find(|argument| argument.get_id() == name);
-                argument.is_some_and(|argument| argument.get_default_values() == [written.as_str()])
-            }
-        };
-        let refused = self.unheeded(method).filter(|name| !SHARED.contains(name) && !is_default(name));
+        let refused = self.unheeded(method).filter(|name| !SHARED.contains(name) && !is_default(self, name));
         let settings: Vec<_> = refused.collect();
         if settings.is_empty() {
             return Ok(());

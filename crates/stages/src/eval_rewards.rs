@@ -93,6 +93,9 @@ impl EvalRewards {
 
     fn open(&self, context: &Context) -> Result<Rewards, Error> {
         let Config { rewards, model_name_or_path, .. } = &self.config;
+        if model_name_or_path.is_some() {
+            rewards.check_model("model_name_or_path")?;
+        }
         let (model, api_key) = (model_name_or_path.as_deref(), self.api_key.as_ref());
         rewards.open(Means { model, threads: self.threads, api_key }, context)
     }

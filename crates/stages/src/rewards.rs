@@ -19,12 +19,17 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 use crate::generator::{Address, Batch, ModelSettings, NamedAdapter, Selection, Source};
 use crate::loading::load_engine;
-use crate::sampling::described;
+use crate::sampling::{described, is_default};
 
 /// What the adapter of a judge is called among the requests.
 const ADAPTER: &str = "judge";
+/// What makes a folder that of an adapter.
+const ADAPTER_FILE: &str = "adapter_config.json";
 /// Judgements that are written at the same time.
 const JUDGED_TOGETHER: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
+/// What is said of rewards none of which is given by a model that is loaded.
+const NO_MODEL: &str = "a list without a model to be loaded";
 
 /// Which rewards completions get.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
@@ -35,8 +40,10 @@ pub struct RewardSettings {
     /// JSON, and fits the schema; verdict: a judgement names the row's chosen answer; verdict_format: it is the JSON
     /// that a judge is asked for; length:MIN-MAX: so many characters, less for others; repetition:N: minus the share
     /// of repeated runs of N words; program:COMMAND: a program that reads lines of JSON with prompt, completion and
-    /// row, and writes one with reward for each; model:PATH: what a reward model says, or an adapter of one; judge:MODEL: the share of its comparisons with others of the prompt
-    /// that a completion wins; judge_score:MODEL: a judge's score from 1 to 10, over 10.
+    /// row, and writes one with reward for each; model:PATH: what a reward model says, or an adapter of one;
+    /// judge:MODEL: the share of its comparisons with others of the prompt that a completion wins; judge_score:MODEL: a
+    /// judge's score from 1 to 10, over 10. Of a program, the files that its command names count as inputs, not what
+    /// those read or import; keys belong in the environment, not in the command.
     #[arg(long, value_name = "REWARD", required = true)]
     pub reward_funcs: Vec<Spec>,
     /// The weight of each reward in the sum, in their order and separated by commas; 1 for each, if not given.
@@ -76,6 +83,7 @@ impl RewardSettings {
     /// # Errors
     /// A reward or weights that cannot be used; what goes wrong in loading a model.
     pub fn open(&self, means: Means<'_>, context: &Context) -> Result<Rewards, Error> {
+        self.check()?;
         let timeout = Duration::from_secs(self.reward_timeout);
         let open = |spec: &Spec| -> Result<Box<dyn Reward>, Error> {
             Ok(match spec {
@@ -88,6 +96,41 @@ impl RewardSettings {
         };
         let rewards = self.reward_funcs.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         Ok(Rewards::new(rewards, &self.reward_weights)?)
+    }
+
+    /// Whether all that is said is heeded.
+    fn check(&self) -> Result<(), Error> {
+        let any = |is: fn(&Spec) -> bool| self.reward_funcs.iter().any(is);
+        let judges = any(|spec| matches!(spec, Spec::Judge(_) | Spec::JudgeScore(_)));
+        let programs = any(|spec| matches!(spec, Spec::Program(_)));
+        for (heeds, choice, names) in [
+            (judges, "a list without a judge", &["judge_base_url", "judge_max_new_tokens"][..]),
+            (programs, "a list without a program", &["reward_timeout"]),
+            (self.loads_models(), NO_MODEL, &["reward_dtype"]),
+        ] {
+            let settings: Vec<&str> = names.iter().copied().filter(|name| !is_default(self, name)).collect();
+            if !heeds && !settings.is_empty() {
+                return Err(unheeded(choice, settings));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a setting that only models in the memory need, by its name, is heeded.
+    ///
+    /// # Errors
+    /// [`Error::Unheeded`] where no reward is given by such a model.
+    pub fn check_model(&self, setting: &'static str) -> Result<(), Error> {
+        if self.loads_models() { Ok(()) } else { Err(unheeded(NO_MODEL, vec![setting])) }
+    }
+
+    fn loads_models(&self) -> bool {
+        let loads = |spec: &Spec| match spec {
+            Spec::Model(_) => true,
+            Spec::Judge(_) | Spec::JudgeScore(_) => self.judge_base_url.is_none(),
+            Spec::Rule { .. } | Spec::Program(_) => false,
+        };
+        self.reward_funcs.iter().any(loads)
     }
 
     fn model(
@@ -152,13 +195,15 @@ impl RewardSettings {
         self.reward_funcs.iter().any(|spec| matches!(spec, Spec::Judge(_)))
     }
 
-    /// The settings as a manifest keeps them: of paths, whose contents are inputs, only that there is one.
+    /// The settings as a manifest keeps them, where they can change a reward: of paths, whose contents are inputs, only
+    /// that there is one.
     pub fn described(&self) -> Map<String, Value> {
         let kept = |spec: &Spec| match (self.path(spec), spec.to_string().split_once(':')) {
-            (Some(_), Some((kind, _))) => kind.to_owned(),
-            _ => spec.to_string(),
+            (Some(_), Some((kind, _))) => format!("{kind}:"),
+            _ => spec.clone().into(),
         };
         let mut fields = described(self, &[]);
+        fields.shift_remove("reward_timeout");
         let specs: Vec<String> = self.reward_funcs.iter().map(kept).collect();
         fields.insert("reward_funcs".to_owned(), json!(specs));
         fields
@@ -168,7 +213,11 @@ impl RewardSettings {
     pub fn inputs(&self) -> Vec<PathBuf> {
         let read = |spec: &Spec| match spec {
             Spec::Program(command) => Program::files(command),
-            spec => self.path(spec).into_iter().collect(),
+            // That an adapter cannot be read is said when it is opened.
+            spec => self.path(spec).map_or_else(Vec::new, |path| {
+                let base = named_base(&path).ok().flatten();
+                [path].into_iter().chain(base).collect()
+            }),
         };
         self.reward_funcs.iter().flat_map(read).collect()
     }
@@ -205,15 +254,23 @@ fn writes(base: &Path, adapter: Option<&Path>) -> Result<bool, Error> {
     Ok(!LoraConfig::read(&folder.join("adapter_config.json"))?.is_classifier())
 }
 
+fn unheeded(choice: &'static str, settings: Vec<&'static str>) -> Error {
+    Error::Unheeded { what: "reward_funcs".to_owned(), choice, by: "a reward that heeds it", settings }
+}
+
 /// The model in a folder or file; of an adapter's folder the model that it names, if that lies where it says, or else
 /// `model`, and the adapter.
 fn base_and_adapter(path: &Path, model: Option<&Path>) -> Result<(PathBuf, Option<PathBuf>), Error> {
-    let file = path.join("adapter_config.json");
-    if !file.exists() {
+    if !path.join(ADAPTER_FILE).exists() {
         return Ok((path.to_owned(), None));
     }
-    let named = LoraConfig::read(&file)?.base_model_name_or_path.map(PathBuf::from);
-    let named = named.as_deref().filter(|named| named.exists());
-    let base = named.or(model).ok_or_else(|| Error::NoBaseModel { adapter: path.to_owned() })?;
-    Ok((base.to_owned(), Some(path.to_owned())))
+    let base = named_base(path)?.or_else(|| model.map(Path::to_owned));
+    let base = base.ok_or_else(|| Error::NoBaseModel { adapter: path.to_owned() })?;
+    Ok((base, Some(path.to_owned())))
+}
+
+/// The model that an adapter names, if it lies where it says.
+fn named_base(adapter: &Path) -> Result<Option<PathBuf>, Error> {
+    let named = LoraConfig::read(&adapter.join(ADAPTER_FILE))?.base_model_name_or_path.map(PathBuf::from);
+    Ok(named.filter(|named| named.exists()))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgGroup;
+use clap::{ArgGroup, Args, Command};
 use collimate_generate::{Constraint, SamplingOptions};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -149,9 +149,24 @@ pub(crate) fn described(settings: impl Serialize, paths: &[&str]) -> Map<String,
     fields
 }
 
+/// Whether a setting, by its name, is as if it had not been given: absent, off, or at its default.
+pub(crate) fn is_default<A: Args + Serialize>(settings: &A, name: &str) -> bool {
+    let fields = described(settings, &[]);
+    match fields.get(name) {
+        None | Some(Value::Null | Value::Bool(false)) => true,
+        Some(value) => {
+            let written = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let command = A::augment_args(Command::new("settings"));
+            let mut arguments = command.get_arguments();
+            let argument = arguments.find(|argument| argument.get_id() == name);
+            argument.is_some_and(|argument| argument.get_default_values() == [written.as_str()])
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
+    use clap::FromArgMatches;
     use collimate_run::atomic;
     use serde_json::json;
 

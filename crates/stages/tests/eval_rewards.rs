@@ -14,7 +14,10 @@ use miette::Diagnostic;
 use serde_json::{Value, json};
 
 fn stage(room: &Room, output: &str, words: &[&str]) -> EvalRewards {
-    let paths = room.flags(&[("dataset", "prompts.jsonl"), ("output_dir", output)]);
+    let mut paths = room.flags(&[("dataset", "prompts.jsonl"), ("output_dir", output)]);
+    let loads = |word: &&str| ["=model:", "=judge"].iter().any(|kind| word.contains(kind));
+    // Without a reward that a model gives, the model is not heeded.
+    paths.retain(|path| words.iter().any(loads) || !path.starts_with("--model_name_or_path"));
     let words = words.iter().copied().chain(paths.iter().map(String::as_str));
     EvalRewards::new(config(&words.collect::<Vec<_>>()), Some(2))
 }
@@ -153,7 +156,7 @@ fn a_judge_with_an_adapter_scores() {
     // Paths are inputs, not settings.
     let words = settings(&adapter);
     let stage = stage(&room, "out", &words.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(stage.settings()["reward_funcs"], json!(["judge_score"]));
+    assert_eq!(stage.settings()["reward_funcs"], json!(["judge_score:"]));
     assert!(stage.inputs().contains(&room.adapter().into()));
 }
 
@@ -233,4 +236,47 @@ fn a_model_of_the_wrong_kind_is_refused_before_any_row() {
         let failed = measure(&room, &[&format!("--reward_funcs={spec}")]).unwrap_err().to_string();
         assert!(failed.contains(&spec) && failed.contains(reason), "{failed}");
     }
+}
+
+#[test]
+fn settings_tell_lists_apart_and_keep_no_command() {
+    let room = Room::new(answers());
+    let kept = |words: &[&str]| stage(&room, "out", words).settings();
+    let schemas = [["json:a.json", "json"], ["json", "json:a.json"]];
+    let [one, other] = schemas
+        .map(|list| kept(&list.map(|spec| format!("--reward_funcs={spec}")).each_ref().map(String::as_str)));
+    assert_ne!(one, other);
+    let program = "--reward_funcs=program:scorer --key abc";
+    let patient = kept(&[program, "--reward_timeout=600"]);
+    assert_eq!(patient, kept(&[program]));
+    assert!(!patient.to_string().contains("abc"), "{patient}");
+}
+
+#[test]
+fn the_base_that_an_adapter_names_is_an_input() {
+    let room = Room::new(answers());
+    let (folder, model) = (room.path("adapter"), room.path("model"));
+    let config =
+        json!({ "base_model_name_or_path": model, "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"] });
+    std::fs::create_dir_all(&folder).unwrap();
+    atomic::write(folder.join("adapter_config.json"), config.to_string().as_bytes()).unwrap();
+    let inputs = stage(&room, "out", &[&format!("--reward_funcs=model:{}", folder.display())]).inputs();
+    assert!(inputs.contains(&folder) && inputs.contains(&model), "{inputs:?}");
+}
+
+#[test]
+fn what_no_reward_heeds_is_refused_by_name() {
+    let room = Room::new(answers());
+    let model = format!("--model_name_or_path={}", room.path("model").display());
+    for (word, shown) in [
+        ("--judge_base_url=http://127.0.0.1:1", "a list without a judge, which heeds no judge_base_url"),
+        ("--judge_max_new_tokens=7", "a list without a judge, which heeds no judge_max_new_tokens"),
+        ("--reward_timeout=7", "a list without a program, which heeds no reward_timeout"),
+        ("--reward_dtype=int8", "a list without a model to be loaded, which heeds no reward_dtype"),
+        (model.as_str(), "a list without a model to be loaded, which heeds no model_name_or_path"),
+    ] {
+        let failed = measure(&room, &["--reward_funcs=exact", word]).unwrap_err();
+        assert_eq!(failed.to_string(), format!("reward_funcs is {shown}"));
+    }
+    assert!(measure(&room, &["--reward_funcs=exact", "--reward_timeout=60"]).is_ok());
 }

@@ -14,15 +14,12 @@ pub(super) struct Answer {
     pub reward: Result<f64, String>,
 }
 
-/// The answer in a line, none in one that is blank.
+/// The answer in a line.
 ///
 /// # Errors
 /// The reason why it is no answer.
-pub(super) fn read(line: &[u8]) -> Result<Option<Answer>, &'static str> {
+pub(super) fn read(line: &[u8]) -> Result<Answer, &'static str> {
     let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
     let fields = object(text).ok_or("it is not a JSON object")?;
     let id = match fields.get("id") {
         None | Some(Value::Null) => None,
@@ -34,7 +31,7 @@ pub(super) fn read(line: &[u8]) -> Result<Option<Answer>, &'static str> {
         Some(text) if UNKNOWN_TO_JSON.contains(&text) => text.to_owned(),
         _ => reward.to_string(),
     };
-    Ok(Some(Answer { id, reward: number.ok_or_else(shown) }))
+    Ok(Answer { id, reward: number.ok_or_else(shown) })
 }
 
 /// An object; also as Python writes one, with numbers that JSON does not know, which become texts.
@@ -49,8 +46,8 @@ fn object(text: &str) -> Option<Map<String, Value>> {
 mod tests {
     use super::*;
 
-    fn answer(id: Option<u64>, reward: Result<f64, &str>) -> Result<Option<Answer>, &'static str> {
-        Ok(Some(Answer { id, reward: reward.map_err(str::to_owned) }))
+    fn answer(id: Option<u64>, reward: Result<f64, &str>) -> Result<Answer, &'static str> {
+        Ok(Answer { id, reward: reward.map_err(str::to_owned) })
     }
 
     #[test]
@@ -64,7 +61,6 @@ mod tests {
             (r#"{"reward": "0.5"}"#, answer(None, Err("\"0.5\""))),
             (r#"{"reward": null}"#, answer(None, Err("null"))),
             (r#"{"reward": true}"#, answer(None, Err("true"))),
-            ("\n", Ok(None)),
             ("0.5", Err("it is not a JSON object")),
             ("loading NaN…", Err("it is not a JSON object")),
             (r#"{"reward": 1e400}"#, Err("it is not a JSON object")),

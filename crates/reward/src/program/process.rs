@@ -73,7 +73,8 @@ impl Process {
         // Each thread ends with its pipe or its channel.
         if let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
             thread::spawn(move || asked.iter().try_for_each(|question| stdin.write_all(&question)));
-            thread::spawn(move || each_line(stdout, |line| answered.send(line).is_ok()));
+            let blank = |line: &[u8]| line.trim_ascii().is_empty();
+            thread::spawn(move || each_line(stdout, |line| blank(&line) || answered.send(line).is_ok()));
         }
         let listen = |stderr| thread::spawn(move || each_line(stderr, |line| remember(&heard, &line)));
         let listener = child.stderr.take().map(listen);
@@ -86,12 +87,12 @@ impl Process {
         let _ = self.questions.as_ref().map(|questions| questions.send(question));
     }
 
-    /// A line that it has written already.
+    /// A line, not a blank one, that it has written already.
     pub fn line_at_hand(&self) -> Option<Vec<u8>> {
         self.answers.try_recv().ok()
     }
 
-    /// Waits for the next line, at most so long.
+    /// Waits for the next line that is not blank, at most so long.
     ///
     /// # Errors
     /// The person wants to stop.
@@ -111,22 +112,35 @@ impl Process {
         }
     }
 
-    /// Ends the program, first by closing its input; says how it ended.
+    /// Ends the program, first by closing its input, and whatever it has started; says how it ended.
     fn end(&mut self) -> String {
         self.questions = None;
         let begun = Instant::now();
         while begun.elapsed() < FAREWELL && !matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
             thread::sleep(NAP);
         }
-        // Nothing is done to one that has ended.
-        let _ = self.child.kill();
+        // Where all have ended nothing is done.
+        self.kill();
         let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        // Its last words may still be on their way; a child of its own may hold the pipe open for ever.
+        // Its last words may still be on their way.
         while begun.elapsed() < FAREWELL && self.listener.as_ref().is_some_and(|thread| !thread.is_finished())
         {
             thread::sleep(NAP);
         }
         status
+    }
+
+    /// Kills it and its children, which form a group.
+    #[cfg(unix)]
+    fn kill(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+
+    /// Kills it; what it has started may go on.
+    #[cfg(not(unix))]
+    fn kill(&mut self) {
+        let _ = self.child.kill();
     }
 
     /// That it ended before it had answered.
