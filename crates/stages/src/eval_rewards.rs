@@ -28,9 +28,10 @@ pub const REWARDS_FILE: &str = "rewards.jsonl";
 
 /// Say what the completions of a file are worth, by rules, programs, reward models and judges.
 ///
-/// Rows hold a prompt, as a text or as messages, and a completion; or gen and prompt_format, as `generate` has them; or
-/// chosen and rejected in any format of `train reward`, which both get rewards. Completions of one prompt stand one after the other. Rows of rewards.jsonl hold the
-/// `row` of the file, the `column` of the completion, `rewards` by their names, and `reward`: their weighted sum.
+/// Rows hold a prompt, as a text or as messages, and a completion; or gen and prompt_format, as `generate` has them;
+/// or chosen and rejected in any format of `train reward`, which both get rewards. Completions of one prompt stand
+/// one after the other. Rows of rewards.jsonl hold the `row` of the file, the `column` of the completion, `rewards`
+/// by their names, and `reward`: their weighted sum.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
