@@ -139,10 +139,25 @@ fn drops_what_teaches_nothing() {
     // The answers of rows 1 and 6 are alike as far as 40 tokens go.
     let cut = [(1, identical), (6, identical), (7, long), (8, identical), (9, empty)];
     assert_eq!(dropped, expected(&cut));
-    assert_eq!(found.dropped, Dropped { identical: 3, empty_answer: 1, prompt_too_long: 1 });
+    assert_eq!(
+        found.dropped,
+        Dropped { identical: 3, empty_answer: 1, prompt_too_long: 1, answer_too_long: 0 }
+    );
     assert!(found.examples.iter().all(|example| {
         flat(example).iter().all(|one| one.input_ids.len() <= 40 && one.trained_from < one.input_ids.len())
     }));
+}
+
+#[test]
+fn where_answers_must_be_whole_none_is_cut() {
+    let options = PreferenceOptions { max_length: 40, whole: true, ..Default::default() };
+    let found = preference_examples(&fixture("preferences/pairs.jsonl"), &tiny(), &options).unwrap();
+    let all = pairs(512).0.examples;
+    let rows = all.len() as u64 + 2;
+    let short = |example: &PreferenceExample| flat(example).iter().all(|one| one.input_ids.len() <= 40);
+    assert_eq!(found.examples, all.into_iter().filter(short).collect::<Vec<_>>());
+    assert_eq!(found.examples.len() as u64 + found.dropped.total(), rows);
+    assert!(found.truncated == 0 && found.dropped.answer_too_long > 0, "{:?}", found.dropped);
 }
 
 /// An answer that leaves the prompt's tokens alone starts at the prompt's end, whatever the other does.
@@ -403,7 +418,7 @@ fn reads_real_pairs() {
         let Some(path) = real_data(file) else { continue };
         let found = preference_examples(&path, &tiny(), &options).unwrap();
         assert_eq!(found.examples.len() as u64 + found.dropped.total() + found.rejected, rows, "{file}");
-        assert_eq!(found.dropped, Dropped { identical, empty_answer, prompt_too_long: 0 }, "{file}");
+        assert_eq!(found.dropped, Dropped { identical, empty_answer, ..Dropped::default() }, "{file}");
         assert_eq!((found.rejected, found.truncated), (0, 0), "{file}");
     }
 }

@@ -55,7 +55,7 @@ pub struct Config {
     /// Folder for eval_accuracy.json and pairs.jsonl or judgements.jsonl.
     #[arg(long, value_name = "FOLDER", default_value = "results/eval_accuracy")]
     pub output_dir: PathBuf,
-    /// Most tokens that go through the model at once where log-probs are measured; a longer pair goes alone.
+    /// Most tokens that go through the model at once where log-probs or rewards are measured; a longer pair goes alone.
     #[arg(
         long,
         value_name = "TOKENS",

@@ -16,10 +16,11 @@ use crate::train::{DROPPED_FILE, MAX_LENGTH, RowSettings, Rows, Source};
 pub const PAIRS_FILE: &str = "pairs.jsonl";
 
 impl EvalAccuracy {
-    /// The pairs to measure on.
+    /// The pairs to measure on; if `whole`, none whose answers would be cut.
     pub(super) fn read_pairs(
         &self,
         model: &Model,
+        whole: bool,
         context: &Context,
     ) -> Result<Rows<PreferenceExample>, Error> {
         let source = Source {
@@ -33,7 +34,7 @@ impl EvalAccuracy {
         let Config { dataset_format, max_length, strict, .. } = &self.config;
         let dataset_format = dataset_format.clone();
         let rows = RowSettings { dataset_format, max_length: max_length.unwrap_or(MAX_LENGTH) };
-        rows.pairs(source, *strict)
+        if whole { rows.whole_pairs(source, *strict) } else { rows.pairs(source, *strict) }
     }
 
     /// Writes the figures, and what was found of each pair.

@@ -79,7 +79,7 @@ impl Method for Config {
 
     fn read(&self, source: Source<'_>) -> Result<Rows<ValuedExample>, Error> {
         let model = source.model;
-        let rows = self.rows.pairs(source, self.common.strict)?;
+        let rows = self.rows.whole_pairs(source, self.common.strict)?;
         Ok(rows.map(|pair| ValuedExample::new(pair, model)))
     }
 }

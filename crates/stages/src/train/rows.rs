@@ -22,7 +22,8 @@ pub struct RowSettings {
     /// conversations_label.
     #[arg(long, value_name = "NAME")]
     pub dataset_format: Option<String>,
-    /// Tokens to which an answer with its prompt is cut at its end; a row whose prompt alone has as many is left out.
+    /// Tokens to which an answer with its prompt is cut at its end; a row whose prompt alone has as many is left out,
+    /// and for reward models one with a longer answer too.
     #[arg(long, value_name = "TOKENS", default_value_t = MAX_LENGTH)]
     pub max_length: usize,
 }
@@ -31,6 +32,19 @@ impl RowSettings {
     /// Chosen and rejected answers.
     pub(crate) fn pairs(&self, source: Source<'_>, strict: bool) -> Result<Rows<PreferenceExample>, Error> {
         self.read(&source, |options| preference_examples(source.path, source.tokenizer, options), strict)
+    }
+
+    /// Chosen and rejected answers, none of which is cut: what stands at its end is wanted (TRL's `RewardTrainer`).
+    pub(crate) fn whole_pairs(
+        &self,
+        source: Source<'_>,
+        strict: bool,
+    ) -> Result<Rows<PreferenceExample>, Error> {
+        let whole = |options: &PreferenceOptions| {
+            let options = PreferenceOptions { whole: true, ..options.clone() };
+            preference_examples(source.path, source.tokenizer, &options)
+        };
+        self.read(&source, whole, strict)
     }
 
     /// Single answers, with their labels; with an answer to another prompt of the same `group` of rows, if given.
@@ -56,6 +70,7 @@ impl RowSettings {
             strict,
             rejects: Some(source.rejects.clone()),
             dropped: Some(source.dropped.clone()),
+            ..PreferenceOptions::default()
         };
         source.context.report(Event::Started { task: "tokenising", total: None, unit: "examples" });
         let found = read(&options)?;
@@ -66,13 +81,14 @@ impl RowSettings {
             (found.dropped.identical, "have two answers that are the same and are left out"),
             (found.dropped.empty_answer, "have an empty answer and are left out"),
             (found.dropped.prompt_too_long, "have a prompt that fills max_length and are left out"),
+            (found.dropped.answer_too_long, "have an answer that goes beyond max_length and are left out"),
             (found.rejected, "are bad and stand in the file of rejects"),
         ];
         for (count, what) in losses.into_iter().filter(|&(count, _)| count > 0) {
             let path = source.path.display();
             source.context.report(Event::Note(&format!("{path}: {count} rows {what}")));
         }
-        let skipped = found.dropped.identical + found.dropped.empty_answer + found.dropped.prompt_too_long;
+        let skipped = found.dropped.total();
         let (truncated, rejected) = (found.truncated, found.rejected);
         Ok(Rows { examples: found.examples, truncated, skipped, rejected })
     }

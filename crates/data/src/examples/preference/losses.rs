@@ -20,12 +20,14 @@ pub struct Dropped {
     pub empty_answer: u64,
     /// The prompt fills `max_length`.
     pub prompt_too_long: u64,
+    /// An answer with its prompt is longer than `max_length`, where only whole ones are wanted.
+    pub answer_too_long: u64,
 }
 
 impl Dropped {
     /// All of them together.
     pub fn total(&self) -> u64 {
-        self.identical + self.empty_answer + self.prompt_too_long
+        self.identical + self.empty_answer + self.prompt_too_long + self.answer_too_long
     }
 }
 
@@ -35,6 +37,7 @@ pub(super) enum Reason {
     Identical,
     EmptyAnswer,
     PromptTooLong,
+    AnswerTooLong,
 }
 
 impl Reason {
@@ -43,6 +46,7 @@ impl Reason {
             Self::Identical => "chosen and rejected are the same",
             Self::EmptyAnswer => "an answer is empty",
             Self::PromptTooLong => "the prompt fills max_length",
+            Self::AnswerTooLong => "an answer goes beyond max_length",
         }
     }
 }
@@ -59,6 +63,7 @@ struct Listed<'a> {
 pub(super) struct Losses<'a> {
     path: &'a Path,
     pub max_length: usize,
+    whole: bool,
     list: List,
     found: PreferenceExamples,
 }
@@ -66,7 +71,8 @@ pub(super) struct Losses<'a> {
 impl<'a> Losses<'a> {
     pub fn new(path: &'a Path, options: &PreferenceOptions) -> Self {
         let list = List::new(options.dropped.clone());
-        Self { path, max_length: options.max_length, list, found: PreferenceExamples::default() }
+        let PreferenceOptions { max_length, whole, .. } = *options;
+        Self { path, max_length, whole, list, found: PreferenceExamples::default() }
     }
 
     /// Why nothing can be learnt from a sequence.
@@ -74,7 +80,10 @@ impl<'a> Losses<'a> {
         if sequence.empty {
             return Some(Reason::EmptyAnswer);
         }
-        (sequence.start >= self.max_length).then_some(Reason::PromptTooLong)
+        if sequence.start >= self.max_length {
+            return Some(Reason::PromptTooLong);
+        }
+        (self.whole && sequence.tokens.len() > self.max_length).then_some(Reason::AnswerTooLong)
     }
 
     /// Why nothing can be learnt from two sequences together.
@@ -91,6 +100,7 @@ impl<'a> Losses<'a> {
             Reason::Identical => &mut dropped.identical,
             Reason::EmptyAnswer => &mut dropped.empty_answer,
             Reason::PromptTooLong => &mut dropped.prompt_too_long,
+            Reason::AnswerTooLong => &mut dropped.answer_too_long,
         };
         *count += 1;
         self.list.add(&Listed { path: self.path, row, reason: reason.text() })
@@ -114,10 +124,14 @@ impl<'a> Losses<'a> {
     ) -> Result<PreferenceExamples> {
         self.list.finish()?;
         if examples.is_empty() {
-            let Dropped { identical, empty_answer, prompt_too_long } = self.found.dropped;
+            let Dropped { identical, empty_answer, prompt_too_long, answer_too_long } = self.found.dropped;
+            let beyond = match answer_too_long {
+                0 => String::new(),
+                count => format!(", {count} with an answer that goes beyond it"),
+            };
             let dropped = format!(
                 "{} rows dropped: {identical} with chosen equal to rejected, {empty_answer} with an empty answer, \
-                 {prompt_too_long} with a prompt that fills max_length",
+                 {prompt_too_long} with a prompt that fills max_length{beyond}",
                 self.found.dropped.total()
             );
             let dropped = (self.found.dropped.total() > 0).then_some(dropped);

@@ -68,6 +68,8 @@ impl PreferenceExample {
 pub struct PreferenceOptions {
     /// A sequence keeps its first `max_length` tokens.
     pub max_length: usize,
+    /// A row with a longer sequence is dropped instead, as what is valued at its end must have one.
+    pub whole: bool,
     /// The rows' format; found from the first row's columns if not given.
     pub format: Option<PreferenceFormat>,
     /// A bad row is an error.
@@ -80,7 +82,7 @@ pub struct PreferenceOptions {
 
 impl Default for PreferenceOptions {
     fn default() -> Self {
-        Self { max_length: 1_024, format: None, strict: false, rejects: None, dropped: None }
+        Self { max_length: 1_024, whole: false, format: None, strict: false, rejects: None, dropped: None }
     }
 }
 
@@ -110,8 +112,9 @@ pub struct PreferenceExamples {
 /// tokens merge across it. (TRL starts both answers where the first of them parts.)
 ///
 /// The prompt is kept whole, and each sequence keeps its first `max_length` tokens, so that some of both answers is
-/// always left. Rows with equal answers, equal also after that, with an empty answer, or whose prompt has
-/// `max_length` tokens or more are dropped: counted and listed, and no error even if `strict`.
+/// always left, unless only whole sequences are wanted. Rows with equal answers, equal also after that, with an empty
+/// answer, or whose prompt has `max_length` tokens or more are dropped: counted and listed, and no error even if
+/// `strict`.
 ///
 /// # Errors
 /// The file cannot be read, its format is not known, nothing is left of it; a bad row if `strict`.

@@ -42,7 +42,7 @@ impl EvalAccuracy {
     /// Measures by the log-probs of both answers.
     pub(super) fn compare_answers(&self, context: &Context) -> Result<Summary, Error> {
         let model = Model::open(&self.config.model.model_name_or_path)?;
-        let Rows { examples, truncated, skipped, rejected } = self.read_pairs(&model, context)?;
+        let Rows { examples, truncated, skipped, rejected } = self.read_pairs(&model, false, context)?;
         context.check()?;
         let (base, tuned) = self.ask(&model, &examples, context)?;
         let seconds = base.seconds + tuned.as_ref().map_or(0.0, |tuned| tuned.seconds);

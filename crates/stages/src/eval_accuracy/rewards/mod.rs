@@ -51,7 +51,7 @@ impl EvalAccuracy {
     /// Measures by the rewards of both answers.
     pub(super) fn compare_rewards(&self, context: &Context) -> Result<Summary, Error> {
         let model = Model::open(&self.config.model.model_name_or_path)?;
-        let rows = self.read_pairs(&model, context)?;
+        let rows = self.read_pairs(&model, true, context)?;
         let Rows { examples, truncated, skipped, rejected } =
             rows.map(|pair| ValuedExample::new(pair, model.config()));
         context.check()?;
