@@ -14,9 +14,9 @@ pub struct Rewards {
 /// What a batch of completions is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Marks {
-    /// The weighted sums: [items].
+    /// The weighted sums: `[items]`.
     pub total: Vec<f64>,
-    /// Each reward by itself, without its weight: [rewards][items].
+    /// Each reward by itself, without its weight: `[rewards][items]`.
     pub parts: Vec<Vec<f64>>,
 }
 
