@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{Error, Item, Result, Reward};
 
 const NAME: &str = "model";
-/// Tokens that go through the model at once; the completions of one prompt always stay together.
+/// Most tokens that go through the model at once; a longer completion with its prompt goes alone.
 const MICRO_BATCH_TOKENS: usize = 2048;
 
 /// A reward model in the memory.
@@ -34,11 +34,17 @@ impl<E: Engine> Reward for RewardModel<E> {
         let (mut rewards, mut batch) = (Vec::with_capacity(items.len()), Batch::new());
         for prompt in items.chunk_by(|one, other| one.row == other.row) {
             let sequences = prompt.iter().map(|item| self.tokenise(item)).collect::<Result<Vec<_>>>()?;
-            let tokens: usize = sequences.iter().map(Vec::len).sum();
-            if !batch.tokens.is_empty() && batch.tokens.len() + tokens > MICRO_BATCH_TOKENS {
-                self.run(&mut batch, &mut rewards, context)?;
+            let shared = shared(&sequences);
+            let mut left = sequences.as_slice();
+            while !left.is_empty() {
+                let (part, others) = left.split_at(fitting(left, shared));
+                let tokens = shared + part.iter().map(|sequence| sequence.len() - shared).sum::<usize>();
+                if batch.tokens.len() + tokens > MICRO_BATCH_TOKENS {
+                    self.run(&mut batch, &mut rewards, context)?;
+                }
+                self.push(&mut batch, part, shared);
+                left = others;
             }
-            self.push(&mut batch, &sequences);
         }
         self.run(&mut batch, &mut rewards, context)?;
         Ok(rewards)
@@ -57,15 +63,11 @@ impl<E: Engine> RewardModel<E> {
         Ok(())
     }
 
-    /// Appends sequences as one tree, what all of them begin with first.
-    fn push(&self, batch: &mut Batch, sequences: &[Vec<u32>]) {
-        let Some((first, others)) = sequences.split_first() else { return };
-        let common =
-            |other: &Vec<u32>| first.iter().zip(other).take_while(|(one, other)| one == other).count();
-        let shared = others.iter().map(common).min().unwrap_or(0);
+    /// Appends sequences as one tree, the tokens that they share first.
+    fn push(&self, batch: &mut Batch, sequences: &[Vec<u32>], shared: usize) {
         let config = self.engine.config();
         let branches = sequences.iter().map(|sequence| (&sequence[shared..], config.pooled(sequence)));
-        batch.push_valued_tree(&first[..shared], branches);
+        batch.push_valued_tree(&sequences[0][..shared], branches);
     }
 
     fn tokenise(&self, item: &Item<'_>) -> Result<Vec<u32>> {
@@ -102,4 +104,21 @@ impl<E: Engine> RewardModel<E> {
             _ => Err("its prompt is neither a text nor messages".to_owned()),
         }
     }
+}
+
+/// How many tokens all sequences begin with alike.
+fn shared(sequences: &[Vec<u32>]) -> usize {
+    let Some((first, others)) = sequences.split_first() else { return 0 };
+    let common = |other: &Vec<u32>| first.iter().zip(other).take_while(|(one, other)| one == other).count();
+    others.iter().map(common).min().unwrap_or(0)
+}
+
+/// How many of the sequences, one at least, fit into one batch with what they share.
+fn fitting(sequences: &[Vec<u32>], shared: usize) -> usize {
+    let mut tokens = shared;
+    let fits = |sequence: &&Vec<u32>| {
+        tokens += sequence.len() - shared;
+        tokens <= MICRO_BATCH_TOKENS
+    };
+    sequences.iter().take_while(fits).count().max(1)
 }

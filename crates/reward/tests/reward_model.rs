@@ -5,8 +5,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use collimate_engine::{Batch, CpuEngine, CpuOptions, Engine, Error as EngineError};
-use collimate_model::{Lora, Model, TemplateOptions};
+use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Engine, Error as EngineError, Scores};
+use collimate_model::{DecoderConfig, Lora, Model, Parameters, TemplateOptions};
 use collimate_reward::{Error, Reward, RewardModel};
 use collimate_run::atomic;
 use common::{Case, score};
@@ -39,6 +39,42 @@ fn alone(model: &mut RewardModel<CpuEngine>, text: &str, add_special_tokens: boo
     batch.readouts.push(tokens.len() as u32 - 1);
     let adapter = model.adapter.clone();
     f64::from(model.engine.score(&batch, adapter.as_ref()).unwrap().values[0])
+}
+
+/// An engine that notes the most tokens that it was given at once.
+struct Watched(CpuEngine, usize);
+
+impl Engine for Watched {
+    fn config(&self) -> &DecoderConfig {
+        self.0.config()
+    }
+
+    fn score(&mut self, batch: &Batch, adapter: Option<&Lora>) -> Result<&Scores, EngineError> {
+        self.1 = self.1.max(batch.tokens.len());
+        self.0.score(batch, adapter)
+    }
+
+    fn forward<'a>(
+        &mut self,
+        batch: &Batch,
+        trained: impl Into<Parameters<'a>>,
+        dropout: Option<Dropout>,
+    ) -> Result<&Scores, EngineError> {
+        self.0.forward(batch, trained, dropout)
+    }
+
+    fn backward<'a>(
+        &mut self,
+        trained: impl Into<Parameters<'a>>,
+        gradients: &[f32],
+        into: &mut [f32],
+    ) -> Result<(), EngineError> {
+        self.0.backward(trained, gradients, into)
+    }
+
+    fn refresh<'a>(&mut self, trained: impl Into<Parameters<'a>>) -> Result<(), EngineError> {
+        self.0.refresh(trained)
+    }
 }
 
 fn of(row: u64, prompt: &Value, completion: &str) -> Case {
@@ -125,4 +161,16 @@ fn what_cannot_be_valued_is_an_error_with_its_row() {
         RewardModel { engine: engine(&plain), adapter: None, tokenizer: plain.tokenizer().unwrap() };
     let failed = score(&mut headless, &[of(1, &json!("?"), "a")]).unwrap_err();
     assert!(matches!(&failed, Error::Engine(error) if matches!(**error, EngineError::NoScore)), "{failed:?}");
+}
+
+#[test]
+fn many_completions_of_a_prompt_go_through_the_model_in_parts() {
+    let RewardModel { engine, adapter, tokenizer } = adapted();
+    let mut model = RewardModel { engine: Watched(engine, 0), adapter, tokenizer };
+    let question = json!("What is it? ".repeat(8));
+    let cases: Vec<Case> = (0..20).map(|number| of(1, &question, &format!("{number} ").repeat(60))).collect();
+    let together = score(&mut model, &cases).unwrap();
+    assert!(model.engine.1 > 1024 && model.engine.1 <= 2048, "{}", model.engine.1);
+    let apart = cases.chunks(1).map(|case| score(&mut model, case).unwrap()[0]);
+    assert_eq!(together, apart.collect::<Vec<_>>());
 }

@@ -18,6 +18,7 @@ use self::figures::Tally;
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
 use crate::rewards::{Means, RewardSettings};
+use crate::sampling::described;
 use crate::statistics::Estimate;
 pub use figures::Figures;
 
@@ -140,7 +141,8 @@ impl Stage for EvalRewards {
     type Summary = Summary;
 
     fn settings(&self) -> Value {
-        let mut settings = self.config.rewards.described();
+        let mut settings = described(&self.config.rewards, &[]);
+        self.config.rewards.describe(&mut settings);
         settings.insert("strict".to_owned(), json!(self.config.strict));
         settings.into()
     }

@@ -19,12 +19,11 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 use crate::generator::{Address, Batch, ModelSettings, NamedAdapter, Selection, Source};
 use crate::loading::load_engine;
-use crate::sampling::{described, is_default};
+use crate::sampling::is_default;
+use crate::train::Named;
 
 /// What the adapter of a judge is called among the requests.
 const ADAPTER: &str = "judge";
-/// What makes a folder that of an adapter.
-const ADAPTER_FILE: &str = "adapter_config.json";
 /// Judgements that are written at the same time.
 const JUDGED_TOGETHER: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
@@ -195,18 +194,16 @@ impl RewardSettings {
         self.reward_funcs.iter().any(|spec| matches!(spec, Spec::Judge(_)))
     }
 
-    /// The settings as a manifest keeps them, where they can change a reward: of paths, whose contents are inputs, only
-    /// that there is one.
-    pub fn described(&self) -> Map<String, Value> {
+    /// Makes of these settings, among all of a stage, what a manifest keeps: those that can change a reward; of paths,
+    /// whose contents are inputs, only that there is one.
+    pub fn describe(&self, fields: &mut Map<String, Value>) {
         let kept = |spec: &Spec| match (self.path(spec), spec.to_string().split_once(':')) {
             (Some(_), Some((kind, _))) => format!("{kind}:"),
             _ => spec.clone().into(),
         };
-        let mut fields = described(self, &[]);
         fields.shift_remove("reward_timeout");
         let specs: Vec<String> = self.reward_funcs.iter().map(kept).collect();
         fields.insert("reward_funcs".to_owned(), json!(specs));
-        fields
     }
 
     /// The files and folders that are read or run.
@@ -251,7 +248,7 @@ fn writes(base: &Path, adapter: Option<&Path>) -> Result<bool, Error> {
         return Ok(false);
     }
     let Some(folder) = adapter else { return Ok(true) };
-    Ok(!LoraConfig::read(&folder.join("adapter_config.json"))?.is_classifier())
+    Ok(!LoraConfig::read(&folder.join(Named::ADAPTER_CONFIG))?.is_classifier())
 }
 
 fn unheeded(choice: &'static str, settings: Vec<&'static str>) -> Error {
@@ -261,7 +258,7 @@ fn unheeded(choice: &'static str, settings: Vec<&'static str>) -> Error {
 /// The model in a folder or file; of an adapter's folder the model that it names, if that lies where it says, or else
 /// `model`, and the adapter.
 fn base_and_adapter(path: &Path, model: Option<&Path>) -> Result<(PathBuf, Option<PathBuf>), Error> {
-    if !path.join(ADAPTER_FILE).exists() {
+    if !Named::is_adapter(path) {
         return Ok((path.to_owned(), None));
     }
     let base = named_base(path)?.or_else(|| model.map(Path::to_owned));
@@ -271,6 +268,7 @@ fn base_and_adapter(path: &Path, model: Option<&Path>) -> Result<(PathBuf, Optio
 
 /// The model that an adapter names, if it lies where it says.
 fn named_base(adapter: &Path) -> Result<Option<PathBuf>, Error> {
-    let named = LoraConfig::read(&adapter.join(ADAPTER_FILE))?.base_model_name_or_path.map(PathBuf::from);
+    let named =
+        LoraConfig::read(&adapter.join(Named::ADAPTER_CONFIG))?.base_model_name_or_path.map(PathBuf::from);
     Ok(named.filter(|named| named.exists()))
 }

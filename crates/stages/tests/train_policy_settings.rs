@@ -6,6 +6,7 @@ mod common;
 use std::path::PathBuf;
 
 use clap::Args;
+use collimate_run::Stage;
 use collimate_stages::train::policy::{OnPolicy, PolicyMethod, grpo, online_dpo, ppo, rloo};
 use common::{config, fixtures, run};
 
@@ -55,4 +56,18 @@ fn a_setting_that_does_nothing_says_why() {
     the weights are trained themselves, so nothing is left of the model that they are compared with
     the setting max_kl is -1, which is not 0 or more
     ");
+}
+
+/// Giving a slow program more time must not throw the run away that waited for it.
+#[test]
+fn how_long_a_program_may_take_makes_no_other_run() {
+    let settings = |more: &[&str]| {
+        let words =
+            ["--model_name_or_path", "m", "--dataset", "d", "--reward_funcs", "program:scorer --key abc"];
+        OnPolicy::<grpo::Config>::new(config(&[&words[..], more].concat()), None).settings()
+    };
+    let patient = settings(&["--reward_timeout", "600"]);
+    assert_eq!(patient, settings(&[]));
+    assert_ne!(patient, settings(&["--reward_weights", "2"]));
+    assert!(!patient.to_string().contains("abc"), "{patient}");
 }

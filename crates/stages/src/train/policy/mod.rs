@@ -199,7 +199,7 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
     fn settings(&self) -> Value {
         let mut settings = described(&self.config, &[]);
         if let Some(fields) = settings.as_object_mut() {
-            fields.extend(self.config.shared().rewards.described());
+            self.config.shared().rewards.describe(fields);
         }
         settings
     }
