@@ -1,5 +1,4 @@
 //! ARCHITECTURE.md says what is there: the edges between the crates, and one line for every file.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up is to fail")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -110,5 +109,27 @@ fn every_file_has_its_line() {
         let whole = format!("{page}<!-- files -->\n{expected}");
         std::io::Write::write_all(&mut fs::File::create(&copy).unwrap(), whole.as_bytes()).unwrap();
         panic!("the list of files is out of date; copy {} over ARCHITECTURE.md", copy.display());
+    }
+}
+
+#[test]
+fn every_file_of_tests_is_in_its_suite() {
+    for room in fs::read_dir(root().join("crates")).unwrap() {
+        let folder = room.unwrap().path();
+        if !folder.join("tests").exists() {
+            continue;
+        }
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let suite = fs::read_to_string(folder.join("tests/suite.rs")).unwrap();
+        for file in fs::read_dir(folder.join("tests")).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "rs") || path.ends_with("suite.rs") {
+                continue;
+            }
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let listed = suite.lines().any(|line| line == format!("mod {name};"));
+            let alone = manifest.contains(&format!("name = \"{name}\""));
+            assert!(listed != alone, "{} must be in its suite, or a test of its own", path.display());
+        }
     }
 }

@@ -1,10 +1,7 @@
 //! `chat` through pipes: lines in, answers out, commands, what is too long.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{Room, Said, tiny};
 use serde_json::Value;
-use support::{Room, Said, tiny};
 
 /// A conversation of these lines with the tiny model.
 fn chat(words: &str, lines: &str) -> Said {

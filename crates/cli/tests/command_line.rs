@@ -1,8 +1,6 @@
 //! What a person reads who mistypes, forgets, or asks.
 
-mod support;
-
-use support::{INSTRUCTIONS, Room};
+use crate::support::{INSTRUCTIONS, Room};
 
 #[test]
 fn an_unknown_flag_is_refused_with_the_nearest() {

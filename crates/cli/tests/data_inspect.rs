@@ -1,8 +1,6 @@
 //! `data inspect` as a person meets it.
 
-mod support;
-
-use support::{Room, tiny};
+use crate::support::{Room, tiny};
 
 #[test]
 fn a_person_reads_tables_and_gets_a_page() {

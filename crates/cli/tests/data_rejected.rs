@@ -1,8 +1,6 @@
 //! `data rejected` as a person meets it.
 
-mod support;
-
-use support::{Room, tiny};
+use crate::support::{Room, tiny};
 
 #[test]
 fn pairs_are_made_from_the_rows_of_data_sft() {

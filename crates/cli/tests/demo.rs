@@ -1,12 +1,9 @@
 //! `demo` where its files cannot be fetched, and its recipe on the tiny model.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod support;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use support::{Room, judge, tiny};
+use crate::support::{Room, judge, tiny};
 
 /// What the halves of the demo come to.
 const RESULTS: [&str; 6] = [

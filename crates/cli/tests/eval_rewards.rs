@@ -1,13 +1,8 @@
 //! `eval rewards` as a command: a judge on a server, a table to read, errors that say what to type next.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-#[path = "../../generate/tests/scripted/mod.rs"]
-mod scripted;
-mod support;
-
-use scripted::{Reply, Server};
+use crate::scripted::{Reply, Server};
+use crate::support::Room;
 use serde_json::{Value, json};
-use support::Room;
 
 const KEY: &str = "sk-secret-of-the-test";
 

@@ -1,10 +1,7 @@
 //! `generate` as a person meets it: prompts from a file, from standard input, from the command line.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{Room, Said, tiny};
 use serde_json::Value;
-use support::{Room, Said, tiny};
 
 fn generate(room: &Room, words: &str, input: &str) -> Said {
     let model = tiny();

@@ -1,10 +1,7 @@
 //! The judge pipeline from raw pairs to accuracies, as its recipe runs it: the counts of every stage add up.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{Room, judge};
 use serde_json::Value;
-use support::{Room, judge};
 
 const FILES: [&str; 3] = ["output", "guide", "guide_reverse"];
 const PARTS: [&str; 2] = ["train", "validation"];

@@ -1,8 +1,6 @@
 //! `judge tidy` and `judge pairs` as a person meets them.
 
-mod support;
-
-use support::{Room, tiny};
+use crate::support::{Room, tiny};
 
 /// Four prompts: of one, the hinted judgement is missing.
 fn judged() -> Room {

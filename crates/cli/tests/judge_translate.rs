@@ -1,16 +1,12 @@
 //! `judge translate` against a server that translates, breaks what it is given, answers it, refuses and dies.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-#[path = "../../generate/tests/scripted/mod.rs"]
-mod scripted;
-mod support;
-
+use crate::support;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use scripted::{Reply, Seen, Server};
+use crate::scripted::{Reply, Seen, Server};
+use crate::support::{Room, tiny};
 use serde_json::{Value, json};
-use support::{Room, tiny};
 
 /// Texts and their translations.
 const DICTIONARY: [(&str, &str); 8] = [

@@ -1,10 +1,7 @@
 //! `judge sample`, `judge hint` and `eval accuracy` on verdicts as a person meets them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{Room, tiny};
 use serde_json::{Value, json};
-use support::{Room, tiny};
 
 /// A room with four prompts and the tiny model, whose context is made long enough for them.
 fn room() -> Room {

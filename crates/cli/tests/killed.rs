@@ -1,14 +1,12 @@
 //! What is killed with SIGKILL, again and again, ends with the bytes of what never was.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
+#![cfg(unix)]
 
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use crate::support::{Room, judge, tiny};
 use collimate_run::random::stream;
-use support::{Room, judge, tiny};
 
 /// Moments at which a command is killed.
 const KILLS: u64 = 20;

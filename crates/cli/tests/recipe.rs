@@ -1,14 +1,11 @@
 //! Recipes: order, skipping, changes, dry runs, beginning anew, stops, and what is refused.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::recipe::{SMALL, STEPS, each, refused, room, run};
+use crate::support::{Room, tiny};
 use serde_json::Value;
-use support::recipe::{SMALL, STEPS, each, refused, room, run};
-use support::{Room, tiny};
 
 /// What all files below a folder hold and when they were written.
 fn state(folder: PathBuf) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {

@@ -1,10 +1,7 @@
 //! What a recipe is asked before its first step runs, and what `--set` changes in it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::recipe::{SMALL, each, refused, room, run};
 use serde_json::Value;
-use support::recipe::{SMALL, each, refused, room, run};
 
 /// Two steps that need no model.
 const ROWS: &str = "seed = 7\n[data_clean]\ninputs = [\"rows.jsonl\"]\n\

@@ -1,9 +1,7 @@
 //! `report`: one page of what commands did.
 
-mod support;
-
+use crate::support::{INSTRUCTIONS, Room};
 use serde_json::Value;
-use support::{INSTRUCTIONS, Room};
 
 #[test]
 fn a_run_is_shown_on_one_page() {

@@ -1,9 +1,7 @@
 //! Run folders as a person meets them: done once, done again, refused, stopped.
 
-mod support;
-
+use crate::support::{INSTRUCTIONS, Room};
 use serde_json::Value;
-use support::{INSTRUCTIONS, Room};
 
 fn room_with_rows() -> Room {
     let room = Room::new();

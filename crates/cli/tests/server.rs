@@ -1,15 +1,10 @@
 //! `generate`, `chat` and `data rejected` on a server with OpenAI's interface.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-#[path = "../../generate/tests/scripted/mod.rs"]
-mod scripted;
-mod support;
 
 use std::path::Path;
 
-use scripted::{Reply, Seen, Server};
+use crate::scripted::{Reply, Seen, Server};
+use crate::support::{Room, tiny};
 use serde_json::{Value, json};
-use support::{Room, tiny};
 
 const KEY: &str = "sk-secret-of-the-test";
 const ROWS: &str = "{\"prompt\": \"one\", \"id\": 7}\n{\"prompt\": \"two\"}\n{\"prompt\": \"three\"}\n";

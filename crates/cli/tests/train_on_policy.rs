@@ -1,13 +1,8 @@
 //! On-policy training as a command: a judge on a server rewards, and is asked with the key.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-#[path = "../../generate/tests/scripted/mod.rs"]
-mod scripted;
-mod support;
-
-use scripted::{Reply, Server};
+use crate::scripted::{Reply, Server};
+use crate::support::Room;
 use serde_json::json;
-use support::Room;
 
 const KEY: &str = "sk-secret-of-the-test";
 

@@ -1,11 +1,8 @@
 //! Cleaning real data.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::real_data;
 use collimate_data::clean::{Cleaner, Verdict};
 use collimate_data::{Instruction, InstructionRow, Rejects, Result, read_instructions};
-use common::real_data;
 
 #[derive(Debug, Default, PartialEq)]
 struct Counts {

@@ -1,13 +1,10 @@
 //! Tokenised examples equal those of TRL's SFTTrainer, recorded by fixtures/record_examples.py.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::Path;
 
+use crate::common::{fixture, put, real_data, real_model};
 use collimate_data::{Error, Example, SftFormat, SftOptions, sft_examples};
 use collimate_model::{ChatTemplate, Tokenizer};
-use common::{fixture, put, real_data, real_model};
 use serde::Deserialize;
 use serde_json::json;
 

@@ -1,16 +1,13 @@
 //! Preference examples equal those of TRL's DPOTrainer and KTOTrainer, recorded by fixtures/record_preferences.py.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::Path;
 
+use crate::common::{fixture, put, read_fields, real_data, real_model};
 use collimate_data::{
     Dropped, Error, PreferenceExample, PreferenceExamples, PreferenceFormat, PreferenceOptions,
     preference_examples, unpaired_examples,
 };
 use collimate_model::Tokenizer;
-use common::{fixture, put, read_fields, real_data, real_model};
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};

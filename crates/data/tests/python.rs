@@ -2,18 +2,14 @@
 //!
 //! What they read is recorded, with a checksum of what they were shown: as long as the same bytes are written,
 //! the recording holds. Where `COLLIMATE_TEST_PYTHON` names a Python with `datasets`, it is asked anew.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-#![allow(clippy::print_stderr, reason = "a skipped test is to be seen")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::{fixture, read_fields};
 use collimate_data::{DatasetFolder, RowWriter, write_dataset_dict};
-use common::{fixture, read_fields};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -1,11 +1,8 @@
 //! No bytes make a reader panic, hang or take memory without bound.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::fs;
 
-use common::{fixture, put, read_all};
+use crate::common::{fixture, put, read_all};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 

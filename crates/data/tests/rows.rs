@@ -1,14 +1,11 @@
 //! Rows in and out of every format.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use crate::common::{fixture, put, read_all, read_fields, real_data};
 use collimate_data::{DatasetFolder, MAX_ROW_BYTES, Rejects, RowWriter, read_rows, write_dataset_dict};
-use common::{fixture, put, read_all, read_fields, real_data};
 use serde_json::{Map, Value, json};
 
 /// The rows that `datasets` read back from its own files.

@@ -1,11 +1,8 @@
 //! The shuffle and split of `data sft` equal CPython's.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::fixture;
 use collimate_data::Instruction;
 use collimate_data::sft::{Collector, Part};
-use common::fixture;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -1,12 +1,9 @@
 //! Tables in the variants that pyarrow and Python's `datasets` write, read as they read them back themselves.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::Path;
 
+use crate::common::{fixture, read_fields};
 use collimate_data::RowWriter;
-use common::{fixture, read_fields};
 use serde_json::{Map, Value};
 
 /// What Python read, by the name of the table.

@@ -1,13 +1,10 @@
 //! Generation: PyTorch's tokens, and the bits of one pass over the whole text however it is cut, shared and
 //! accompanied.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod support;
-
+use crate::support;
+use crate::support::{TINY, Tiny, append, argmax, fixtures};
 use collimate_engine::{CpuEngine, Decoder, Dtype, Error, Sequence, Span};
 use collimate_model::{Lora, Model};
-use support::{TINY, Tiny, append, argmax, fixtures};
 
 const MEMORY: u64 = 1 << 24;
 

@@ -1,12 +1,9 @@
 //! Weights as integers: near f32, the same bits however they are asked for, and clear words where they cannot be.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{TINY, append, engine, fixtures, log_probs};
 use collimate_engine::{CpuEngine, CpuOptions, Dtype, Error};
 use collimate_model::Model;
 use std::path::PathBuf;
-use support::{TINY, append, engine, fixtures, log_probs};
 
 fn file(name: &str) -> PathBuf {
     fixtures().join("../crates/model/tests/fixtures").join(name)

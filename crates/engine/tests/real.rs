@@ -1,14 +1,11 @@
 //! The engine against transformers on real models (`fixtures/real`), where COLLIMATE_TEST_MODELS has them.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{append, argmax, engine, fixtures, largest_difference, log_probs};
 use collimate_engine::{Batch, Dtype, Engine};
 use collimate_model::{Lora, LoraConfig, Model, Targets};
 use serde::Deserialize;
 use std::io::Read;
 use std::path::PathBuf;
-use support::{append, argmax, engine, fixtures, largest_difference, log_probs};
 
 #[derive(Deserialize)]
 struct Recorded {

@@ -1,11 +1,9 @@
 //! The engine against PyTorch on tiny random models (`fixtures/tiny`), and against itself.
 
-mod support;
-
+use crate::support::{TINY, Tiny, engine, largest_difference, log_probs};
 use collimate_engine::{Batch, Dropout, Dtype, Engine, Error};
 use collimate_model::Model;
 use safetensors::SafeTensors;
-use support::{TINY, Tiny, engine, largest_difference, log_probs};
 
 #[test]
 fn log_probs_equal_pytorchs() {

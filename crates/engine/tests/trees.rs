@@ -1,12 +1,9 @@
 //! Prefix trees against the same sequences laid flat, in both arithmetics, forward and backward.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{TINY, Tiny, engine};
 use collimate_engine::{Batch, Dtype, Engine};
 use collimate_model::Model;
 use std::ops::Range;
-use support::{TINY, Tiny, engine};
 
 /// Two continuations of one text, with the index from which each is trained: once inside what they share, once in
 /// its own tokens.

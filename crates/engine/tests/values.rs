@@ -1,13 +1,10 @@
 //! The scalar head and the temperature: against transformers (`fixtures/reward`) and finite differences.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{TINY, Tiny, engine, fixtures, largest_difference};
 use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Dtype, Engine, Error};
 use collimate_model::{FullWeights, Lora, LoraConfig, Model, OutputHeads, Parameters, Targets, Trainable};
 use serde::Deserialize;
 use std::ops::Range;
-use support::{TINY, Tiny, engine, fixtures, largest_difference};
 
 #[derive(Deserialize)]
 struct Expected {

@@ -1,12 +1,9 @@
 //! Gradients of all weights: against PyTorch (`fixtures/weights.json`), finite differences, and themselves.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod support;
-
+use crate::support::{TINY, Tiny, engine, fixtures};
 use collimate_engine::{Batch, CpuEngine, Dtype, Engine, Error};
 use collimate_model::{FullWeights, Model};
 use serde::Deserialize;
-use support::{TINY, Tiny, engine, fixtures};
 
 #[derive(Deserialize)]
 struct Recorded {

@@ -1,17 +1,9 @@
 //! Verdicts of models under a JSON Schema: each can be read, at a temperature at which none would be without it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test that cannot be set up is to fail, and a skipped one to be seen"
-)]
-
-mod common;
 
 use std::path::Path;
 
+use crate::common::{Loaded, fixtures};
 use collimate_generate::{Constraint, FinishReason, Prompt, Request, Sample, SamplingOptions};
-use common::{Loaded, fixtures};
 use serde_json::{Value, json};
 
 fn options(constraint: Option<Constraint>) -> SamplingOptions {

@@ -1,12 +1,9 @@
 //! Sampled first tokens of a tiny model against the exact distribution, formed from what transformers recorded.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
+use crate::common::{Loaded, chi_square_p, fixtures};
 use collimate_generate::{Prompt, Request, SamplingOptions};
-use common::{Loaded, chi_square_p, fixtures};
 use safetensors::SafeTensors;
 
 const DRAWS: u64 = 20_000;

@@ -1,15 +1,12 @@
 //! The filters against transformers' logits processors (`fixtures/filters.py` records them), and the sampler against
 //! the filters and the distribution that they leave.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::common::chi_square_p;
 use collimate_generate::filter::{self, Candidate};
 use collimate_generate::{Sampler, SamplingOptions};
 use collimate_run::random::stream;
-use common::chi_square_p;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

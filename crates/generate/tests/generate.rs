@@ -1,14 +1,11 @@
 //! The built-in generator: recorded greedy tokens, batches, stops, errors.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use crate::common::{ADAPTER, Loaded, fixtures};
 use collimate_generate::{Error, FinishReason, Prompt, Request, SamplingOptions};
 use collimate_model::Tokenizer;
-use common::{ADAPTER, Loaded, fixtures};
 use serde::Deserialize;
 use serde_json::json;
 

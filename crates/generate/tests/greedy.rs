@@ -1,13 +1,10 @@
 //! Greedy text against transformers on the real models, fifty prompts of 128 tokens: English, Chinese and code.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::fs::File;
 use std::path::PathBuf;
 
+use crate::common::{Loaded, fixtures};
 use collimate_generate::{FinishReason, Prompt, Request, SamplingOptions};
-use common::{Loaded, fixtures};
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 

@@ -1,16 +1,13 @@
 //! A request that cannot be answered is refused by itself; the others are answered, and streamed where they are to be.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use crate::common::{ADAPTER, Loaded};
 use collimate_generate::{Answer, EngineGenerator, Generator, Prompt, Request, Sample, SamplingOptions};
 use collimate_run::{Context, RunOptions, Silent};
-use common::{ADAPTER, Loaded};
 
 /// What became of the requests.
 #[derive(Default)]

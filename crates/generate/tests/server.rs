@@ -1,17 +1,13 @@
 //! The generator on a server: what is asked and what comes back, whole or in pieces.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
-
-mod asking;
-mod scripted;
 
 use std::time::Duration;
 
-use asking::{KEY, ask, ask_with, chat, drawn, event, options};
+use crate::asking::{KEY, ask, ask_with, chat, drawn, event, options};
+use crate::scripted::{Reply, Seen, Server};
 use collimate_generate::{
     Answer, Constraint, FinishReason, Prompt, Request, SamplingOptions, ServerError, ServerOptions, Usage,
 };
 use miette::Diagnostic;
-use scripted::{Reply, Seen, Server};
 use serde_json::{Value, json};
 
 #[test]

@@ -1,8 +1,4 @@
 //! The generator on a server with many calls: side by side, interrupted, within limits.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
-
-mod asking;
-mod scripted;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
@@ -10,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use asking::{Screen, ask_unless, ask_with, chat, drawn, event, of_server, options};
+use crate::asking::{Screen, ask_unless, ask_with, chat, drawn, event, of_server, options};
+use crate::scripted::{Reply, Seen, Server};
 use collimate_generate::{Endpoint, Error, Generator, Request, ServerError, ServerGenerator, ServerOptions};
 use collimate_run::{Context, RunOptions};
-use scripted::{Reply, Seen, Server};
 
 #[test]
 fn calls_are_under_way_at_once() {

@@ -1,17 +1,13 @@
 //! The generator on a server that fails: what is tried again, what one request is refused for, what ends the work.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
-
-mod asking;
-mod scripted;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use asking::{KEY, Outcome, ask, ask_with, chat, drawn, options};
+use crate::asking::{KEY, Outcome, ask, ask_with, chat, drawn, options};
+use crate::scripted::{Reply, Seen, Server};
 use collimate_generate::{Request, ServerError, ServerOptions};
-use scripted::{Reply, Seen, Server};
 use serde_json::{Value, json};
 
 /// How the only prompt fares after a bad first reply.

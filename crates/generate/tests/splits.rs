@@ -1,7 +1,4 @@
 //! However the work is split, over batches, threads, memory, kills and restarts, every sample is the same.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -9,12 +6,12 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::common::{ADAPTER, Loaded, fixtures};
 use collimate_engine::{Dtype, Engine};
 use collimate_generate::{
     Answer, EngineGenerator, Error, Generator, Prompt, Request, Result, Sample, SamplingOptions,
 };
 use collimate_run::{Context, RunOptions, Silent};
-use common::{ADAPTER, Loaded, fixtures};
 use proptest::prelude::*;
 
 /// What a run has written, by key and number of sample.

@@ -1,5 +1,4 @@
 //! Pairs: worked examples of every rule, and CPython's own pairs over many prompts.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::collections::BTreeSet;
 

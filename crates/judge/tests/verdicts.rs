@@ -1,5 +1,4 @@
 //! Verdicts: a table of texts by hand, and what holds for all texts.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::time::{Duration, Instant};
 

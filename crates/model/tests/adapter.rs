@@ -1,13 +1,6 @@
 //! Adapters to the letter of PEFT: what PEFT wrote reads and is written back the same, what does not fit is refused.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot be set up is to fail"
-)]
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,17 +1,8 @@
 //! GGUF files that lie: each is refused before memory is taken for what it claims.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot be set up is to fail"
-)]
 
-mod common;
-#[path = "common/gguf.rs"]
-mod gguf;
-
+use crate::common;
+use crate::gguf::GgufBytes;
 use collimate_model::{DecoderConfig, Model, RopeScaling, SaveOptions};
-use gguf::GgufBytes;
 
 const F32: u32 = 0;
 const Q4_K: u32 = 12;

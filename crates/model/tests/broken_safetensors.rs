@@ -1,13 +1,6 @@
 //! Safetensors that lie: each is refused before memory is taken for what it claims.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot be set up is to fail"
-)]
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 
 use collimate_model::Model;

@@ -1,13 +1,6 @@
 //! `config.json` as it comes: both spellings of the rotary settings, what is refused, and how that is said.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot be set up is to fail"
-)]
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 
 use collimate_model::{DecoderConfig, Family, Model, RopeScaling};

@@ -4,7 +4,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot be set up is to fail"
+    clippy::print_stderr,
+    dead_code,
+    reason = "a test that cannot be set up is to fail; of `common` it uses a part"
 )]
 
 mod common;

@@ -1,8 +1,6 @@
 //! Scalar heads: reward models as transformers saves them, adapters of them as PEFT does, heads that change.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common;
 use std::path::{Path, PathBuf};
 
 use collimate_model::{

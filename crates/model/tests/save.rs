@@ -1,8 +1,6 @@
 //! A saved model is the same model, and a merged one is W + scale · B·A.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common;
 use std::path::{Path, PathBuf};
 
 use collimate_model::{FullWeights, Lora, LoraConfig, Model, SaveOptions, StoredType, Targets, Trainable};

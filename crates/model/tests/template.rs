@@ -1,6 +1,5 @@
 //! Chat templates render as transformers renders them: templates in the style of the well-known ones, with
 //! texts recorded by `fixtures/tokenizer/record_templates.py`.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up is to fail")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

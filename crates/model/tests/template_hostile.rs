@@ -1,5 +1,4 @@
 //! Templates that are wrong or mean harm end with an error that says where and why, soon and in little memory.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use collimate_model::{ChatTemplate, Error, TemplateOptions};
 use serde_json::{Map, json};

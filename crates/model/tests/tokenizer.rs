@@ -1,11 +1,6 @@
 //! Tokenizers give the ids that transformers gives: small ones made for the tests, and real ones where
 //! `COLLIMATE_TEST_MODELS` names a folder with `smol`, `smol.gguf`, `qwen` and `qwen.gguf`.
 //! Recorded by `fixtures/tokenizer/record.py`.
-#![allow(
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test that cannot be set up is to fail, and a skipped one to be seen"
-)]
 
 use std::path::{Path, PathBuf};
 

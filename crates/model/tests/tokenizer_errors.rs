@@ -1,5 +1,4 @@
 //! What is wrong with a tokenizer is said with file, place and next step.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::path::{Path, PathBuf};
 

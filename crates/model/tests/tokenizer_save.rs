@@ -1,5 +1,4 @@
 //! A saved tokenizer is the same tokenizer.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up is to fail")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,14 +1,7 @@
 //! The same weights and the same configuration come out of a GGUF file and of the folder that transformers makes
 //! of that file.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot be set up is to fail"
-)]
 
-mod common;
-
+use crate::common;
 use std::collections::HashSet;
 use std::path::Path;
 

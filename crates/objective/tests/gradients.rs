@@ -1,14 +1,11 @@
 //! What holds for every objective on given answers: its gradients are those of its loss, a batch may be cut
 //! anywhere, and no log-prob makes it anything but finite.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::{Batch, answer, difference, share};
 use collimate_objective::{
     Cpo, CpoLossKind, CpoOptions, FDivergence, Facts, Kto, KtoLossKind, KtoOptions, Metrics, Objective, Orpo,
     OrpoOptions, PairLossKind, Preference, PreferenceOptions,
 };
-use common::{Batch, answer, difference, share};
 
 const LENGTHS: [usize; 12] = [3, 2, 1, 4, 2, 2, 5, 1, 3, 3, 1, 1];
 

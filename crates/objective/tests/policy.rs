@@ -1,14 +1,11 @@
 //! What holds for every objective that learns from rewards: its gradients are those of its loss, a batch may
 //! be cut anywhere, and no log-prob makes it anything but finite.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::{Batch, answer, difference, share};
 use collimate_objective::{
     BradleyTerry, BradleyTerryOptions, Experience, Facts, Grpo, GrpoLossKind, GrpoOptions,
     ImportanceSamplingLevel, Metrics, Objective, Ppo, PpoOptions, Rloo, RlooOptions,
 };
-use common::{Batch, answer, difference, share};
 
 /// Three prompts with four completions each; two are masked.
 const LENGTHS: [usize; 12] = [3, 2, 0, 4, 1, 2, 5, 1, 3, 0, 1, 2];

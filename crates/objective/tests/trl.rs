@@ -2,15 +2,12 @@
 //!
 //! Where the paper is followed and TRL is not, the recorded case is one in which both agree: chosen answers of the same
 //! length (supervised terms), no reward shift yet (`bco_pair`), a prompt without targets (ORPO).
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::{Batch, answer, numbers};
 use collimate_objective::{
     Cpo, CpoOptions, Facts, Kto, KtoOptions, Objective, Orpo, OrpoOptions, PairLossKind, Preference,
     PreferenceOptions,
 };
-use common::{Batch, answer, numbers};
 use serde_json::{Map, Value};
 
 fn batch(recorded: &Value) -> Batch {

@@ -1,14 +1,11 @@
 //! The objectives that learn from rewards against TRL's own, and advantages against NumPy, recorded by
 //! `fixtures/trl_policy.py`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::{Batch, answer, numbers};
 use collimate_objective::{
     BradleyTerry, BradleyTerryOptions, Experience, Facts, Gae, Grpo, GrpoOptions, Objective, Ppo, PpoOptions,
     Rloo, RlooOptions, ScaleRewards, group_relative, leave_one_out, normalize, whiten,
 };
-use common::{Batch, answer, numbers};
 use serde_json::{Map, Value};
 
 fn recorded() -> Value {

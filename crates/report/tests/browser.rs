@@ -1,16 +1,13 @@
 //! The page in a browser: no scrolling sideways on a phone, nothing loaded, nothing to complain of.
 //!
 //! Skipped, with a word, where no Chromium is installed.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod support;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::{file, run};
 use serde_json::{Value, json};
-use support::{file, run};
 
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 

@@ -1,16 +1,13 @@
 //! Reports of runs that are whole, hostile, torn or of no known kind.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::support::{HOSTILE, estimate, file, run, stage};
 use collimate_report::{Error, Summary, write, write_steps};
 use scraper::{ElementRef, Html, Selector};
 use serde_json::{Value, json};
-use support::{HOSTILE, estimate, file, run, stage};
 
 /// The page of a run, parsed as a browser would.
 fn page(run: &Path) -> (Html, Summary) {

@@ -1,11 +1,9 @@
 //! Judges, with a made-up model behind them: what they are asked, and what their judgements come to.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::common::{Case, score};
 use collimate_generate::{
     Answer, Constraint, Error as GenerateError, FinishReason, Generator, Prompt, Request, Sample,
     SamplingOptions,
@@ -13,7 +11,6 @@ use collimate_generate::{
 use collimate_judge::{Language, Number, judgement, verdict};
 use collimate_reward::{Error, Judge, JudgeCompare, JudgeScore, JudgeSource};
 use collimate_run::Context;
-use common::{Case, score};
 use serde_json::{Value, json};
 
 /// What it is asked: prompt, key, number of the sample, options.

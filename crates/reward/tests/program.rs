@@ -1,16 +1,14 @@
 //! External programs: ones that answer, in order and out of it, and ones that hang, crash and talk.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-mod common;
+#![cfg(unix)]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::{Case, score, score_until};
 use collimate_reward::{Error, Program, ProgramError, Reward};
 use collimate_run::{Error as RunError, atomic};
-use common::{Case, score, score_until};
 use serde_json::json;
 use tempfile::TempDir;
 

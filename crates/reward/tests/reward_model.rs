@@ -1,15 +1,12 @@
 //! Reward models: the values of a prompt's completions in one tree are those of each sequence alone.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 
+use crate::common::{Case, score};
 use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Engine, Error as EngineError, Scores};
 use collimate_model::{DecoderConfig, Lora, Model, Parameters, TemplateOptions};
 use collimate_reward::{Error, Reward, RewardModel};
 use collimate_run::atomic;
-use common::{Case, score};
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> PathBuf {

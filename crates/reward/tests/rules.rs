@@ -1,12 +1,9 @@
 //! Rewards by rule: hard cases of each, and rows for which there is no answer.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::{Case, score};
 use collimate_judge::{Kind, Language, Number, Question, Template, judgement};
 use collimate_reward::{Error, Result, Reward, Spec};
 use collimate_run::atomic;
-use common::{Case, score};
 use serde_json::{Value, json};
 
 /// What a rule, as it is written in settings, says of a completion of a row.

@@ -1,5 +1,4 @@
 //! Files appear whole or not at all.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::fs;
 use std::io::{ErrorKind, Write};

@@ -1,6 +1,5 @@
 //! Journals: whatever a kill or a damage leaves of one, the run ends with the bytes of one that was never
 //! stopped.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::cell::Cell;
 use std::fs;

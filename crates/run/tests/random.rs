@@ -1,5 +1,4 @@
 //! The Mersenne Twister against values recorded from CPython 3.11 (`fixtures/record_random.py`).
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use collimate_run::Error;
 use collimate_run::random::MersenneTwister;

@@ -1,5 +1,4 @@
 //! What the runner promises: nothing twice, nothing lost, nothing half done taken for whole.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::cell::RefCell;
 use std::fs;

@@ -1,14 +1,11 @@
 //! A conversation as its caller sees it: pieces, turns, an answer that is stopped.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::common::{config, fixtures};
 use collimate_run::{Context, Event, Reporter, RunOptions, Silent};
 use collimate_stages::chat::{Chat, Config, Reply};
-use common::{config, fixtures};
 
 fn open(words: &[&str]) -> Chat {
     let model = fixtures().join("tiny/llama");

@@ -1,10 +1,8 @@
 //! `data inspect` on hand-made rows with every defect, counted by hand.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 
+use crate::common::{config, fixtures, run, warned};
 use collimate_data::{DatasetFolder, write_dataset_dict};
 use collimate_model::Model;
 use collimate_run::{Manifest, atomic};
@@ -14,7 +12,6 @@ use collimate_stages::data_inspect::{
 };
 use collimate_stages::judge::pairs;
 use collimate_stages::statistics::Estimate;
-use common::{config, fixtures, run, warned};
 use serde_json::{Map, Value, json};
 
 struct Room {

@@ -1,14 +1,11 @@
 //! `data rejected` on a tiny model: pairs of a response and another answer, drawn as Python draws.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::PathBuf;
 
+use crate::common::{config, fixtures, run, run_until_samples};
 use collimate_run::atomic;
 use collimate_stages::Error;
 use collimate_stages::data_rejected::{Config, DataRejected, Summary};
-use common::{config, fixtures, run, run_until_samples};
 use serde_json::{Value, json};
 
 /// `random.Random(42).sample(range(30), 30)`.

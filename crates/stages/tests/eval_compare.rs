@@ -1,17 +1,14 @@
 //! `eval compare` on a tiny model: prompts of every kind, both sides, the files, what is refused.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::Path;
 
+use crate::common::{config, fixtures, run, run_until_samples};
 use clap::{Args, Command};
 use collimate_generate::FinishReason;
 use collimate_run::atomic;
 use collimate_stages::Error;
 use collimate_stages::eval_compare::{Config, EvalCompare, Summary};
 use collimate_stages::prompts::PromptFormat;
-use common::{config, fixtures, run, run_until_samples};
 use serde_json::{Value, json};
 
 /// Compares the tiny Llama with its adapter, in a folder of its own.

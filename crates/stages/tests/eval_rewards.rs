@@ -1,15 +1,13 @@
 //! `eval rewards`: rules, programs and judges over files of all forms; the files, bad rows, groups of one prompt.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common;
 use std::sync::atomic::AtomicBool;
 
+use crate::common::judge::Room;
+use crate::common::{config, run};
 use collimate_run::{INTERRUPTED, RunOptions, Silent, Stage, atomic, run_stage};
 use collimate_stages::Error;
 use collimate_stages::eval_rewards::{EvalRewards, Summary};
-use common::judge::Room;
-use common::{config, run};
 use miette::Diagnostic;
 use serde_json::{Value, json};
 

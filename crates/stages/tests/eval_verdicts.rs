@@ -1,8 +1,8 @@
 //! `eval accuracy` in its form for verdicts, on a tiny model: both orders, base and tuned, the files, stops.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common;
+use crate::common::judge::{Room, prompt_row};
+use crate::common::{config, run, run_until_samples, warned};
 use collimate_judge::{Number, verdict};
 use collimate_model::{TemplateOptions, Tokenizer};
 use collimate_run::Stage;
@@ -11,8 +11,6 @@ use collimate_stages::eval_accuracy::verdicts::Summary as Verdicts;
 use collimate_stages::eval_accuracy::{EvalAccuracy, Method, Summary};
 use collimate_stages::generate::Generate;
 use collimate_stages::judge::sample::JudgeSample;
-use common::judge::{Room, prompt_row};
-use common::{config, run, run_until_samples, warned};
 use serde_json::{Value, json};
 
 const JUDGEMENTS: &str = "out/judgements.jsonl";

@@ -1,14 +1,11 @@
 //! `generate` on a tiny model: rows in, samples out, in order, whatever happens on the way.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::PathBuf;
 
+use crate::common::{config, fixtures, run, run_until_samples};
 use collimate_run::{JOURNAL_FILE, atomic};
 use collimate_stages::Error;
 use collimate_stages::generate::{Config, Generate, OUTPUT_FILE, Summary};
-use common::{config, fixtures, run, run_until_samples};
 use serde_json::Value;
 
 /// Six prompts of four kinds, with columns of their own.

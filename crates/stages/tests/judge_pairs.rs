@@ -1,18 +1,15 @@
 //! `judge pairs`: from tidied judgements to pairs, split by prompt, with nothing unaccounted for.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::common::{config, fixtures, run};
 use collimate_data::read_rows;
 use collimate_judge::{Language, Number, judgement, verdict};
 use collimate_model::Tokenizer;
 use collimate_run::atomic;
 use collimate_stages::Error;
 use collimate_stages::judge::pairs::{BySplit, Config, JudgePairs, Summary, Unpaired, Verdicts};
-use common::{config, fixtures, run};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

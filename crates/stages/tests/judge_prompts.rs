@@ -1,20 +1,17 @@
 //! `judge prompts`: the coin is Python's, the numbers of rows are stable, and no answer can imitate the
 //! prompt.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::common::trl::models;
+use crate::common::{config, fixtures, run};
 use collimate_data::{DatasetFolder, write_dataset_dict};
 use collimate_judge::{Kind, Language, Template};
 use collimate_model::Model;
 use collimate_run::atomic;
 use collimate_stages::Error;
 use collimate_stages::judge::prompts::{Config, Languages, Prompts, Summary};
-use common::trl::models;
-use common::{config, fixtures, run};
 use miette::Diagnostic;
 use serde_json::{Value, json};
 

@@ -1,16 +1,13 @@
 //! `judge tidy`: the same prompts in the same order, and every row accounted for.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::PathBuf;
 
+use crate::common::{config, run};
 use collimate_run::atomic;
 use collimate_run::random::MersenneTwister;
 use collimate_stages::Error;
 use collimate_stages::judge::ByFile;
 use collimate_stages::judge::tidy::{Config, JudgeTidy, Summary};
-use common::{config, run};
 use serde_json::{Value, json};
 
 const FILES: [&str; 3] = ["output", "guide", "guide_reverse"];

@@ -1,16 +1,13 @@
 //! `judge sample` and `judge hint` on a tiny model: rows, both languages, constraints, stops, what is set aside.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::BTreeSet;
 
+use crate::common::judge::{Room, prompt_row};
+use crate::common::{config, run, run_until_samples};
 use clap::Args;
 use collimate_judge::{Kind, Language, Number, Question, Template, judgement, verdict};
 use collimate_stages::Error;
 use collimate_stages::judge::{hint, sample};
-use common::judge::{Room, prompt_row};
-use common::{config, run, run_until_samples};
 use serde_json::{Value, json};
 
 const SAMPLES: &str = "samples/output.jsonl";

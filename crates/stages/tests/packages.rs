@@ -1,6 +1,6 @@
 //! What is fetched out of packages, from a pip that fails or gives the wrong thing in every way.
+
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::fs::{self, File};
 use std::io::{Cursor, Write};

@@ -1,18 +1,15 @@
 //! `train grpo`, `rloo`, `ppo` and `online-dpo` as whole stages, on a random model of two layers.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
+use crate::common::policy::{Place, flag};
+use crate::common::{fixtures, run};
 use clap::Args;
 use collimate_engine::{CpuEngine, CpuOptions, Engine};
 use collimate_model::{Lora, Model, Trainable};
 use collimate_objective::{Grpo, GrpoOptions, Metrics, Objective, Scored};
 use collimate_stages::train::policy::{Completion, PolicyMethod, Written, grpo, online_dpo, ppo, rloo};
 use collimate_train::MicroBatch;
-use common::policy::{Place, flag};
-use common::{fixtures, run};
 use serde_json::{Value, json};
 
 const REWARD: &str = "--reward_funcs=length:20-";

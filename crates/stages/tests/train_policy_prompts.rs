@@ -1,11 +1,8 @@
 //! On-policy trainings and what they are given: prompts with room or without, held out or of no use, and settings.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
+use crate::common::policy::{Place, flag};
+use crate::common::warned;
 use collimate_stages::train::policy::{grpo, online_dpo, ppo, rloo};
-use common::policy::{Place, flag};
-use common::warned;
 use serde_json::{Value, json};
 
 const REWARD: &str = "--reward_funcs=length:20-";

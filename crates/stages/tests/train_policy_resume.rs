@@ -1,17 +1,14 @@
 //! On-policy trainings that are interrupted, killed or failed by their rewards, and gone on with.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::common::policy::{Place, flag};
+use crate::common::{run, run_until};
 use clap::Args;
 use collimate_run::{Event, Reporter, RunOptions, Silent, run_stage};
 use collimate_stages::train::policy::{PolicyMethod, grpo, online_dpo, ppo, rloo};
-use common::policy::{Place, flag};
-use common::{run, run_until};
 
 /// Rounds of four steps, logged and saved off their beat, with prompts held out.
 const ROUNDS: [&str; 6] = [

@@ -1,14 +1,11 @@
 //! The settings of on-policy trainings that do not fit each other are refused.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::PathBuf;
 
+use crate::common::{config, fixtures, run};
 use clap::Args;
 use collimate_run::Stage;
 use collimate_stages::train::policy::{OnPolicy, PolicyMethod, grpo, online_dpo, ppo, rloo};
-use common::{config, fixtures, run};
 
 /// Why a training with these settings, and what is needed besides, is refused.
 fn refusal<M: PolicyMethod + Args>(more: &[&str]) -> String {

@@ -1,17 +1,14 @@
 //! `train dpo`, `orpo`, `cpo` and `kto` and `eval accuracy` as whole stages, on a random model of two layers.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 
+use crate::common::{config, fixtures, run, run_until};
 use clap::Args;
 use collimate_engine::Dtype;
 use collimate_run::Outcome;
 use collimate_stages::Error;
 use collimate_stages::eval_accuracy::{EvalAccuracy, PAIRS_FILE, Summary, likelihood};
 use collimate_stages::train::{self, Method, Training, cpo, dpo, kto, orpo, sft};
-use common::{config, fixtures, run, run_until};
 use serde_json::{Value, json};
 
 /// A folder with pairs, in which a test works: counting up is preferred to counting down.

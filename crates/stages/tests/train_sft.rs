@@ -1,9 +1,6 @@
 //! `train sft` and `eval loss` as whole stages, on a random model of two layers.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod common;
-
-use common::{fixtures, measure, run, run_until, train};
+use crate::common::{fixtures, measure, run, run_until, train};
 use std::path::{Path, PathBuf};
 
 /// A folder with data, in which a test works.

@@ -1,20 +1,13 @@
 //! The first steps of a preference training against TRL's (`fixtures/trl_dpo.py`), where COLLIMATE_TEST_MODELS has the
 //! model.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test that cannot be set up is to fail, or to say so"
-)]
-
-mod common;
 
 use std::f64::consts::LN_2;
 use std::path::Path;
 
+use crate::common::trl::{RecordedMatrix, check_adapter, formula, models};
+use crate::common::{config, fixtures, run};
 use collimate_model::{Lora, Model};
 use collimate_stages::train::dpo::TrainDpo;
-use common::trl::{RecordedMatrix, check_adapter, formula, models};
-use common::{config, fixtures, run};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -1,13 +1,10 @@
 //! The first steps of a reward model's training against TRL's (`fixtures/trl_reward.py`), on a tiny model.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-
-mod common;
 
 use std::path::Path;
 
+use crate::common::{config, fixtures, run};
 use collimate_model::{Lora, Model};
 use collimate_stages::train::reward::TrainReward;
-use common::{config, fixtures, run};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

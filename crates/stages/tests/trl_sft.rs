@@ -1,15 +1,8 @@
 //! The first steps of a fine-tuning against TRL's (`fixtures/trl_sft.py`), where COLLIMATE_TEST_MODELS has the model.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test that cannot be set up is to fail, or to say so"
-)]
 
-mod common;
-
+use crate::common::trl::{RecordedMatrix, check_adapter, formula, models};
+use crate::common::{fixtures, run, train};
 use collimate_model::{Lora, Model};
-use common::trl::{RecordedMatrix, check_adapter, formula, models};
-use common::{fixtures, run, train};
 use serde::Deserialize;
 use std::path::Path;
 

@@ -1,8 +1,6 @@
 //! Alarms in a training: said once, with their step; and where that is wanted, its end.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod toy;
-
+use crate::toy::{ToyEngine, adapter, examples};
 use collimate_objective::{Grouping, Metrics, Objective, Scored, Sft};
 use collimate_run::{Context, Error as RunError, Event, Reporter, RunOptions};
 use collimate_train::{
@@ -12,7 +10,6 @@ use collimate_train::{
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use toy::{ToyEngine, adapter, examples};
 
 /// Fine-tuning that says of itself that it is far away from its reference.
 struct Far;

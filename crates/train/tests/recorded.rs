@@ -1,5 +1,4 @@
 //! Optimiser and schedules against PyTorch and transformers (`fixtures/tiny.py` records them).
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use collimate_train::{AdamW, AdamWSettings, Schedule, clip_norm, warmup_steps};
 use serde::Deserialize;

@@ -1,8 +1,6 @@
 //! Objectives that look across a batch, carry something on, or compare with a reference that moves.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod toy;
-
+use crate::toy::{ToyEngine, adapter, examples};
 use collimate_data::Example;
 use collimate_model::{FullWeights, Model};
 use collimate_objective::{Grouping, Metrics, Objective, Scored};
@@ -13,7 +11,6 @@ use collimate_train::{
 };
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use toy::{ToyEngine, adapter, examples};
 
 /// Σ (x - c)² / N over the examples, where x is the gain of a sequence's log-prob over the reference and c half the
 /// mean of x over the batch and half what was carried on.

@@ -1,8 +1,6 @@
 //! The training loop end to end, on a model small enough to be checked.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
-mod toy;
-
+use crate::toy::{POISON, ToyEngine, adapter, examples, probabilities};
 use collimate_data::Example;
 use collimate_model::Lora;
 use collimate_objective::Sft;
@@ -14,7 +12,6 @@ use collimate_train::{
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use toy::{POISON, ToyEngine, adapter, examples, probabilities};
 
 fn settings() -> Settings {
     Settings {

@@ -1,6 +1,4 @@
 //! Runs the program in a folder of its own.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod judge;
 pub mod recipe;

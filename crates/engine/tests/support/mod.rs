@@ -1,6 +1,4 @@
 //! What the engine's tests share: recorded values and models to hold them against.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
-#![allow(dead_code, reason = "each test uses its part")]
 
 use collimate_engine::{
     Batch, CpuEngine, CpuOptions, Decoder, Dropout, Dtype, Engine, Sequence as Written, Span,

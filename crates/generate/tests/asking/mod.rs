@@ -1,5 +1,4 @@
 //! What the tests of the generator on a server share: how it is asked, and what becomes of it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::Path;
 use std::sync::Mutex;

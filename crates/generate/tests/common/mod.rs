@@ -1,5 +1,4 @@
 //! What the tests of generators share: tiny models, calm contexts.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

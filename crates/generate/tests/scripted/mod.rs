@@ -1,5 +1,5 @@
 //! A server that answers by a script, well or badly, and remembers what it was asked.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "another crate's tests take it in too, and use a part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

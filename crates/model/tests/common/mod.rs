@@ -1,6 +1,4 @@
 //! What the tests of this crate share: fixtures, real models, and errors as text.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::print_stderr, reason = "a skipped test is to be seen")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,5 @@
 //! What the tests of whole objectives share: batches of answers, and an objective's answer to one.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use collimate_objective::{Experience, Facts, Grouping, Metrics, Objective, Scored};
 use serde_json::Value;
 

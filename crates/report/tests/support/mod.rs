@@ -1,5 +1,4 @@
 //! A run with every kind of stage, written as the stages write theirs; its texts are hostile.
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,4 @@
 //! What the tests of rewards share: items, and calls outside of a stage.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

@@ -1,5 +1,4 @@
 //! What the tests of training stages share: settings by flags, runs, the folders of the fixtures.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod judge;
 pub mod policy;

@@ -1,5 +1,4 @@
 //! What the comparisons with TRL share: the models, the adapter to start from, and the one to arrive at.
-#![allow(clippy::print_stderr, reason = "a skipped test is to be seen")]
 
 use std::path::PathBuf;
 

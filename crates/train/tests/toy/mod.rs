@@ -2,8 +2,6 @@
 //!
 //! logits[next] = frozen(previous, next) + scale · (B A e_previous)[next], over a vocabulary of eight tokens.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use collimate_data::Example;
 use collimate_engine::{Batch, Dropout, Engine, Result, Scores};
 use collimate_model::{

@@ -1,0 +1,26 @@
+//! Stages as the recipes call them.
+#![allow(clippy::print_stderr, clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
+
+mod chat;
+mod common;
+mod data_inspect;
+mod data_rejected;
+mod eval_compare;
+mod eval_rewards;
+mod eval_verdicts;
+mod generate;
+mod judge_pairs;
+mod judge_prompts;
+mod judge_tidy;
+mod judge_writing;
+mod packages;
+mod train_policy;
+mod train_policy_prompts;
+mod train_policy_resume;
+mod train_policy_settings;
+mod train_preferences;
+mod train_reward;
+mod train_sft;
+mod trl_dpo;
+mod trl_reward;
+mod trl_sft;
