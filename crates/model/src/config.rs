@@ -1,8 +1,9 @@
-//! What a decoder is: its sizes, its rotary embedding, its biases.
+//! What a decoder is: its sizes, its rotary embedding, its biases, its family's conventions.
 
 use std::path::Path;
 
 use crate::config_file::ConfigFile;
+use crate::conventions::{Activation, HEAD_NORMS, LayerAttention, Rotary, SublayerNorms};
 use crate::error::{Error, Result};
 use crate::family::{self, Family};
 use crate::module::Module;
@@ -38,6 +39,27 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f32,
     /// The rotary position embedding.
     pub rope: Rope,
+    /// That of the layers whose attention is [`crate::Rotary::Local`]; there if any layer's is.
+    pub local_rope: Option<Rope>,
+    /// What each layer's attention reaches, one a layer.
+    pub layer_attention: Vec<LayerAttention>,
+    /// What attention scores are multiplied by; 1 / √head_dim where there is none.
+    pub attention_scale: Option<f32>,
+    /// c: attention scores x become c · tanh(x / c), before the mask.
+    pub attention_softcap: Option<f32>,
+    /// c: the logits of tokens x become c · tanh(x / c).
+    pub logit_softcap: Option<f32>,
+    /// What embeddings are multiplied by before the first layer.
+    pub embedding_scale: Option<f32>,
+    /// What the gate of the MLP passes through.
+    pub activation: Activation,
+    /// Whether an RMS norm over each head's width stands between the projections of q and k and the rotary
+    /// embedding: `q_norm` and `k_norm`, `[head_dim]`.
+    pub qk_norm: bool,
+    /// Where the norms of a layer stand.
+    pub sublayer_norms: SublayerNorms,
+    /// Whether a weight w of any norm acts as 1 + w.
+    pub unit_offset_norms: bool,
     /// What stands above the last norm.
     pub output_heads: OutputHeads,
     /// Whether the head of tokens is the embedding.
@@ -73,8 +95,11 @@ impl DecoderConfig {
         let hidden = self.hidden_size;
         let mut weights = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden])];
         for layer in 0..self.num_hidden_layers {
-            for norm in ["input_layernorm", "post_attention_layernorm"] {
-                weights.push((format!("model.layers.{layer}.{norm}.weight"), vec![hidden]));
+            let norms = self.sublayer_norms.names().all().map(|norm| (norm, hidden));
+            let head_norms =
+                HEAD_NORMS.into_iter().filter(|_| self.qk_norm).map(|norm| (norm, self.head_dim));
+            for (norm, width) in norms.chain(head_norms) {
+                weights.push((format!("model.layers.{layer}.{norm}.weight"), vec![width]));
             }
             for module in Module::ALL {
                 let (inputs, outputs) = module.dimensions(self);
@@ -105,11 +130,9 @@ impl DecoderConfig {
         tokens.iter().rposition(|&token| Some(token) != self.pad_token_id).unwrap_or(0)
     }
 
-    /// Checks that the sizes fit each other; every family calls it last.
-    pub(crate) fn check(self, path: &Path) -> Result<Self> {
-        let wrong = |field: &str, expected: String, got: String| {
-            Err(Error::Field { path: path.to_owned(), field: field.to_owned(), expected, got })
-        };
+    /// Checks that the sizes can be and fit each other.
+    pub(crate) fn check_sizes(&self, path: &Path) -> Result<()> {
+        let wrong = |field, expected, got| Err(wrong(path, field, expected, got));
         let sizes = [
             ("vocab_size", self.vocab_size, SIZE_LIMIT),
             ("hidden_size", self.hidden_size, SIZE_LIMIT),
@@ -132,15 +155,43 @@ impl DecoderConfig {
         if !self.head_dim.is_multiple_of(2) {
             return wrong("head_dim", "even".to_owned(), self.head_dim.to_string());
         }
+        Ok(())
+    }
+
+    /// Checks the rest, once the family has said all.
+    pub(crate) fn check(self, path: &Path) -> Result<Self> {
+        let wrong = |field, expected, got| Err(wrong(path, field, expected, got));
         if let RopeScaling::Divisors(divisors) = &self.rope.scaling
             && divisors.len() != self.head_dim / 2
         {
             let expected = format!("{} numbers, half of a head's width", self.head_dim / 2);
             return wrong("rope_freqs.weight", expected, divisors.len().to_string());
         }
+        let factors = [
+            ("query_pre_attn_scalar", self.attention_scale),
+            ("attn_logit_softcapping", self.attention_softcap),
+            ("final_logit_softcapping", self.logit_softcap),
+            ("embedding_scale", self.embedding_scale),
+        ];
+        for (field, factor) in factors {
+            if let Some(factor) = factor.filter(|factor| !(factor.is_normal() && *factor > 0.0)) {
+                return wrong(field, "a number above 0, within f32".to_owned(), factor.to_string());
+            }
+        }
+        if self.layer_attention.iter().any(|layer| layer.window == Some(0)) {
+            return wrong("sliding_window", "1 or more".to_owned(), "0".to_owned());
+        }
+        if self.layer_attention.iter().any(|layer| layer.rotary == Rotary::Local) && self.local_rope.is_none()
+        {
+            return wrong("rope_parameters", "given for local layers too".to_owned(), "missing".to_owned());
+        }
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
             return wrong("rms_norm_eps", "a number from 0 up".to_owned(), self.rms_norm_eps.to_string());
         }
         Ok(self)
     }
+}
+
+fn wrong(path: &Path, field: &str, expected: String, got: String) -> Error {
+    Error::Field { path: path.to_owned(), field: field.to_owned(), expected, got }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::config::DecoderConfig;
+use crate::conventions::{Activation, LayerAttention, SublayerNorms};
 use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::output_heads::OutputHeads;
@@ -87,11 +88,12 @@ pub(crate) struct Habits {
 }
 
 impl ConfigFile {
-    /// Builds the decoder's description; fields that are absent take `habits`' or transformers' defaults.
+    /// Builds the decoder's description; fields that are absent take `habits`' or transformers' defaults. What only
+    /// some families have is left out.
     pub(crate) fn decoder(&self, habits: Habits, path: &Path) -> Result<DecoderConfig> {
         self.refuse_unsupported(path)?;
         let max_position_embeddings = self.max_position_embeddings.unwrap_or(habits.max_position_embeddings);
-        let config = DecoderConfig {
+        let mut config = DecoderConfig {
             family: habits.family,
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
@@ -102,6 +104,16 @@ impl ConfigFile {
             head_dim: self.head_width(path)?,
             rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6) as f32,
             rope: Rope::from_config(self, max_position_embeddings, path)?,
+            local_rope: None,
+            layer_attention: Vec::new(),
+            attention_scale: None,
+            attention_softcap: None,
+            logit_softcap: None,
+            embedding_scale: None,
+            activation: Activation::Silu,
+            qk_norm: false,
+            sublayer_norms: SublayerNorms::Before,
+            unit_offset_norms: false,
             output_heads: self.output_heads(),
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             qkv_bias: habits.qkv_bias,
@@ -112,7 +124,10 @@ impl ConfigFile {
             eos_token_ids: TokenIds::valid(self.eos_token_id.as_ref()),
             pad_token_id: TokenIds::valid(self.pad_token_id.as_ref()).first().copied(),
         };
-        config.check(path)
+        config.check_sizes(path)?;
+        // Only now: a file may claim any number of layers.
+        config.layer_attention = vec![LayerAttention::default(); config.num_hidden_layers];
+        Ok(config)
     }
 
     /// The architecture, a classifier's as that of its model that writes.

@@ -31,8 +31,15 @@ pub(crate) struct Description {
     pub(crate) gguf_architecture: &'static str,
     /// Whether llama.cpp's converter reorders the rows of q and k projections for adjacent rotary pairs.
     pub(crate) gguf_permutes_rotary: bool,
-    /// Makes sense of a configuration file.
+    /// Makes sense of a configuration file; the result is not checked yet.
     pub(crate) configure: fn(&ConfigFile, &Path) -> Result<DecoderConfig>,
+}
+
+impl Description {
+    /// The decoder that a configuration file of this family describes.
+    pub(crate) fn decoder(&self, file: &ConfigFile, path: &Path) -> Result<DecoderConfig> {
+        (self.configure)(file, path)?.check(path)
+    }
 }
 
 static FAMILIES: [&Description; 2] = [&llama::LLAMA, &qwen2::QWEN2];
@@ -47,7 +54,7 @@ pub(crate) fn of(family: Family) -> &'static Description {
 
 /// Finds the family of a configuration file and lets it make sense of the rest.
 pub(crate) fn configure(file: &ConfigFile, path: &Path) -> Result<DecoderConfig> {
-    (find(file, path)?.configure)(file, path)
+    find(file, path)?.decoder(file, path)
 }
 
 /// The family that names `architecture` as its own in GGUF files.

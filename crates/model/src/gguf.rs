@@ -76,7 +76,7 @@ impl Gguf {
         if let Some(divisors) = self.header.tensors.iter().find(|tensor| tensor.name == ROPE_DIVISORS) {
             config_file.rope_divisors = Some(self.rope_divisors(divisors)?);
         }
-        (self.family.configure)(&config_file, self.file.path())
+        self.family.decoder(&config_file, self.file.path())
     }
 
     fn rope_divisors(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::config::DecoderConfig;
+use crate::conventions::HEAD_NORMS;
 use crate::module::Module;
 use crate::output_heads::SCORE;
 
@@ -33,14 +34,20 @@ pub struct LayerPlaces {
     pub attention_norm: Range<usize>,
     /// Queries, keys and values.
     pub qkv: LinearPlace,
+    /// The norms over each head of q and of k, `[head_dim]` each.
+    pub head_norms: Option<[Range<usize>; 2]>,
     /// The output projection.
     pub output: LinearPlace,
+    /// The norm on what attention gives.
+    pub attention_output_norm: Option<Range<usize>>,
     /// The norm before the MLP.
     pub mlp_norm: Range<usize>,
     /// Gate and up.
     pub gate_up: LinearPlace,
     /// Down.
     pub down: LinearPlace,
+    /// The norm on what the MLP gives.
+    pub mlp_output_norm: Option<Range<usize>>,
 }
 
 /// The places of all weights of a model.
@@ -113,16 +120,23 @@ impl Slots<'_> {
     }
 
     fn layer(&mut self, layer: usize) -> LayerPlaces {
-        let norm = |name: &str| format!("model.layers.{layer}.{name}.weight");
-        let width = vec![self.config.hidden_size];
+        let names = self.config.sublayer_norms.names();
+        let (hidden, head) = (self.config.hidden_size, self.config.head_dim);
         LayerPlaces {
-            attention_norm: self.push(norm("input_layernorm"), width.clone()),
+            attention_norm: self.norm(layer, names.attention, hidden),
             qkv: self.linear(layer, &[Module::Q, Module::K, Module::V]),
+            head_norms: self.config.qk_norm.then(|| HEAD_NORMS.map(|name| self.norm(layer, name, head))),
             output: self.linear(layer, &[Module::O]),
-            mlp_norm: self.push(norm("post_attention_layernorm"), width),
+            attention_output_norm: names.attention_output.map(|name| self.norm(layer, name, hidden)),
+            mlp_norm: self.norm(layer, names.mlp, hidden),
             gate_up: self.linear(layer, &[Module::Gate, Module::Up]),
             down: self.linear(layer, &[Module::Down]),
+            mlp_output_norm: names.mlp_output.map(|name| self.norm(layer, name, hidden)),
         }
+    }
+
+    fn norm(&mut self, layer: usize, name: &str, width: usize) -> Range<usize> {
+        self.push(format!("model.layers.{layer}.{name}.weight"), vec![width])
     }
 
     fn linear(&mut self, layer: usize, modules: &[Module]) -> LinearPlace {

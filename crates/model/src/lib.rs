@@ -4,6 +4,7 @@
 
 mod config;
 mod config_file;
+mod conventions;
 mod documents;
 mod elements;
 mod error;
@@ -27,6 +28,7 @@ mod trainable;
 mod weights;
 
 pub use config::DecoderConfig;
+pub use conventions::{Activation, LayerAttention, NormNames, Rotary, SublayerNorms};
 pub use error::{Error, Result};
 pub use family::Family;
 pub use full::FullWeights;

@@ -5,7 +5,8 @@
 use collimate_data::Example;
 use collimate_engine::{Batch, Dropout, Engine, Result, Scores};
 use collimate_model::{
-    DecoderConfig, Family, Lora, LoraConfig, OutputHeads, Parameters, Rope, RopeScaling, Targets,
+    Activation, DecoderConfig, Family, LayerAttention, Lora, LoraConfig, OutputHeads, Parameters, Rope,
+    RopeScaling, SublayerNorms, Targets,
 };
 use collimate_run::random;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,6 +162,16 @@ fn config() -> DecoderConfig {
         head_dim: VOCABULARY,
         rms_norm_eps: 1e-6,
         rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+        local_rope: None,
+        layer_attention: vec![LayerAttention::default()],
+        attention_scale: None,
+        attention_softcap: None,
+        logit_softcap: None,
+        embedding_scale: None,
+        activation: Activation::Silu,
+        qk_norm: false,
+        sublayer_norms: SublayerNorms::Before,
+        unit_offset_norms: false,
         output_heads: OutputHeads::Tokens,
         tie_word_embeddings: true,
         qkv_bias: false,
