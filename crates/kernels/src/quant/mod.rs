@@ -1,11 +1,16 @@
-//! Quantised blocks, as GGUF files hold them: what each block's bytes mean, as integers with scales and in f32.
+//! Quantised weights: the blocks of GGUF files, and the formats of bitsandbytes.
 //!
-//! A block is a run of weights that share a scale. The layouts are ggml's; the results equal those of the Python
-//! package `gguf` to the bit.
+//! A block is a run of weights that share a scale. What a GGUF block's bytes mean, as integers with scales and in f32,
+//! stands here: the layouts are ggml's, and the results equal those of the Python package `gguf` to the bit.
 
+mod dynamic;
 mod form;
 mod legacy;
+#[cfg(test)]
+mod recorded;
 mod super_block;
+
+pub use dynamic::{Coded, DynamicMap};
 
 pub use form::{Form, Groups};
 
@@ -165,6 +170,13 @@ fn check(Blocks { kind, bytes }: Blocks<'_>, weights: usize) -> Result<(), Wrong
     let (len, size) = (kind.block_len(), kind.block_bytes());
     let fits = bytes.len().is_multiple_of(size) && bytes.len() / size * len == weights;
     fits.then_some(()).ok_or(WrongLength { kind, bytes: bytes.len(), weights })
+}
+
+/// The largest magnitude; a NaN if there is one, so that it makes a NaN of the whole block.
+#[inline(always)]
+pub(crate) fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    // Without the sign, floats are in the order of their bits, and a NaN is above all.
+    values.map(|x| x.to_bits() & 0x7fff_ffff).max().map_or(0.0, f32::from_bits)
 }
 
 /// A half-precision number at `at` of a block.

@@ -1,7 +1,7 @@
 //! Left factors rounded to integers on the fly, row by row and group by group.
 
 use super::super::tile::Left;
-use crate::quant::Form;
+use crate::quant::{Form, largest};
 use crate::simd::vectorised;
 
 /// Words that a group takes beside its integers: scale s, start -z·Σp, and s·Σp.
@@ -46,13 +46,6 @@ impl<'a> Quantised<'a> {
         );
         Self { bytes, groups }
     }
-}
-
-/// The largest magnitude; a NaN if there is one, so that it makes a NaN of the whole group.
-#[inline(always)]
-pub(super) fn largest(values: impl Iterator<Item = f32>) -> f32 {
-    // Without the sign, floats are in the order of their bits, and a NaN is above all.
-    values.map(|x| x.to_bits() & 0x7fff_ffff).max().map_or(0.0, f32::from_bits)
 }
 
 /// Rounds one group, to the nearest, ties to even.

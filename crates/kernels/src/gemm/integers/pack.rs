@@ -1,9 +1,9 @@
 //! The right factor: columns of integers side by side in panels, so that a tile reads them in one stream.
 
 use super::PANEL;
-use super::left::{LARGEST, largest};
+use super::left::LARGEST;
 use crate::aligned::Aligned;
-use crate::quant::{Blocks, Form, Groups, WrongLength, unpack};
+use crate::quant::{Blocks, Form, Groups, WrongLength, largest, unpack};
 use rayon::prelude::*;
 use std::convert::Infallible;
 
