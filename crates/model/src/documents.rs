@@ -12,13 +12,16 @@ use crate::file::{read_json, write_json};
 use crate::model::Model;
 use crate::output_heads::OutputHeads;
 use crate::rope::RopeScaling;
-use crate::safetensors_writer::StoredType;
+use crate::stored_type::StoredType;
 
 const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
 
 /// The field for the weights' type, as transformers writes it now and as it did before.
 const TYPE_FIELDS: [&str; 2] = ["dtype", "torch_dtype"];
+
+/// How `bitsandbytes` and others have rounded the weights.
+const QUANTISATION: &str = "quantization_config";
 
 /// What a Hugging Face folder says of a model besides its weights and tokenizer.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,13 +47,15 @@ impl Documents {
             describe_classifier(&mut config, family::of(model.config().family).architectures[0]);
         }
         let generation = generation.filter(|_| !classifier);
+        // Whatever the weights were held in, they are stored in full.
+        config.remove(QUANTISATION);
         if !TYPE_FIELDS.iter().any(|name| config.contains_key(*name)) {
             // The older name: every version reads it.
             config.insert(TYPE_FIELDS[1].to_owned(), Value::Null);
         }
         for name in TYPE_FIELDS {
             if let Some(field) = config.get_mut(name) {
-                *field = stored.torch_name().into();
+                *field = stored.name().into();
             }
         }
         Ok(Self { config, generation })

@@ -4,6 +4,7 @@ use collimate_kernels::quant::{self, BlockKind};
 use half::{bf16, f16};
 
 use crate::error::Result;
+use crate::stored_type::StoredType;
 
 /// How a tensor's numbers lie in a file; little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,16 @@ impl Elements {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Blocks(kind) => kind.block_len(),
+        }
+    }
+
+    /// The type by its name in Hugging Face's libraries; none of quantised blocks.
+    pub(crate) fn stored_type(self) -> Option<StoredType> {
+        match self {
+            Self::F32 => Some(StoredType::F32),
+            Self::F16 => Some(StoredType::F16),
+            Self::Bf16 => Some(StoredType::Bf16),
+            Self::Blocks(_) => None,
         }
     }
 

@@ -7,7 +7,8 @@ use crate::documents::Documents;
 use crate::error::{Error, Result};
 use crate::layout::WeightLayout;
 use crate::model::Model;
-use crate::safetensors_writer::{self, SaveOptions, StoredType, WeightSource};
+use crate::safetensors_writer::{self, SaveOptions, WeightSource};
+use crate::stored_type::StoredType;
 
 /// Every weight of a model.
 #[derive(Debug, Clone, PartialEq)]

@@ -101,6 +101,10 @@ impl Gguf {
         Some(&self.tensor(name)?.shape)
     }
 
+    pub(crate) fn elements(&self, name: &str) -> Option<Elements> {
+        Some(self.tensor(name)?.elements)
+    }
+
     /// Appends the numbers of the tensor of this canonical name to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
         let (tensor, start) = (self.expect(name)?, out.len());

@@ -39,6 +39,14 @@ impl Model {
         self.adapters.push(adapter);
         Ok(self)
     }
+
+    /// The same with the adapter's change multiplied by `weight`: W + weight · scale · B·A. So several of them make
+    /// W + Σ weightᵢ · scaleᵢ · Bᵢ·Aᵢ, as PEFT's `add_weighted_adapter` does with the combination type `cat`; its
+    /// `linear` mixes the factors, and with them the adapters. A scalar head is taken as it is.
+    pub fn merged_weighted(self, mut adapter: Lora, weight: f32) -> Result<Self> {
+        adapter.slots.iter_mut().for_each(|slot| slot.scale *= weight);
+        self.merged(adapter)
+    }
 }
 
 fn misfit(model: &Model, name: String, expected: Vec<usize>, got: Vec<usize>) -> Error {

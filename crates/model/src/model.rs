@@ -10,6 +10,7 @@ use crate::lora::Lora;
 use crate::merge::{changes, merge};
 use crate::output_heads::{OutputHeads, SCORE};
 use crate::safetensors::Safetensors;
+use crate::stored_type::StoredType;
 use crate::weights::Weights;
 
 /// A part of a scalar head that transformers' classifiers do not have.
@@ -65,6 +66,24 @@ impl Model {
             Weights::Gguf(gguf) => Some(gguf.metadata()),
             Weights::Safetensors(_) => None,
         }
+    }
+
+    /// The type in which most of the weights' numbers are stored; none where that is a quantised one.
+    pub fn stored_type(&self) -> Option<StoredType> {
+        let mut counts: Vec<(Option<StoredType>, usize)> = Vec::new();
+        for (name, shape) in self.config.weights() {
+            let (stored, count) = (self.weights.stored_type(&name), shape.iter().product::<usize>());
+            match counts.iter_mut().find(|(known, _)| *known == stored) {
+                Some((_, counted)) => *counted += count,
+                None => counts.push((stored, count)),
+            }
+        }
+        counts.into_iter().max_by_key(|(_, count)| *count).and_then(|(stored, _)| stored)
+    }
+
+    /// Whether there is a tensor of this canonical name.
+    pub fn has(&self, name: &str) -> bool {
+        (name == SCORE && self.score.is_some()) || self.weights.shape(name).is_some()
     }
 
     /// Replaces `out` by the numbers of the tensor of this canonical Hugging Face name, such as

@@ -178,6 +178,12 @@ impl Safetensors {
         self.shards[*self.places.get(name)?].shape(name)
     }
 
+    /// The type of the tensor's numbers; none where they are not read as they lie there.
+    pub(crate) fn elements(&self, name: &str) -> Option<Elements> {
+        let file = &self.shards[*self.places.get(name)?];
+        file.elements(name, file.metadata.info(name)?).ok()
+    }
+
     /// Appends the numbers of the tensor, which must be there, to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
         self.shards[self.places.get(name).copied().unwrap_or(0)].read(name, out)

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-use ::safetensors::Dtype;
 use ::safetensors::tensor::{Metadata, TensorInfo};
 use collimate_run::atomic;
-use half::bf16;
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::file::write_json;
+use crate::stored_type::StoredType;
 
 /// The name of a model's only file of weights.
 pub(crate) const SINGLE: &str = "model.safetensors";
@@ -24,49 +23,6 @@ const PIECE: usize = 1 << 16;
 
 /// The header's length is a multiple of this, filled up with spaces.
 const ALIGNMENT: usize = 8;
-
-/// The type in which weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StoredType {
-    /// Every bit as it is computed with.
-    #[default]
-    F32,
-    /// The upper half of f32, rounded to the nearest, ties to even.
-    Bf16,
-}
-
-impl StoredType {
-    /// PyTorch's name, as in `config.json`.
-    pub(crate) fn torch_name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::Bf16 => "bfloat16",
-        }
-    }
-
-    fn dtype(self) -> Dtype {
-        match self {
-            Self::F32 => Dtype::F32,
-            Self::Bf16 => Dtype::BF16,
-        }
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-
-    /// Replaces `out` by the stored form of `values`.
-    fn encode(self, values: &[f32], out: &mut Vec<u8>) {
-        out.clear();
-        match self {
-            Self::F32 => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-            Self::Bf16 => out.extend(values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes())),
-        }
-    }
-}
 
 /// How a model is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

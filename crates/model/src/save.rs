@@ -15,16 +15,33 @@ impl Model {
     /// Takes the memory of the largest weight. Errors: a failed read or write; a GGUF file whose rotary embedding
     /// `config.json` cannot describe.
     pub fn save(&self, folder: &Path, options: SaveOptions) -> Result<()> {
+        self.save_watched(folder, options, &|_| Ok(()))
+    }
+
+    /// The same, for somebody who waits: `watch` is told the name of each weight before it is read, and ends the
+    /// work with an error of its own.
+    pub fn save_watched(&self, folder: &Path, options: SaveOptions, watch: Watch<'_>) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|reason| collimate_run::Error::write(folder, reason))?;
         let documents = Documents::of(self, options.stored)?;
-        safetensors_writer::write(folder, self.config().weights(), self, options)?;
+        let source = Watched { model: self, watch };
+        safetensors_writer::write(folder, self.config().weights(), &source, options)?;
         documents.save(folder)
     }
 }
 
-impl WeightSource for Model {
+/// Is told the name of each weight before it is read.
+pub type Watch<'a> = &'a dyn Fn(&str) -> Result<()>;
+
+/// A model whose weights are read before somebody's eyes.
+struct Watched<'a> {
+    model: &'a Model,
+    watch: Watch<'a>,
+}
+
+impl WeightSource for Watched<'_> {
     fn weight<'a>(&'a self, name: &str, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
-        self.read(name, buffer)?;
+        (self.watch)(name)?;
+        self.model.read(name, buffer)?;
         Ok(buffer)
     }
 }

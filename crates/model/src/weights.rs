@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use crate::config::DecoderConfig;
+use crate::elements::Elements;
 use crate::error::{Error, Result, nearest};
 use crate::gguf::Gguf;
 use crate::safetensors::Safetensors;
+use crate::stored_type::StoredType;
 
 /// Where the weights lie.
 #[derive(Debug)]
@@ -20,6 +22,15 @@ impl Weights {
             Self::Safetensors(weights) => weights.shape(name),
             Self::Gguf(weights) => weights.shape(name),
         }
+    }
+
+    /// The type of the tensor's numbers; none where they are quantised, or there is no such tensor.
+    pub(crate) fn stored_type(&self, name: &str) -> Option<StoredType> {
+        let elements = match self {
+            Self::Safetensors(weights) => weights.elements(name),
+            Self::Gguf(weights) => weights.elements(name),
+        };
+        elements.and_then(Elements::stored_type)
     }
 
     /// Appends the numbers of the tensor, which must be there, to `out`.

@@ -184,6 +184,50 @@ pub enum Error {
         /// The model as it was given.
         model: String,
     },
+    /// A merge of nothing.
+    #[error("no adapter is given to merge")]
+    #[diagnostic(help(
+        "give --adapter_name_or_path FOLDER; `collimate model export` writes a model in another form as it is"
+    ))]
+    NothingToMerge,
+    /// Weights that are not one for each adapter.
+    #[error("there are {adapters} adapters and {weights} weights")]
+    #[diagnostic(help(
+        "give one number in --adapter_weights for each --adapter_name_or_path, or none at all"
+    ))]
+    AdapterWeights {
+        /// How many adapters.
+        adapters: usize,
+        /// How many weights.
+        weights: usize,
+    },
+    /// A weight of an adapter that is no number.
+    #[error("an adapter cannot have the weight {weight}")]
+    #[diagnostic(help("give finite numbers in --adapter_weights"))]
+    AdapterWeight {
+        /// The weight.
+        weight: f32,
+    },
+    /// Two adapters of which each brings a head of its own.
+    #[error("{first} and {second} both bring a head, and a model has one", first = first.display(), second = second.display())]
+    #[diagnostic(help("merge one of them alone"))]
+    TwoHeads {
+        /// The one adapter's folder.
+        first: PathBuf,
+        /// The other's.
+        second: PathBuf,
+    },
+    /// A weight that is infinite or no number.
+    #[error("`{name}` would hold numbers that are not finite: {reason}")]
+    #[diagnostic(help(
+        "write in float32 or bfloat16 if they are too large; give an earlier checkpoint if a training diverged"
+    ))]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Where they come from.
+        reason: &'static str,
+    },
 }
 
 impl From<collimate_data::Error> for Error {

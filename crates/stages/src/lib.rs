@@ -16,6 +16,7 @@ pub mod generator;
 pub mod judge;
 mod loading;
 mod log_probs;
+pub mod model;
 pub mod packages;
 pub mod prompts;
 pub mod rewards;

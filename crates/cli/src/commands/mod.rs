@@ -3,6 +3,7 @@
 mod data;
 mod eval;
 mod judge;
+mod model;
 mod report;
 mod train;
 mod whole;
@@ -79,7 +80,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("judge", "Make judgements of a model into pairs that train it to judge"),
     ("train", "Train a model"),
     ("eval", "Measure and compare models"),
-    ("model", "Look into models"),
+    ("model", "Fetch models, look into them, merge and export them"),
 ];
 
 /// All commands, in the order in which help lists them.
@@ -91,6 +92,7 @@ pub fn all() -> Vec<Entry> {
         train::COMMANDS,
         write::COMMANDS,
         eval::COMMANDS,
+        model::COMMANDS,
         report::COMMANDS,
     ]
     .concat()

@@ -1,0 +1,30 @@
+//! Commands for models and adapters themselves
+
+use clap::Args;
+use collimate_stages::model::{export, merge};
+
+use super::{Action, Entry};
+use crate::render;
+
+/// The commands.
+pub const COMMANDS: &[Entry] = &[
+    Entry {
+        path: "model merge",
+        arguments: merge::Config::augment_args,
+        examples: "  collimate model merge --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output
+  collimate model merge --model_name_or_path model.gguf --adapter_name_or_path models/dpo_output \\
+      --dtype bfloat16 --output_dir models/tuned
+  collimate model merge --model_name_or_path models/base --adapter_name_or_path models/code \\
+      --adapter_name_or_path models/style --adapter_weights 0.7,0.3",
+        action: Action::Stage(|session| session.stage(merge::ModelMerge::new, render::model_merge)),
+    },
+    Entry {
+        path: "model export",
+        arguments: export::Config::augment_args,
+        examples: "  collimate model export --model_name_or_path model.gguf --format hf
+  collimate model export --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
+      --format hf --dtype float16 --output_dir models/half",
+        action: Action::Stage(|session| session.stage(export::ModelExport::new, render::model_merge)),
+    },
+];

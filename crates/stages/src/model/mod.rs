@@ -1,0 +1,10 @@
+//! Models and adapters in other forms: merged, and for other programs.
+
+pub mod export;
+mod fidelity;
+pub mod merge;
+mod sources;
+mod writing;
+
+pub use fidelity::{Change, Fidelity};
+pub use sources::Sources;
