@@ -2,7 +2,7 @@
 //! `cargo bench -p collimate-kernels`. Throughput is in floating-point operations.
 
 use collimate_kernels::Dtype;
-use collimate_kernels::attention::{self, Heads, Plan, Saved, Segment};
+use collimate_kernels::attention::{self, Attention, Heads, Plan, Saved, Segment};
 use collimate_kernels::gemm::{Into, Packed};
 use collimate_kernels::head::{Head, OUTPUTS, Outputs};
 use collimate_kernels::parallel::{RowBlocks, Rows};
@@ -74,7 +74,7 @@ fn attention_of_four(criterion: &mut Criterion) {
     let len = TOKENS / 4;
     let segments: Vec<_> =
         (0..4).map(|i| Segment { start: i * len, len, parent: None, position: 0 }).collect();
-    let plan = Plan::new(&segments, HEADS.key_value);
+    let (plan, kind) = (Plan::new(&segments, HEADS.key_value), Attention::new(HEADS));
     let qkv = values(TOKENS * HEADS.row());
     let d_out = values(TOKENS * HEADS.query_row());
     let mut out = vec![0.0; TOKENS * HEADS.query_row()];
@@ -82,12 +82,12 @@ fn attention_of_four(criterion: &mut Criterion) {
     let seen = (4 * len * (len + 1) / 2 * HEADS.query * HEADS.dim) as u64;
     group.throughput(Throughput::Elements(4 * seen));
     group.bench_function("forward", |bencher| {
-        bencher.iter(|| attention::forward(&plan, HEADS, &qkv, &mut out, &mut log_sums));
+        bencher.iter(|| attention::forward(&plan, kind, &qkv, &mut out, &mut log_sums));
     });
     group.throughput(Throughput::Elements(10 * seen));
     group.bench_function("backward", |bencher| {
         let saved = Saved { qkv: &qkv, out: &out, log_sums: &log_sums, d_out: &d_out };
-        bencher.iter(|| attention::backward(&plan, HEADS, saved, &mut d_qkv));
+        bencher.iter(|| attention::backward(&plan, kind, saved, &mut d_qkv));
     });
     group.finish();
 }

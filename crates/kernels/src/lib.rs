@@ -20,6 +20,7 @@ pub mod parallel;
 pub mod quant;
 pub mod rotary;
 mod simd;
+pub mod softcap;
 pub mod softmax;
 pub mod swiglu;
 

@@ -2,7 +2,7 @@
 
 use super::forward::Visible;
 use super::plan::{Plan, Tree};
-use super::{Heads, QUERIES, padded, transpose};
+use super::{Attention, QUERIES, padded, transpose};
 use crate::gemm::{Destination, Into, Left, multiply_into};
 use crate::parallel::with_scratch;
 use crate::simd::{dot, exp, vectorised};
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// What the forward pass read and wrote, and the gradient by its output.
 #[derive(Debug, Clone, Copy)]
 pub struct Saved<'a> {
-    /// [tokens, `heads.row()`].
+    /// [tokens, `row()` of the heads].
     pub qkv: &'a [f32],
     /// [tokens, query heads × dim].
     pub out: &'a [f32],
@@ -21,15 +21,17 @@ pub struct Saved<'a> {
     pub d_out: &'a [f32],
 }
 
-/// Writes the gradient by the queries, keys and values, [tokens, `heads.row()`], into `d_qkv`.
+/// Writes the gradient by the queries, keys and values, [tokens, `row()` of the heads], into `d_qkv`.
 ///
-/// With Δ = dO · o: ds = p · (dO · v - Δ) / √D; dq = Σ ds k, dk = Σ ds q, dv = Σ p dO.
-pub fn backward(plan: &Plan, heads: Heads, saved: Saved<'_>, d_qkv: &mut [f32]) {
+/// With Δ = dO · o: ds = p · (dO · v - Δ) · scale, times 1 - (s / c)² where s is capped; dq = Σ ds k, dk = Σ ds q,
+/// dv = Σ p dO.
+pub fn backward(plan: &Plan, attention: Attention, saved: Saved<'_>, d_qkv: &mut [f32]) {
+    let heads = attention.heads;
     let tokens = saved.qkv.len() / heads.row();
     assert!(d_qkv.len() >= tokens * heads.row());
     let gradient = Gradient(d_qkv.as_mut_ptr());
     plan.tasks.par_iter().with_max_len(1).for_each(|&(tree, head)| {
-        let task = Task { tree: &plan.trees[tree], heads, head, saved };
+        let task = Task { tree: &plan.trees[tree], attention, head, saved };
         // SAFETY: a task writes the rows of its tree and the columns of its heads alone, inside the buffer.
         unsafe { task.run(&gradient) }
     });
@@ -44,7 +46,7 @@ unsafe impl Sync for Gradient {}
 /// One key-value head of one tree, with its group of query heads.
 struct Task<'a> {
     tree: &'a Tree,
-    heads: Heads,
+    attention: Attention,
     head: usize,
     saved: Saved<'a>,
 }
@@ -53,10 +55,11 @@ impl Task<'_> {
     /// # Safety
     /// The rows of the tree and the columns of the heads in the gradient are written by nobody else.
     unsafe fn run(&self, gradient: &Gradient) {
-        let (row, dim) = (self.heads.row(), self.heads.dim);
+        let heads = self.attention.heads;
+        let (row, dim) = (heads.row(), heads.dim);
         let stride = padded(self.tree.tokens.len());
         let rows = &self.saved.qkv[self.tree.tokens.start * row..self.tree.tokens.end * row];
-        let (key, value) = (self.heads.key_column(self.head), self.heads.value_column(self.head));
+        let (key, value) = (heads.key_column(self.head), heads.value_column(self.head));
         let block = QUERIES * stride;
         with_scratch([dim * stride, dim * stride, block, block], |[keys, values, scores, slopes]| {
             transpose(rows, row, key, dim, keys);
@@ -77,28 +80,29 @@ impl Task<'_> {
     /// # Safety
     /// As for `run`; `base` is the gradient's row of the tree's first token.
     unsafe fn branches(&self, base: *mut f32, turned: &Turned<'_>, scores: &mut [f32], slopes: &mut [f32]) {
-        let (row, dim, group) = (self.heads.row(), self.heads.dim, self.heads.group());
+        let heads = self.attention.heads;
+        let (row, dim, group) = (heads.row(), heads.dim, heads.group());
         let first = self.tree.tokens.start;
         let rows = &self.saved.qkv[first * row..self.tree.tokens.end * row];
         for branch in &self.tree.branches {
             for start in branch.tokens.clone().step_by(QUERIES) {
                 let queries = start..(start + QUERIES).min(branch.tokens.end);
-                let (m, visible) = (queries.len(), Visible::new(branch, &queries, first));
+                let (m, visible) = (queries.len(), Visible::new(self.attention, branch, &queries, first));
                 for query_head in self.head * group..(self.head + 1) * group {
                     let q = &rows[(start - first) * row + query_head * dim..];
-                    let d_out = &self.saved.d_out[start * self.heads.query_row() + query_head * dim..];
-                    let d_out = Left::rows(d_out, self.heads.query_row());
+                    let d_out = &self.saved.d_out[start * heads.query_row() + query_head * dim..];
+                    let d_out = Left::rows(d_out, heads.query_row());
                     visible.products(m, Left::rows(q, row), dim, (turned.keys, turned.stride), scores);
                     visible.products(m, d_out, dim, (turned.values, turned.stride), slopes);
                     self.softmax_backward(start, query_head, &visible, (scores, slopes), m);
                     // SAFETY: as the caller promises.
                     unsafe {
                         let d_q = base.add((start - first) * row + query_head * dim);
-                        let keys = (&rows[self.heads.key_column(self.head)..], row);
+                        let keys = (&rows[heads.key_column(self.head)..], row);
                         visible.weighted(m, slopes, dim, keys, Destination { data: d_q, row });
-                        let d_keys = base.add(self.heads.key_column(self.head));
+                        let d_keys = base.add(heads.key_column(self.head));
                         visible.scattered(m, slopes, dim, (q, row), Destination { data: d_keys, row });
-                        let d_values = base.add(self.heads.value_column(self.head));
+                        let d_values = base.add(heads.value_column(self.head));
                         let d_out = (d_out.data, d_out.row);
                         visible.scattered(m, scores, dim, d_out, Destination { data: d_values, row });
                     }
@@ -107,7 +111,7 @@ impl Task<'_> {
         }
     }
 
-    /// Turns scores s into p and slopes dO · v into ds, row by row.
+    /// Turns products q·k into p and slopes dO · v into the gradient by the products, row by row.
     fn softmax_backward(
         &self,
         start: usize,
@@ -116,23 +120,58 @@ impl Task<'_> {
         (scores, slopes): (&mut [f32], &mut [f32]),
         m: usize,
     ) {
-        let (dim, scale) = (self.heads.dim, self.heads.scale());
+        let Attention { heads, scale, softcap, .. } = self.attention;
         let rows = scores.chunks_mut(visible.stride).zip(slopes.chunks_mut(visible.stride)).take(m);
+        for (i, (scores, slopes)) in rows.enumerate() {
+            let at = (start + i) * heads.query_row() + query_head * heads.dim;
+            let head = at..at + heads.dim;
+            let log_sum = self.saved.log_sums[(start + i) * heads.query + query_head];
+            let (out, d_out) = (&self.saved.out[head.clone()], &self.saved.d_out[head]);
+            let seen = visible.seen(i);
+            for row in [&mut *scores, &mut *slopes] {
+                row[..seen.start].fill(0.0);
+                row[seen.end..visible.total].fill(0.0);
+            }
+            let (scores, slopes) = (&mut scores[seen.clone()], &mut slopes[seen]);
+            let left = self.attention.cap(scores);
+            let row = Row { scores, slopes, scale: left, log_sum, out, d_out };
+            match softcap {
+                None => row.backward(
+                    #[inline(always)]
+                    |_| scale,
+                ),
+                Some(cap) => row.backward(
+                    #[inline(always)]
+                    |score| (1.0 - (score / cap) * (score / cap)) * scale,
+                ),
+            }
+        }
+    }
+}
+
+/// The keys that one query sees.
+struct Row<'a> {
+    scores: &'a mut [f32],
+    slopes: &'a mut [f32],
+    /// What the scores are still to be multiplied with.
+    scale: f32,
+    log_sum: f32,
+    out: &'a [f32],
+    d_out: &'a [f32],
+}
+
+impl Row<'_> {
+    /// `steepness` is the derivative of a score by its product q·k.
+    fn backward(self, steepness: impl Fn(f32) -> f32) {
+        let Row { scores, slopes, scale, log_sum, out, d_out } = self;
         vectorised(
             #[inline(always)]
             || {
-                for (i, (scores, slopes)) in rows.enumerate() {
-                    let at = (start + i) * self.heads.query_row() + query_head * dim;
-                    let delta = dot(&self.saved.out[at..at + dim], &self.saved.d_out[at..at + dim]);
-                    let log_sum = self.saved.log_sums[(start + i) * self.heads.query + query_head];
-                    let seen = visible.seen(i);
-                    for (score, slope) in scores[..seen].iter_mut().zip(&mut slopes[..seen]) {
-                        let p = exp(score.mul_add(scale, -log_sum));
-                        *slope = p * (*slope - delta) * scale;
-                        *score = p;
-                    }
-                    scores[seen..visible.total].fill(0.0);
-                    slopes[seen..visible.total].fill(0.0);
+                let delta = dot(out, d_out);
+                for (score, slope) in scores.iter_mut().zip(slopes) {
+                    let p = exp(score.mul_add(scale, -log_sum));
+                    *slope = p * (*slope - delta) * steepness(*score);
+                    *score = p;
                 }
             },
         );

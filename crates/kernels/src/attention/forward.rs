@@ -1,7 +1,7 @@
 //! The forward pass.
 
 use super::plan::{Branch, Plan, Tree};
-use super::{Heads, QUERIES, padded, transpose};
+use super::{Attention, QUERIES, padded, transpose};
 use crate::gemm::{Destination, Into, Left, Target, multiply, multiply_into};
 use crate::parallel::with_scratch;
 use crate::simd::{LANES, exp, max, sum, vectorised};
@@ -12,13 +12,14 @@ use std::ops::Range;
 ///
 /// `qkv` is [tokens, `heads.row()`], turned already; `out` is [tokens, query heads × dim], `log_sums` is
 /// [tokens, query heads].
-pub fn forward(plan: &Plan, heads: Heads, qkv: &[f32], out: &mut [f32], log_sums: &mut [f32]) {
+pub fn forward(plan: &Plan, attention: Attention, qkv: &[f32], out: &mut [f32], log_sums: &mut [f32]) {
+    let heads = attention.heads;
     let tokens = qkv.len() / heads.row();
     assert!(out.len() >= tokens * heads.query_row() && log_sums.len() >= tokens * heads.query);
     let output = Output { out: out.as_mut_ptr(), log_sums: log_sums.as_mut_ptr() };
     plan.tasks.par_iter().with_max_len(1).for_each(|&(tree, head)| {
         // SAFETY: a task writes the rows of its tree and the columns of its heads alone, inside both buffers.
-        unsafe { attend_tree(&plan.trees[tree], heads, head, qkv, &output) }
+        unsafe { attend_tree(&plan.trees[tree], attention, head, qkv, &output) }
     });
 }
 
@@ -33,7 +34,8 @@ unsafe impl Sync for Output {}
 
 /// # Safety
 /// Rows `tree.tokens` and the columns of the group of `head` in `output` are written by nobody else.
-unsafe fn attend_tree(tree: &Tree, heads: Heads, head: usize, qkv: &[f32], output: &Output) {
+unsafe fn attend_tree(tree: &Tree, attention: Attention, head: usize, qkv: &[f32], output: &Output) {
+    let heads = attention.heads;
     let (row, dim) = (heads.row(), heads.dim);
     let stride = padded(tree.tokens.len());
     with_scratch([dim * stride, QUERIES * stride], |[keys, scores]| {
@@ -45,7 +47,7 @@ unsafe fn attend_tree(tree: &Tree, heads: Heads, head: usize, qkv: &[f32], outpu
                 let queries = start..(start + QUERIES).min(branch.tokens.end);
                 for query_head in head * heads.group()..(head + 1) * heads.group() {
                     let q = Left::rows(&qkv[start * row + query_head * dim..], row);
-                    let visible = Visible::new(branch, &queries, tree.tokens.start);
+                    let visible = Visible::new(attention, branch, &queries, tree.tokens.start);
                     visible.products(queries.len(), q, dim, (keys, stride), scores);
                     // SAFETY: elements of this task alone, as the caller promises.
                     unsafe {
@@ -53,9 +55,8 @@ unsafe fn attend_tree(tree: &Tree, heads: Heads, head: usize, qkv: &[f32], outpu
                         let sums = output.log_sums.add(start * heads.query + query_head);
                         for (i, scores) in scores.chunks_mut(visible.stride).take(queries.len()).enumerate() {
                             let seen = visible.seen(i);
-                            let (log_sum, total) = softmax(&mut scores[..visible.total], seen, heads.scale());
-                            *sums.add(i * heads.query) = log_sum;
-                            scale(&mut scores[..seen], 1.0 / total);
+                            *sums.add(i * heads.query) =
+                                softmax(attention, &mut scores[..visible.total], seen);
                         }
                         let c = Destination { data: c, row: heads.query_row() };
                         visible.weighted(queries.len(), scores, dim, (values, row), c);
@@ -74,22 +75,33 @@ pub(super) struct Visible {
     pub(super) total: usize,
     /// Distance between rows of scores.
     pub(super) stride: usize,
-    /// Keys that the first query sees.
+    attention: Attention,
+    /// Position of the first query.
+    position: usize,
+    /// Position of the first key.
     first: usize,
 }
 
 impl Visible {
-    pub(super) fn new(branch: &Branch, queries: &Range<usize>, tree: usize) -> Self {
+    pub(super) fn new(attention: Attention, branch: &Branch, queries: &Range<usize>, tree: usize) -> Self {
         let own = branch.tokens.start..queries.end;
-        let runs: Vec<_> = branch.prefix.iter().chain([&own]).map(|r| r.start - tree..r.end - tree).collect();
-        let total = branch.position + own.len();
-        let first = branch.position + queries.start - branch.tokens.start + 1;
-        Self { runs, total, stride: total.next_multiple_of(LANES), first }
+        let position = branch.position + queries.start - branch.tokens.start;
+        let first = attention.first_seen(position);
+        let mut unseen = first;
+        let runs = branch.prefix.iter().chain([&own]).map(|run| {
+            let skipped = unseen.min(run.len());
+            unseen -= skipped;
+            run.start + skipped - tree..run.end - tree
+        });
+        let runs = runs.filter(|run| !run.is_empty()).collect();
+        let total = branch.position + own.len() - first;
+        Self { runs, total, stride: total.next_multiple_of(LANES), attention, position, first }
     }
 
-    /// Keys that query `i` of the block sees.
-    pub(super) fn seen(&self, i: usize) -> usize {
-        self.first + i
+    /// Which of the keys query `i` of the block sees.
+    pub(super) fn seen(&self, i: usize) -> Range<usize> {
+        let position = self.position + i;
+        self.attention.first_seen(position) - self.first..position + 1 - self.first
     }
 
     /// scores[m, total] = Q · Kᵀ, where `transposed` is [dim, tokens of the tree].
@@ -132,14 +144,24 @@ impl Visible {
     }
 }
 
-/// Replaces the first `seen` scores s by e^(scale · (s - max)), the others by 0; returns the log-sum-exp of the
-/// scaled scores and the sum of what it wrote.
-pub(super) fn softmax(scores: &mut [f32], seen: usize, scale: f32) -> (f32, f32) {
+/// Replaces the products q·k that are `seen` by their softmax as scores, the others by 0; returns the scores'
+/// log-sum-exp. Sums begin with the first that is seen, so that a row depends on what it sees alone.
+pub(super) fn softmax(attention: Attention, products: &mut [f32], seen: Range<usize>) -> f32 {
+    products[..seen.start].fill(0.0);
+    products[seen.end..].fill(0.0);
+    let products = &mut products[seen];
+    let scale = attention.cap(products);
+    let (log_sum, total) = exponentials(products, scale);
+    multiply_all(products, 1.0 / total);
+    log_sum
+}
+
+/// Replaces scores s by e^(scale · (s - max)); returns the log-sum-exp of the scaled scores and the sum of what it
+/// wrote.
+fn exponentials(scores: &mut [f32], scale: f32) -> (f32, f32) {
     vectorised(
         #[inline(always)]
         || {
-            let (scores, unseen) = scores.split_at_mut(seen);
-            unseen.fill(0.0);
             let largest = max(scores);
             let mut lanes = [0.0; LANES];
             let mut chunks = scores.chunks_exact_mut(LANES);
@@ -160,7 +182,7 @@ pub(super) fn softmax(scores: &mut [f32], seen: usize, scale: f32) -> (f32, f32)
 }
 
 /// Multiplies all values with one number.
-pub(super) fn scale(values: &mut [f32], by: f32) {
+fn multiply_all(values: &mut [f32], by: f32) {
     vectorised(
         #[inline(always)]
         || values.iter_mut().for_each(|value| *value *= by),

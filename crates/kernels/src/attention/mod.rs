@@ -1,8 +1,9 @@
 //! Causal attention with grouped queries over packed prefix trees, forward and backward.
 //!
 //! For a query head h, its key-value head, and every token t that sees the tokens j of its ancestors and of its
-//! own segment up to itself: s = q·kⱼ / √D, p = softmax(s), o = Σ pⱼ vⱼ. The log-sum-exp of s is kept; the
-//! backward pass forms p again from it (Dao et al. 2022, FlashAttention, algorithm 4).
+//! own segment up to itself, or as many of them as a window lets through: s = q·kⱼ / √D, perhaps capped,
+//! p = softmax(s), o = Σ pⱼ vⱼ. The log-sum-exp of s is kept; the backward pass forms p again from it (Dao et al.
+//! 2022, FlashAttention, algorithm 4).
 //!
 //! Scores stand in the order of positions whether a prefix is shared or not, and every sum runs in that order:
 //! sharing changes no bit of the output.
@@ -20,6 +21,7 @@ pub use paged::{Blocks, Page, Paged, Piece, attend_pages};
 pub use plan::{Plan, Segment};
 
 use crate::simd::vectorised;
+use crate::softcap::softcap;
 
 /// Heads of a layer. A row of queries, keys and values is [query heads | key heads | value heads], each head of
 /// `dim` values.
@@ -58,10 +60,38 @@ impl Heads {
     fn value_column(self, head: usize) -> usize {
         (self.query + self.key_value + head) * self.dim
     }
+}
 
-    /// What scores are multiplied with.
-    fn scale(self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
+/// Attention of one layer: its heads, and what weight a query gives to a key.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// The heads.
+    pub heads: Heads,
+    /// What the products q·k are multiplied with to be scores.
+    pub scale: f32,
+    /// c, where scores s are capped to c · tanh(s / c) (Gemma 2, Riviere et al. 2024, section 2).
+    pub softcap: Option<f32>,
+    /// Tokens that a token sees, itself and those right before it, at least 1; none is all of them (Beltagy et al.
+    /// 2020, Longformer, section 3.1).
+    pub window: Option<usize>,
+}
+
+impl Attention {
+    /// All tokens before one, and itself, with the scores q·k / √D (Vaswani et al. 2017, equation 1).
+    pub fn new(heads: Heads) -> Self {
+        Self { heads, scale: 1.0 / (heads.dim as f32).sqrt(), softcap: None, window: None }
+    }
+
+    /// The first position that is seen from `position`.
+    fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// Caps what products q·k would be as scores, if scores are capped; returns what is left to multiply them with.
+    fn cap(&self, products: &mut [f32]) -> f32 {
+        let Some(cap) = self.softcap else { return self.scale };
+        softcap(products, self.scale, cap);
+        1.0
     }
 }
 

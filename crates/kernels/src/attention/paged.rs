@@ -4,8 +4,8 @@
 //! together. Scores stand in the order of positions and every sum runs in that order, as in [`super::forward()`]: a
 //! row gets the same bits whatever is beside it, wherever the pages end, and as in one pass over the whole text.
 
-use super::Heads;
-use super::forward::{scale, softmax};
+use super::forward::softmax;
+use super::{Attention, Heads};
 use crate::aligned::Aligned;
 use crate::gemm::{Into, Left, Target, multiply};
 use crate::parallel::with_scratch;
@@ -155,17 +155,18 @@ impl Blocks {
 
 /// Attends every row of queries to the keys and values of its sequence up to its own position.
 ///
-/// `qkv` is [rows, `heads.row()`], turned already; `out` is [rows, query heads × dim].
+/// `qkv` is [rows, `row()` of the heads], turned already; `out` is [rows, query heads × dim].
 ///
 /// # Panics
 /// When rows of a piece lie outside the buffers.
 pub fn attend_pages<S: Paged>(
     blocks: &Blocks,
-    (heads, layer): (Heads, usize),
+    (attention, layer): (Attention, usize),
     sequences: &[S],
     qkv: &[f32],
     out: &mut [f32],
 ) {
+    let heads = attention.heads;
     let rows = blocks.pieces.iter().map(|piece| piece.row + piece.tokens).max().unwrap_or(0);
     assert!(
         rows * heads.row() <= qkv.len() && rows * heads.query_row() <= out.len(),
@@ -176,7 +177,7 @@ pub fn attend_pages<S: Paged>(
     (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
         let (block, head) = (task / heads.key_value, task % heads.key_value);
         let pieces = &blocks.pieces[blocks.blocks[block].clone()];
-        let task = Task { pieces, heads, layer, head, sequences };
+        let task = Task { pieces, attention, layer, head, sequences };
         // SAFETY: a task writes the rows of its block and the columns of its heads alone, inside the buffer.
         unsafe { task.run(qkv, &out) }
     });
@@ -191,7 +192,7 @@ unsafe impl Sync for Output {}
 /// One key-value head of one block of rows.
 struct Task<'a, S> {
     pieces: &'a [Piece],
-    heads: Heads,
+    attention: Attention,
     layer: usize,
     head: usize,
     sequences: &'a [S],
@@ -210,7 +211,8 @@ impl<S: Paged> Task<'_, S> {
     /// # Safety
     /// The rows of the block and the columns of the head's group in `out` are written by nobody else.
     unsafe fn run(&self, qkv: &[f32], out: &Output) {
-        let (heads, dim, group) = (self.heads, self.heads.dim, self.heads.group());
+        let heads = self.attention.heads;
+        let (dim, group) = (heads.dim, heads.group());
         let (width, first) = (group * dim, self.head * group * dim);
         let rows = group * self.pieces.iter().map(|piece| piece.tokens).sum::<usize>();
         let longest = self.pieces.iter().map(|piece| piece.position + piece.tokens).max().unwrap_or(0);
@@ -228,21 +230,23 @@ impl<S: Paged> Task<'_, S> {
                 let target = Target { data: target, row: stride };
                 multiply([run.rows.len(), columns, dim], left, (keys, Page::TOKENS), target, Into::Replace);
             });
-            let seen = self.pieces.iter().flat_map(|piece| {
-                (piece.position + 1..).take(piece.tokens).map(|seen| (seen, piece.position + piece.tokens))
-            });
-            for ((seen, total), scores) in seen.zip(scores.chunks_exact_mut(group * stride)) {
+            let positions = self
+                .pieces
+                .iter()
+                .flat_map(|piece| (piece.position..piece.end()).map(move |position| (piece, position)));
+            for ((piece, position), scores) in positions.zip(scores.chunks_exact_mut(group * stride)) {
+                let (first, seen) = (self.first(piece), self.attention.first_seen(position)..position + 1);
                 for scores in scores.chunks_exact_mut(stride) {
-                    let sum = softmax(&mut scores[..total], seen, heads.scale()).1;
-                    scale(&mut scores[..seen], 1.0 / sum);
+                    let scores = &mut scores[first..piece.end()];
+                    softmax(self.attention, scores, seen.start - first..seen.end - first);
                 }
             }
+            sums.fill(0.0);
             self.each_run(|run| {
                 let (_, values) = run.page.head(heads, self.layer, self.head);
                 let left = Left::rows(&scores[run.rows.start * stride + run.positions.start..], stride);
                 let target = Target { data: &mut sums[run.rows.start * dim..], row: dim };
-                let into = if run.positions.start == 0 { Into::Replace } else { Into::Add };
-                multiply([run.rows.len(), dim, run.positions.len()], left, (values, dim), target, into);
+                multiply([run.rows.len(), dim, run.positions.len()], left, (values, dim), target, Into::Add);
             });
             for (row, from) in self.rows().zip(sums.chunks_exact(width)) {
                 // SAFETY: the caller's promise; the columns of the head's group in a row that was checked.
@@ -259,9 +263,14 @@ impl<S: Paged> Task<'_, S> {
         self.pieces.iter().flat_map(|piece| piece.row..piece.row + piece.tokens)
     }
 
+    /// A position from which on all pages lie that the piece sees.
+    fn first(&self, piece: &Piece) -> usize {
+        self.attention.first_seen(piece.position).saturating_sub(Page::TOKENS - 1)
+    }
+
     /// Visits all pages that the block sees, those of a sequence in the order of positions.
     fn each_run(&self, mut visit: impl FnMut(Run<'_>)) {
-        let group = self.heads.group();
+        let group = self.attention.heads.group();
         // A block has at most so many rows, hence pieces.
         let mut reached = [0; MANY_ROWS];
         for index in 0.. {
@@ -275,17 +284,23 @@ impl<S: Paged> Task<'_, S> {
                     continue;
                 };
                 let (first_row, mut last) = (row, 0);
+                let passed =
+                    |piece: &Piece| self.attention.first_seen(piece.position) >= position + found.len();
+                let unseen = passed(&self.pieces[piece]);
                 while let Some(next) = self.pieces.get(piece)
                     && page(next).is_some_and(|next| std::ptr::eq(next, found))
+                    && passed(next) == unseen
                 {
                     last = last.max(next.end());
                     row += next.tokens * group;
                     piece += 1;
                 }
                 reached[start..piece].fill(position + found.len());
-                let positions = position..last.min(position + found.len());
-                visit(Run { page: found, rows: first_row..row, positions });
                 any = true;
+                if !unseen {
+                    let positions = position..last.min(position + found.len());
+                    visit(Run { page: found, rows: first_row..row, positions });
+                }
             }
             if !any {
                 return;

@@ -4,17 +4,19 @@ use super::*;
 use crate::check::{Difference, values};
 
 /// The definition, in f64: the output of every token and query head, [tokens, query heads × dim].
-fn reference(segments: &[Segment], heads: Heads, qkv: &[f64]) -> Vec<f64> {
+fn reference(segments: &[Segment], attention: Attention, qkv: &[f64]) -> Vec<f64> {
+    let heads = attention.heads;
     let (row, dim) = (heads.row(), heads.dim);
     let mut out = vec![0.0; qkv.len() / row * heads.query_row()];
     for segment in segments {
         for t in segment.tokens() {
-            let mut seen: Vec<usize> = (segment.start..=t).collect();
+            let mut seen: Vec<usize> = (segment.start..=t).rev().collect();
             let mut parent = segment.parent;
             while let Some(p) = parent {
-                seen.extend(segments[p].tokens());
+                seen.extend(segments[p].tokens().rev());
                 parent = segments[p].parent;
             }
+            seen.truncate(attention.window.unwrap_or(usize::MAX));
             for h in 0..heads.query {
                 let q = &qkv[t * row + h * dim..][..dim];
                 let key = heads.key_column(h / heads.group());
@@ -23,7 +25,10 @@ fn reference(segments: &[Segment], heads: Heads, qkv: &[f64]) -> Vec<f64> {
                     .iter()
                     .map(|j| {
                         let k = &qkv[j * row + key..][..dim];
-                        (q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (dim as f64).sqrt()).exp()
+                        let product = q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>();
+                        let score = product * f64::from(attention.scale);
+                        let cap = attention.softcap.map(f64::from);
+                        cap.map_or(score, |cap| cap * (score / cap).tanh()).exp()
                     })
                     .collect();
                 let total: f64 = weights.iter().sum();
@@ -48,10 +53,27 @@ fn segments(parts: &[(usize, Option<usize>)]) -> Vec<Segment> {
     all
 }
 
-fn run(segments: &[Segment], heads: Heads, qkv: &[f32]) -> (Vec<f32>, Vec<f32>) {
+/// Every kind of attention: plain, with scores of another scale, capped scores, and windows shorter and longer than
+/// what there is to see.
+fn kinds(heads: Heads) -> [Attention; 6] {
+    let plain = Attention::new(heads);
+    let window = |window| Attention { window: Some(window), ..plain };
+    let capped = Attention { scale: 0.7, softcap: Some(1.5), ..plain };
+    [
+        plain,
+        Attention { scale: 0.3, ..plain },
+        capped,
+        window(4),
+        Attention { window: Some(1), ..capped },
+        window(300),
+    ]
+}
+
+fn run(segments: &[Segment], attention: Attention, qkv: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let heads = attention.heads;
     let tokens = qkv.len() / heads.row();
     let (mut out, mut sums) = (vec![0.0; tokens * heads.query_row()], vec![0.0; tokens * heads.query]);
-    forward(&Plan::new(segments, heads.key_value), heads, qkv, &mut out, &mut sums);
+    forward(&Plan::new(segments, heads.key_value), attention, qkv, &mut out, &mut sums);
     (out, sums)
 }
 
@@ -66,22 +88,36 @@ fn trees_equal_the_definition_and_gradients_finite_differences() {
         (segments(&[(1, None), (1, Some(0)), (1, None)]), Heads { query: 1, key_value: 1, dim: 3 }),
     ];
     for (segments, heads) in shapes {
-        let tokens = segments.last().map_or(0, |s| s.start + s.len);
-        let qkv: Vec<f32> = values(tokens * heads.row(), 1).iter().map(|x| x * 2.0).collect();
-        let d_out = values(tokens * heads.query_row(), 2);
-        let qkv64: Vec<f64> = qkv.iter().map(|&x| x.into()).collect();
-        let (out, log_sums) = run(&segments, heads, &qkv);
-        for (got, expected) in out.iter().zip(reference(&segments, heads, &qkv64)) {
-            assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} instead of {expected}");
+        for attention in kinds(heads) {
+            assert_equal_the_definition(&segments, attention);
         }
-        let loss = |qkv: &[f64]| -> f64 {
-            reference(&segments, heads, qkv).iter().zip(&d_out).map(|(o, &d)| o * f64::from(d)).sum()
-        };
-        let mut d_qkv = vec![7.0; qkv.len()];
-        let saved = Saved { qkv: &qkv, out: &out, log_sums: &log_sums, d_out: &d_out };
-        backward(&Plan::new(&segments, heads.key_value), heads, saved, &mut d_qkv);
-        Difference::of(loss, &qkv64).assert_close(&d_qkv, 2e-5);
     }
+}
+
+fn assert_equal_the_definition(segments: &[Segment], attention: Attention) {
+    let heads = attention.heads;
+    let tokens = segments.last().map_or(0, |s| s.start + s.len);
+    let qkv: Vec<f32> = values(tokens * heads.row(), 1).iter().map(|x| x * 2.0).collect();
+    let d_out = values(tokens * heads.query_row(), 2);
+    let qkv64: Vec<f64> = qkv.iter().map(|&x| x.into()).collect();
+    let (out, log_sums) = run(segments, attention, &qkv);
+    for (got, expected) in out.iter().zip(reference(segments, attention, &qkv64)) {
+        assert!((f64::from(*got) - expected).abs() < 2e-6, "{got} instead of {expected}, {attention:?}");
+    }
+    let loss = |qkv: &[f64]| -> f64 {
+        reference(segments, attention, qkv).iter().zip(&d_out).map(|(o, &d)| o * f64::from(d)).sum()
+    };
+    let mut d_qkv = vec![7.0; qkv.len()];
+    let saved = Saved { qkv: &qkv, out: &out, log_sums: &log_sums, d_out: &d_out };
+    backward(&Plan::new(segments, heads.key_value), attention, saved, &mut d_qkv);
+    Difference::of(loss, &qkv64).assert_close(&d_qkv, 2e-5);
+}
+
+/// Plain attention; windows that end within a prefix, within a branch, and span all; capped scores.
+fn longer_kinds(heads: Heads) -> [Attention; 5] {
+    let plain = Attention::new(heads);
+    let window = |window| Attention { window: Some(window), ..plain };
+    [plain, window(17), window(100), window(1000), Attention { softcap: Some(0.5), ..window(81) }]
 }
 
 #[test]
@@ -93,10 +129,20 @@ fn sharing_a_prefix_changes_no_bit_of_the_output() {
     let flat = segments(&[(prompt + second, None)]);
     let (width, branch) = (heads.row(), (prompt + first) * heads.row());
     let second_rows: Vec<f32> = [&rows[..prompt * width], &rows[branch..]].concat();
-    let (tree, alone) = (run(&shared, heads, &rows).0, run(&flat, heads, &second_rows).0);
     let width = heads.query_row();
-    assert_eq!(tree[(prompt + first) * width..], alone[prompt * width..]);
-    assert_eq!(tree[..prompt * width], alone[..prompt * width]);
+    for attention in longer_kinds(heads) {
+        let (tree, alone) = (run(&shared, attention, &rows).0, run(&flat, attention, &second_rows).0);
+        assert_eq!(tree[(prompt + first) * width..], alone[prompt * width..], "{attention:?}");
+        assert_eq!(tree[..prompt * width], alone[..prompt * width], "{attention:?}");
+    }
+}
+
+#[test]
+fn a_window_over_everything_changes_no_bit() {
+    let heads = Heads { query: 2, key_value: 1, dim: 16 };
+    let (rows, plain) = (values(150 * heads.row(), 6), Attention::new(heads));
+    let all = segments(&[(100, None), (50, Some(0))]);
+    assert_eq!(run(&all, Attention { window: Some(150), ..plain }, &rows), run(&all, plain, &rows));
 }
 
 /// Pages of one sequence, some of which others may have too.
@@ -131,16 +177,17 @@ fn pages_give_the_bits_of_a_whole_pass() {
     let heads = Heads { query: 6, key_value: 2, dim: 32 };
     let tokens = 150;
     let rows = values(tokens * heads.row(), 4);
-    let (whole, _) = run(&segments(&[(tokens, None)]), heads, &rows);
     let width = heads.query_row();
-    for lengths in [&[64, 64, 22][..], &[64, 5, 64, 17], &[1, 1, 64, 64, 20]] {
+    let lengths = [&[64, 64, 22][..], &[64, 5, 64, 17], &[1, 1, 64, 64, 20]];
+    for (attention, lengths) in longer_kinds(heads).into_iter().flat_map(|kind| lengths.map(|l| (kind, l))) {
+        let (whole, _) = run(&segments(&[(tokens, None)]), attention, &rows);
         let sequences = [pages(heads, lengths, &rows)];
         for (position, count) in [(0, tokens), (149, 1), (60, 3), (63, 87)] {
             let piece = Piece { sequence: 0, row: 0, tokens: count, position };
             let mut out = vec![f32::NAN; count * width];
             let queries = &rows[position * heads.row()..(position + count) * heads.row()];
             // A long sequence may hold more than the rows see.
-            attend_pages(&Blocks::new(heads, &[piece]), (heads, 1), &sequences, queries, &mut out);
+            attend_pages(&Blocks::new(heads, &[piece]), (attention, 1), &sequences, queries, &mut out);
             assert_eq!(out, whole[position * width..(position + count) * width], "{lengths:?} {position}");
         }
     }
@@ -161,14 +208,20 @@ fn sequences_that_share_pages_are_as_if_alone() {
     let position = |i: usize| if i % 4 == 3 { 64 + i } else { 104 + i };
     let piece = |i: usize| Piece { sequence: i, row: i, tokens: 1, position: position(i) };
     let queries: Vec<f32> = (0..9).flat_map(|i| row(300 + i).to_vec()).collect();
-    let attend = |pieces: &[Piece]| {
-        let mut out = vec![0.0; 9 * heads.query_row()];
-        attend_pages(&Blocks::new(heads, pieces), (heads, 1), &sequences, &queries, &mut out);
-        out
-    };
-    let together = attend(&(0..9).map(piece).collect::<Vec<_>>());
-    for i in 0..9 {
-        let columns = i * heads.query_row()..(i + 1) * heads.query_row();
-        assert_eq!(attend(&[piece(i)])[columns.clone()], together[columns], "sequence {i}");
+    for attention in longer_kinds(heads) {
+        let attend = |pieces: &[Piece]| {
+            let mut out = vec![0.0; 9 * heads.query_row()];
+            attend_pages(&Blocks::new(heads, pieces), (attention, 1), &sequences, &queries, &mut out);
+            out
+        };
+        let together = attend(&(0..9).map(piece).collect::<Vec<_>>());
+        for i in 0..9 {
+            let columns = i * heads.query_row()..(i + 1) * heads.query_row();
+            assert_eq!(
+                attend(&[piece(i)])[columns.clone()],
+                together[columns],
+                "sequence {i}, {attention:?}"
+            );
+        }
     }
 }
