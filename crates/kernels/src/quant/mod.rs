@@ -4,13 +4,17 @@
 //! stands here: the layouts are ggml's, and the results equal those of the Python package `gguf` to the bit.
 
 mod dynamic;
+mod eight_bit;
 mod form;
+mod four_bit;
 mod legacy;
 #[cfg(test)]
 mod recorded;
 mod super_block;
 
 pub use dynamic::{Coded, DynamicMap};
+pub use eight_bit::{INVERSE, RowBytes};
+pub use four_bit::{Absmax, FourBit, Nested, Nibbles};
 
 pub use form::{Form, Groups};
 
