@@ -6,6 +6,7 @@
 //! rows there are, how the work is cut, or how wide the machine's vectors are.
 
 mod dots;
+mod frozen;
 mod integers;
 mod pack;
 #[cfg_attr(not(target_arch = "x86_64"), path = "no_pairs.rs")]
@@ -14,10 +15,14 @@ mod tile;
 mod transposed;
 
 pub use dots::dots;
+pub use frozen::Frozen;
 pub use pack::{Packed, Part};
 pub(crate) use tile::{Destination, multiply_into};
 pub use tile::{Left, Target, multiply};
 pub use transposed::add_transposed_product;
+
+/// Columns of one panel of a packed factor: four vectors of 16, and a multiple of what narrower machines take.
+const PANEL: usize = 64;
 
 /// Whether this machine multiplies bf16, as AVX-512's extension of that name does.
 pub(crate) fn multiplies_bfloat16() -> bool {

@@ -1,9 +1,9 @@
 //! A fixed right factor, repacked once into the order in which the tiles read it.
 
-use super::Into;
 use super::integers::{GROUP_WORDS, Integers, Quantised};
 use super::pairs::{Pairs, Unit, row_words};
 use super::tile::{Destination, Left, Target, multiply_into};
+use super::{Into, PANEL};
 use crate::Dtype;
 use crate::aligned::{Aligned, Word};
 use crate::parallel::with_scratch;
@@ -12,8 +12,6 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Columns of one panel: four vectors of 16, and a multiple of what narrower machines take.
-const PANEL: usize = 64;
 /// Lines of a panel that are used on all rows of A before the next ones: 32 kB, so that they stay in the first
 /// cache.
 const DEPTH: usize = 128;

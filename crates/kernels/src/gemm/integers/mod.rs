@@ -20,4 +20,4 @@ pub(super) use pack::Integers;
 const PANEL: usize = 32;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

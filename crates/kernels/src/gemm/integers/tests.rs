@@ -6,7 +6,7 @@ use crate::check::values;
 use crate::quant::{BlockKind, Blocks, dequantise};
 
 /// Blocks of random integers whose scales are of common size.
-pub(super) fn blocks(kind: BlockKind, count: usize, seed: u64) -> Vec<u8> {
+pub(in super::super) fn blocks(kind: BlockKind, count: usize, seed: u64) -> Vec<u8> {
     let size = kind.block_bytes();
     let mut bytes: Vec<u8> = values(count * size, seed).iter().map(|x| (x.to_bits() >> 8) as u8).collect();
     let halves = match kind {
