@@ -5,6 +5,7 @@
 
 mod dynamic;
 mod eight_bit;
+mod encode;
 mod form;
 mod four_bit;
 mod legacy;
@@ -16,6 +17,7 @@ pub use dynamic::{Coded, DynamicMap};
 pub use eight_bit::{INVERSE, RowBytes};
 pub use four_bit::{Absmax, FourBit, Nested, Nibbles};
 
+pub use encode::{PartOfBlock, encode};
 pub use form::{Form, Groups};
 
 /// Most groups that a block has.

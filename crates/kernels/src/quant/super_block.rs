@@ -6,7 +6,7 @@ use super::{Groups, half_at};
 pub(super) const LEN: usize = 256;
 
 /// Weights in a group of the kinds of 4 and 5 bits.
-const GROUP: usize = 32;
+pub(super) const GROUP: usize = 32;
 
 /// `[scale: f16][minimum: f16][8 scales and minima of 6 bits: 12][weights: 128]`
 pub(super) fn q4(block: &[u8; 144], groups: Groups<'_>) {
