@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::config::DecoderConfig;
-use crate::conventions::{Activation, LayerAttention, SublayerNorms};
+use crate::conventions::{Activation, LayerAttention, Rotary, SublayerNorms};
 use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::output_heads::OutputHeads;
@@ -15,6 +15,10 @@ use crate::rope::Rope;
 /// The end of an architecture's name where texts are scored; where text is written.
 pub(crate) const CLASSIFIER: &str = "ForSequenceClassification";
 pub(crate) const WRITER: &str = "ForCausalLM";
+
+/// The names in `layer_types`: of a layer that sees the whole text, and of one with a window.
+pub(crate) const FULL: &str = "full_attention";
+pub(crate) const SLIDING: &str = "sliding_attention";
 
 /// The fields of a decoder's `config.json`; a GGUF file's metadata is brought into the same shape.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -30,9 +34,13 @@ pub(crate) struct ConfigFile {
     pub(crate) head_dim: Option<usize>,
     pub(crate) rms_norm_eps: Option<f64>,
     pub(crate) hidden_act: Option<String>,
+    /// Gemma's name for `hidden_act`.
+    pub(crate) hidden_activation: Option<String>,
     pub(crate) max_position_embeddings: Option<usize>,
     pub(crate) original_max_position_embeddings: Option<usize>,
     pub(crate) rope_theta: Option<f64>,
+    /// The base of the layers with a window, as Gemma 3 was first written.
+    pub(crate) rope_local_base_freq: Option<f64>,
     pub(crate) rope_scaling: Option<Map<String, Value>>,
     pub(crate) rope_parameters: Option<Map<String, Value>>,
     pub(crate) partial_rotary_factor: Option<f64>,
@@ -43,6 +51,19 @@ pub(crate) struct ConfigFile {
     #[serde(default, deserialize_with = "present")]
     pub(crate) sliding_window: Option<Option<u64>>,
     pub(crate) use_sliding_window: Option<bool>,
+    pub(crate) max_window_layers: Option<usize>,
+    /// What each layer's attention reaches: `full_attention` or `sliding_attention`.
+    pub(crate) layer_types: Option<Vec<String>>,
+    pub(crate) sliding_window_pattern: Option<usize>,
+    pub(crate) use_bidirectional_attention: Option<bool>,
+    /// One a layer: 0 where queries and keys are not turned.
+    pub(crate) no_rope_layers: Option<Vec<u8>>,
+    pub(crate) no_rope_layer_interval: Option<usize>,
+    pub(crate) query_pre_attn_scalar: Option<f64>,
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) attn_logit_softcapping: Option<Option<f64>>,
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) final_logit_softcapping: Option<Option<f64>>,
     pub(crate) quantization_config: Option<Map<String, Value>>,
     /// The classes of a classifier; transformers takes two where the field is absent.
     pub(crate) id2label: Option<Map<String, Value>>,
@@ -74,7 +95,9 @@ impl TokenIds {
 }
 
 /// Tells a field that is null from one that is absent.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -85,6 +108,27 @@ pub(crate) struct Habits {
     pub(crate) o_bias: bool,
     pub(crate) mlp_bias: bool,
     pub(crate) max_position_embeddings: usize,
+    pub(crate) rope_theta: f64,
+    pub(crate) rms_norm_eps: f64,
+    pub(crate) tie_word_embeddings: bool,
+    pub(crate) activation: Activation,
+}
+
+impl Habits {
+    /// Those of Llama, for a family that has most of them too.
+    pub(crate) fn like_llama(family: Family) -> Self {
+        Self {
+            family,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            max_position_embeddings: 2048,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: false,
+            activation: Activation::Silu,
+        }
+    }
 }
 
 impl ConfigFile {
@@ -102,20 +146,20 @@ impl ConfigFile {
             num_attention_heads: self.num_attention_heads,
             num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
             head_dim: self.head_width(path)?,
-            rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6) as f32,
-            rope: Rope::from_config(self, max_position_embeddings, path)?,
+            rms_norm_eps: self.rms_norm_eps.unwrap_or(habits.rms_norm_eps) as f32,
+            rope: Rope::from_config(self, habits.rope_theta, max_position_embeddings, path)?,
             local_rope: None,
             layer_attention: Vec::new(),
             attention_scale: None,
             attention_softcap: None,
             logit_softcap: None,
             embedding_scale: None,
-            activation: Activation::Silu,
+            activation: self.activation(habits.activation, path)?,
             qk_norm: false,
             sublayer_norms: SublayerNorms::Before,
             unit_offset_norms: false,
             output_heads: self.output_heads(),
-            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
+            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(habits.tie_word_embeddings),
             qkv_bias: habits.qkv_bias,
             o_bias: habits.o_bias,
             mlp_bias: habits.mlp_bias,
@@ -128,6 +172,60 @@ impl ConfigFile {
         // Only now: a file may claim any number of layers.
         config.layer_attention = vec![LayerAttention::default(); config.num_hidden_layers];
         Ok(config)
+    }
+
+    /// What each layer's attention reaches: `layer_types` says which layers have the window, or else `slides`. Only
+    /// after the number of layers was checked.
+    pub(crate) fn windows(
+        &self,
+        window: Option<u64>,
+        slides: impl Fn(usize) -> bool,
+        path: &Path,
+    ) -> Result<Vec<LayerAttention>> {
+        let wrong = |field: &str, expected: String, got: String| {
+            Err(Error::Field { path: path.to_owned(), field: field.to_owned(), expected, got })
+        };
+        let sliding: Vec<bool> = match &self.layer_types {
+            None => (0..self.num_hidden_layers).map(slides).collect(),
+            Some(types) => {
+                if let Some(other) = types.iter().find(|name| *name != FULL && *name != SLIDING) {
+                    let hint = format!("supported kinds: {FULL}, {SLIDING}");
+                    return Err(unsupported(path, "layer_types", other, &hint));
+                }
+                types.iter().map(|name| name == SLIDING).collect()
+            }
+        };
+        if sliding.len() != self.num_hidden_layers {
+            let expected = format!("a list of {} kinds, one a layer", self.num_hidden_layers);
+            return wrong("layer_types", expected, format!("one of {}", sliding.len()));
+        }
+        let window = window.map(|window| usize::try_from(window).unwrap_or(usize::MAX));
+        if window.is_none() && sliding.contains(&true) {
+            let expected = "a number of tokens, as some layers have a window";
+            return wrong("sliding_window", expected.to_owned(), "none".to_owned());
+        }
+        let layer = |slides: bool| LayerAttention { window: window.filter(|_| slides), rotary: Rotary::Main };
+        Ok(sliding.into_iter().map(layer).collect())
+    }
+
+    /// The kind of rotary embedding, in both spellings of the field.
+    pub(crate) fn rope_type(&self) -> Option<&str> {
+        let filled = |map: &&Map<String, Value>| !map.is_empty();
+        let map = self.rope_scaling.as_ref().filter(filled).or(self.rope_parameters.as_ref())?;
+        map.get("rope_type").or_else(|| map.get("type"))?.as_str()
+    }
+
+    fn activation(&self, default: Activation, path: &Path) -> Result<Activation> {
+        let (field, name) = match &self.hidden_activation {
+            Some(name) => ("hidden_activation", Some(name)),
+            None => ("hidden_act", self.hidden_act.as_ref()),
+        };
+        let Some(name) = name else { return Ok(default) };
+        let known = [Activation::Silu, Activation::GeluTanh];
+        known.into_iter().find(|activation| activation.name() == name).ok_or_else(|| {
+            let names = known.map(Activation::name).join(", ");
+            unsupported(path, field, name, &format!("supported activations: {names}"))
+        })
     }
 
     /// The architecture, a classifier's as that of its model that writes.
@@ -158,9 +256,9 @@ impl ConfigFile {
     }
 
     fn refuse_unsupported(&self, path: &Path) -> Result<()> {
-        let activation = self.hidden_act.as_deref().unwrap_or("silu");
-        if activation != "silu" {
-            return Err(unsupported(path, "hidden_act", activation, "the activation must be `silu`"));
+        if self.use_bidirectional_attention == Some(true) {
+            let hint = "a decoder's tokens see what stands before them, and nothing else";
+            return Err(unsupported(path, "use_bidirectional_attention", true, hint));
         }
         if let Some(factor) = self.partial_rotary_factor.filter(|factor| *factor != 1.0) {
             let hint = "the rotary embedding must cover whole heads";

@@ -11,6 +11,16 @@ pub enum Activation {
     GeluTanh,
 }
 
+impl Activation {
+    /// transformers' name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_pytorch_tanh",
+        }
+    }
+}
+
 /// Where the norms of a decoder layer stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SublayerNorms {

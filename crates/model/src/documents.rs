@@ -98,7 +98,7 @@ fn describe(decoder: &DecoderConfig, path: &Path) -> Result<Map<String, Value>> 
         "bos_token_id": decoder.bos_token_id,
         "eos_token_id": eos,
         "head_dim": decoder.head_dim,
-        "hidden_act": "silu",
+        "hidden_act": decoder.activation.name(),
         "hidden_size": decoder.hidden_size,
         "intermediate_size": decoder.intermediate_size,
         "max_position_embeddings": decoder.max_position_embeddings,
@@ -114,7 +114,9 @@ fn describe(decoder: &DecoderConfig, path: &Path) -> Result<Map<String, Value>> 
         "use_cache": true,
         "vocab_size": decoder.vocab_size,
     });
-    Ok(if let Value::Object(fields) = fields { fields } else { Map::new() })
+    let mut fields = if let Value::Object(fields) = fields { fields } else { Map::new() };
+    (family.describe)(decoder, &mut fields);
+    Ok(fields)
 }
 
 fn rope_scaling(scaling: &RopeScaling, path: &Path) -> Result<Value> {

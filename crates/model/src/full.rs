@@ -5,8 +5,10 @@ use std::path::Path;
 use crate::config::DecoderConfig;
 use crate::documents::Documents;
 use crate::error::{Error, Result};
+use crate::fusion::{AsStored, as_stored};
 use crate::layout::WeightLayout;
 use crate::model::Model;
+use crate::output_heads::OutputHeads;
 use crate::safetensors_writer::{self, SaveOptions, WeightSource};
 use crate::stored_type::StoredType;
 
@@ -18,6 +20,7 @@ pub struct FullWeights {
     /// All of them, in f32.
     pub values: Vec<f32>,
     documents: Documents,
+    config: DecoderConfig,
 }
 
 impl FullWeights {
@@ -31,7 +34,7 @@ impl FullWeights {
             model.read(&slot.name, &mut buffer)?;
             values.extend_from_slice(&buffer);
         }
-        Ok(Self { layout, values, documents })
+        Ok(Self { layout, values, documents, config: model.config().clone() })
     }
 
     /// Reads the weights that [`FullWeights::save`] wrote. Errors: those of [`Model::open`]; another model than the
@@ -52,6 +55,9 @@ impl FullWeights {
     pub fn without_score(mut self) -> Self {
         if let Some(score) = self.layout.score.take() {
             self.layout.slots.pop();
+            if self.config.output_heads.tokens() {
+                self.config.output_heads = OutputHeads::Tokens;
+            }
             self.values.truncate(score.start);
         }
         self
@@ -60,8 +66,10 @@ impl FullWeights {
     /// Writes the model into `folder` as [`Model::save`] does, in f32.
     pub fn save(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|reason| collimate_run::Error::write(folder, reason))?;
+        let source = AsStored::new(self, &self.config);
         let tensors = self.layout.slots.iter().map(|slot| (slot.name.clone(), slot.shape.clone())).collect();
-        safetensors_writer::write(folder, tensors, self, SaveOptions::default())?;
+        let tensors = as_stored(&self.config, tensors);
+        safetensors_writer::write(folder, tensors, &source, SaveOptions::default())?;
         self.documents.save(folder)
     }
 }

@@ -11,6 +11,7 @@ mod types;
 use collimate_kernels::quant::{BlockKind, Blocks};
 use std::collections::HashMap;
 use std::io::BufReader;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::config::DecoderConfig;
@@ -18,6 +19,7 @@ use crate::elements::Elements;
 use crate::error::{Error, Result, nearest};
 use crate::family::{self, Description};
 use crate::file::{self, DataFile};
+use crate::fusion::Pieces;
 
 use cursor::Cursor;
 use header::{Header, TensorInfo};
@@ -27,6 +29,9 @@ pub use metadata::Metadata;
 
 /// Divisors of the rotary frequencies; not a weight of the model, but part of its configuration.
 const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// The end of the names of all norms.
+const NORM: &str = "norm.weight";
 
 /// A matrix as a file stores it: rows of whole blocks, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,14 @@ impl<'a> From<&'a StoredBlocks> for Blocks<'a> {
     }
 }
 
+/// Where a weight lies.
+struct Place<'a> {
+    /// The tensor that it is, or is a part of.
+    tensor: &'a TensorInfo,
+    /// Its bytes, counted from the file's start.
+    range: Range<u64>,
+}
+
 /// An opened GGUF file: its header is known, its tensors are read on demand.
 #[derive(Debug)]
 pub(crate) struct Gguf {
@@ -51,6 +64,7 @@ pub(crate) struct Gguf {
     family: &'static Description,
     /// Which tensor of the header stands under a canonical name.
     places: HashMap<String, usize>,
+    pieces: Pieces,
 }
 
 impl Gguf {
@@ -61,9 +75,9 @@ impl Gguf {
         let architecture = header.metadata.get_str("general.architecture")?.unwrap_or("(none)");
         let family = family::by_gguf_architecture(architecture, path)?;
         let canonical =
-            |(place, tensor): (usize, &TensorInfo)| Some((names::canonical(&tensor.name)?, place));
+            |(place, tensor): (usize, &TensorInfo)| Some((names::canonical(&tensor.name, family)?, place));
         let places = header.tensors.iter().enumerate().filter_map(canonical).collect();
-        Ok(Self { file, header, family, places })
+        Ok(Self { file, header, family, places, pieces: Pieces::default() })
     }
 
     pub(crate) fn metadata(&self) -> &Metadata {
@@ -81,7 +95,7 @@ impl Gguf {
 
     fn rope_divisors(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
         let mut divisors = Vec::new();
-        self.read_tensor(tensor, &mut divisors)?;
+        self.read_range(tensor, tensor.range.clone(), &mut divisors)?;
         match divisors.iter().find(|divisor| !divisor.is_normal()) {
             None => Ok(divisors),
             Some(divisor) => Err(Error::Field {
@@ -97,8 +111,16 @@ impl Gguf {
         self.places.keys().map(String::as_str)
     }
 
+    /// Finds the weights that lie with others in one matrix.
+    pub(crate) fn find_pieces(&mut self, config: &DecoderConfig) {
+        self.pieces = Pieces::new(config, |name| self.shape(name));
+    }
+
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        Some(&self.tensor(name)?.shape)
+        match self.pieces.get(name) {
+            Some(piece) => Some(&piece.shape),
+            None => Some(&self.tensor(name)?.shape),
+        }
     }
 
     pub(crate) fn elements(&self, name: &str) -> Option<Elements> {
@@ -107,45 +129,53 @@ impl Gguf {
 
     /// Appends the numbers of the tensor of this canonical name to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
-        let (tensor, start) = (self.expect(name)?, out.len());
-        self.read_tensor(tensor, out)?;
-        if let Some(heads) = self.rotary_heads(name, tensor)? {
+        let (place, start) = (self.place(name)?, out.len());
+        self.read_range(place.tensor, place.range, out)?;
+        if let Some(heads) = self.rotary_heads(name, place.tensor)? {
             heads.restore(&mut out[start..]);
+        }
+        if self.family.unit_offset_norms && name.ends_with(NORM) {
+            out[start..].iter_mut().for_each(|weight| *weight -= 1.0);
         }
         Ok(())
     }
 
     /// The blocks of the tensor of this canonical name, row after row, if it is stored in blocks.
     pub(crate) fn blocks(&self, name: &str) -> Result<Option<StoredBlocks>> {
-        let tensor = self.expect(name)?;
-        let Elements::Blocks(kind) = tensor.elements else { return Ok(None) };
+        let place = self.place(name)?;
+        let Elements::Blocks(kind) = place.tensor.elements else { return Ok(None) };
         let mut bytes = Vec::new();
-        self.file.visit(tensor.range.clone(), 1, |piece| {
+        self.file.visit(place.range, 1, |piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
-        if let Some(heads) = self.rotary_heads(name, tensor)? {
+        if let Some(heads) = self.rotary_heads(name, place.tensor)? {
             heads.restore(&mut bytes);
         }
         Ok(Some(StoredBlocks { kind, bytes }))
     }
 
-    fn expect(&self, name: &str) -> Result<&TensorInfo> {
-        self.tensor(name).ok_or_else(|| Error::MissingTensor {
+    fn place(&self, name: &str) -> Result<Place<'_>> {
+        let piece = self.pieces.get(name);
+        let stored = piece.map_or(name, |piece| &piece.matrix);
+        let tensor = self.tensor(stored).ok_or_else(|| Error::MissingTensor {
             path: self.file.path().to_owned(),
             name: name.to_owned(),
             nearest: nearest(name, self.names()),
-        })
+        })?;
+        let whole = tensor.range.clone();
+        Ok(Place { tensor, range: piece.map_or(whole.clone(), |piece| piece.range(whole)) })
     }
 
     fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         Some(&self.header.tensors[*self.places.get(name)?])
     }
 
-    fn read_tensor(&self, tensor: &TensorInfo, out: &mut Vec<f32>) -> Result<()> {
-        out.reserve(tensor.shape.iter().product());
+    fn read_range(&self, tensor: &TensorInfo, range: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
         let elements = tensor.elements;
-        self.file.visit(tensor.range.clone(), elements.unit_bytes(), |bytes| elements.decode(bytes, out))
+        let units = (range.end - range.start) as usize / elements.unit_bytes();
+        out.reserve(units * elements.unit_len());
+        self.file.visit(range, elements.unit_bytes(), |bytes| elements.decode(bytes, out))
     }
 
     /// How the rows of a q or k projection fall into heads, if their order is another than Hugging Face's.

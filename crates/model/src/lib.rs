@@ -11,6 +11,7 @@ mod error;
 mod family;
 mod file;
 mod full;
+mod fusion;
 pub mod gguf;
 mod layout;
 mod lora;

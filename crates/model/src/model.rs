@@ -38,11 +38,12 @@ impl Model {
     /// supported, a torn or damaged file, a missing or misshapen tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|reason| collimate_run::Error::read(path, reason))?;
-        let (mut config, weights) = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
+        let (mut config, mut weights) = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
         let score = weights.shape(SCORE).is_some_and(|shape| *shape == [1, config.hidden_size]);
         if score && config.output_heads == OutputHeads::Tokens {
             config.output_heads = OutputHeads::Both;
         }
+        weights.find_pieces(&config);
         weights.check(&config, path)?;
         if weights.shape(SCORE_BIAS).is_some() && config.output_heads.score() {
             return Err(unsupported(path, SCORE_BIAS, "there", "a scalar head must have no bias"));

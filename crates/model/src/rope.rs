@@ -10,9 +10,6 @@ use serde_json::{Map, Value};
 use crate::config_file::{ConfigFile, unsupported};
 use crate::error::{Error, Result};
 
-/// transformers' base where the configuration names none.
-const DEFAULT_THETA: f64 = 10_000.0;
-
 /// The rotary position embedding (Su et al. 2021, "RoFormer").
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
@@ -96,12 +93,17 @@ impl Rope {
     }
 
     /// Reads both spellings: `rope_parameters` of transformers 5, `rope_theta` with `rope_scaling` before it.
-    pub(crate) fn from_config(file: &ConfigFile, max_positions: usize, path: &Path) -> Result<Self> {
+    pub(crate) fn from_config(
+        file: &ConfigFile,
+        default_theta: f64,
+        max_positions: usize,
+        path: &Path,
+    ) -> Result<Self> {
         let empty = Map::new();
         let filled = |map: &&Map<String, Value>| !map.is_empty();
         let map = file.rope_scaling.as_ref().filter(filled).or(file.rope_parameters.as_ref());
         let parameters = Parameters { map: map.unwrap_or(&empty), path };
-        let theta = parameters.number("rope_theta")?.or(file.rope_theta).unwrap_or(DEFAULT_THETA);
+        let theta = parameters.number("rope_theta")?.or(file.rope_theta).unwrap_or(default_theta);
         if !(theta.is_finite() && theta > 0.0) {
             return Err(parameters.wrong("rope_theta", "a number above 0", &theta.to_string()));
         }

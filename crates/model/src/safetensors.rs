@@ -8,9 +8,11 @@ use ::safetensors::Dtype;
 use ::safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
+use crate::config::DecoderConfig;
 use crate::elements::Elements;
 use crate::error::{Error, Result, nearest};
 use crate::file::{DataFile, read_json};
+use crate::fusion::{Piece, Pieces};
 
 /// Bytes of the header's length, at the file's start.
 const LENGTH_BYTES: u64 = 8;
@@ -67,9 +69,19 @@ impl SafetensorsFile {
     /// Appends the tensor's numbers to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
         let info = self.metadata.info(name).ok_or_else(|| self.missing(name))?;
+        self.read_range(name, info, self.range(info), out)
+    }
+
+    /// Appends the numbers of a part of the tensor to `out`.
+    fn read_piece(&self, piece: &Piece, out: &mut Vec<f32>) -> Result<()> {
+        let info = self.metadata.info(&piece.matrix).ok_or_else(|| self.missing(&piece.matrix))?;
+        self.read_range(&piece.matrix, info, piece.range(self.range(info)), out)
+    }
+
+    fn read_range(&self, name: &str, info: &TensorInfo, range: Range<u64>, out: &mut Vec<f32>) -> Result<()> {
         let elements = self.elements(name, info)?;
-        out.reserve(info.shape.iter().product());
-        self.file.visit(self.range(info), elements.unit_bytes(), |bytes| elements.decode(bytes, out))
+        out.reserve((range.end - range.start) as usize / elements.unit_bytes());
+        self.file.visit(range, elements.unit_bytes(), |bytes| elements.decode(bytes, out))
     }
 
     pub(crate) fn missing(&self, name: &str) -> Error {
@@ -131,6 +143,7 @@ pub(crate) struct Safetensors {
     shards: Vec<SafetensorsFile>,
     /// Which shard holds a tensor.
     places: BTreeMap<String, usize>,
+    pieces: Pieces,
 }
 
 /// `model.safetensors.index.json`.
@@ -143,7 +156,7 @@ impl Safetensors {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = SafetensorsFile::open(path)?;
         let places = file.names().into_iter().map(|name| (name, 0)).collect();
-        Ok(Self { shards: vec![file], places })
+        Ok(Self { shards: vec![file], places, pieces: Pieces::default() })
     }
 
     /// Opens the shards that the index at `path` names; they lie beside it.
@@ -167,15 +180,23 @@ impl Safetensors {
             }
             places.insert(name.clone(), place);
         }
-        Ok(Self { shards, places })
+        Ok(Self { shards, places, pieces: Pieces::default() })
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
 
+    /// Finds the weights that lie with others in one matrix.
+    pub(crate) fn find_pieces(&mut self, config: &DecoderConfig) {
+        self.pieces = Pieces::new(config, |name| self.shape(name));
+    }
+
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.shards[*self.places.get(name)?].shape(name)
+        match self.pieces.get(name) {
+            Some(piece) => Some(&piece.shape),
+            None => self.shards[*self.places.get(name)?].shape(name),
+        }
     }
 
     /// The type of the tensor's numbers; none where they are not read as they lie there.
@@ -186,7 +207,11 @@ impl Safetensors {
 
     /// Appends the numbers of the tensor, which must be there, to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
-        self.shards[self.places.get(name).copied().unwrap_or(0)].read(name, out)
+        let shard = |name: &str| &self.shards[self.places.get(name).copied().unwrap_or(0)];
+        match self.pieces.get(name) {
+            Some(piece) => shard(&piece.matrix).read_piece(piece, out),
+            None => shard(name).read(name, out),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::documents::Documents;
 use crate::error::Result;
+use crate::fusion::{AsStored, as_stored};
 use crate::model::Model;
 use crate::safetensors_writer::{self, SaveOptions, WeightSource};
 
@@ -24,7 +25,9 @@ impl Model {
         std::fs::create_dir_all(folder).map_err(|reason| collimate_run::Error::write(folder, reason))?;
         let documents = Documents::of(self, options.stored)?;
         let source = Watched { model: self, watch };
-        safetensors_writer::write(folder, self.config().weights(), &source, options)?;
+        let source = AsStored::new(&source, self.config());
+        let tensors = as_stored(self.config(), self.config().weights());
+        safetensors_writer::write(folder, tensors, &source, options)?;
         documents.save(folder)
     }
 }

@@ -33,6 +33,14 @@ impl Weights {
         elements.and_then(Elements::stored_type)
     }
 
+    /// Finds the weights that such a model stores with others in one matrix; from then on they are tensors like any.
+    pub(crate) fn find_pieces(&mut self, config: &DecoderConfig) {
+        match self {
+            Self::Safetensors(weights) => weights.find_pieces(config),
+            Self::Gguf(weights) => weights.find_pieces(config),
+        }
+    }
+
     /// Appends the numbers of the tensor, which must be there, to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
         match self {

@@ -143,20 +143,20 @@ fn models_that_are_not_supported_or_not_whole_are_refused() {
         .number_pair("llama.expert_count", 8);
     let refusals = [
         GgufBytes::start(0, 0).data(0),
-        architecture("gemma2"),
-        architecture("qwen3"),
+        architecture("gemma"),
+        architecture("qwen3moe"),
         architecture("llama"),
         mixture.data(0),
     ];
     insta::assert_snapshot!(refusals.map(|bytes| refusal(&bytes)).join("\n\n"), @"
     model.gguf: models of the kind `(none)` are not supported
-    help: known kinds: llama, qwen2
+    help: known kinds: llama, qwen2, qwen3, smollm3, gemma2, gemma3, phi3
 
-    model.gguf: models of the kind `gemma2` are not supported
-    help: known kinds: llama, qwen2
+    model.gguf: models of the kind `gemma` are not supported
+    help: known kinds: llama, qwen2, qwen3, smollm3, gemma2, gemma3, phi3; the nearest is `gemma3`
 
-    model.gguf: models of the kind `qwen3` are not supported
-    help: known kinds: llama, qwen2; the nearest is `qwen2`
+    model.gguf: models of the kind `qwen3moe` are not supported
+    help: known kinds: llama, qwen2, qwen3, smollm3, gemma2, gemma3, phi3; the nearest is `qwen3`
 
     model.gguf: `llama.embedding_length` should be a whole number of 32 bits from 0 up, but is missing
     help: correct it there; a file that came from elsewhere can be fetched again

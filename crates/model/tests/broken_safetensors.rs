@@ -121,7 +121,8 @@ fn weights_of_another_model_or_type_are_refused() {
     let open = |path: &Path| common::text(&Model::open(path).unwrap_err(), path);
     let folder = common::copy(FIXTURE);
     let config = folder.path().join("config.json");
-    let text = std::fs::read_to_string(&config).unwrap();
+    // Without the list that has one entry a layer.
+    let text = std::fs::read_to_string(&config).unwrap().replace("layer_types", "no_layer_types");
     let with = |from: &str, to: &str| {
         assert!(text.contains(from));
         common::write(&config, text.replace(from, to).as_bytes());

@@ -12,6 +12,7 @@ mod broken_gguf;
 mod broken_safetensors;
 mod common;
 mod config;
+mod families;
 #[path = "common/gguf.rs"]
 mod gguf;
 mod reward;

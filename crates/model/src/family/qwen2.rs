@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{Description, Family};
 use crate::config::DecoderConfig;
-use crate::config_file::{ConfigFile, Habits, unsupported};
+use crate::config_file::{ConfigFile, Habits};
+use crate::conventions::{LayerAttention, SublayerNorms};
 use crate::error::Result;
 
 pub(super) static QWEN2: Description = Description {
@@ -12,21 +13,32 @@ pub(super) static QWEN2: Description = Description {
     architectures: &["Qwen2ForCausalLM"],
     gguf_architecture: "qwen2",
     gguf_permutes_rotary: false,
+    gguf_windows: false,
+    sublayer_norms: SublayerNorms::Before,
+    unit_offset_norms: false,
+    fused: &[],
     configure,
+    describe: |_, _| {},
 };
 
+/// The first layer with a window, and the window, where the configuration asks for one and names neither.
+const MAX_WINDOW_LAYERS: usize = 28;
+const WINDOW: u64 = 4096;
+
 fn configure(file: &ConfigFile, path: &Path) -> Result<DecoderConfig> {
-    // `sliding_window` alone says nothing: Qwen2 writes it also where it is not used.
-    if file.use_sliding_window == Some(true) {
-        let hint = "attention must reach over the whole text: take a model without a sliding window";
-        return Err(unsupported(path, "use_sliding_window", true, hint));
-    }
-    let habits = Habits {
-        family: Family::Qwen2,
-        qkv_bias: true,
-        o_bias: false,
-        mlp_bias: false,
-        max_position_embeddings: 32_768,
+    let habits =
+        Habits { qkv_bias: true, max_position_embeddings: 32_768, ..Habits::like_llama(Family::Qwen2) };
+    let mut config = file.decoder(habits, path)?;
+    config.layer_attention = windows(file, path)?;
+    Ok(config)
+}
+
+/// `sliding_window` alone says nothing: Qwen writes it also where it is not used.
+pub(super) fn windows(file: &ConfigFile, path: &Path) -> Result<Vec<LayerAttention>> {
+    let window = match file.use_sliding_window {
+        Some(true) => file.sliding_window.unwrap_or(Some(WINDOW)),
+        _ => None,
     };
-    file.decoder(habits, path)
+    let first = file.max_window_layers.unwrap_or(MAX_WINDOW_LAYERS);
+    file.windows(window, |layer| window.is_some() && layer >= first, path)
 }

@@ -1,7 +1,10 @@
 //! From llama.cpp's tensor names to Hugging Face's.
 
+use crate::conventions::SublayerNorms;
+use crate::family::Description;
+
 /// Names of parts of a decoder layer; each stands before `.weight` or `.bias`.
-const LAYER_PARTS: [(&str, &str); 9] = [
+const LAYER_PARTS: [(&str, &str); 12] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
@@ -11,7 +14,20 @@ const LAYER_PARTS: [(&str, &str); 9] = [
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("attn_qkv", "self_attn.qkv_proj"),
 ];
+
+/// The same where norms stand around the sublayers, in place of those above.
+const AROUND: [(&str, &str); 3] = [
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
+/// The same where gate and up are one matrix, in place of those above.
+const FUSED: [(&str, &str); 1] = [("ffn_up", "mlp.gate_up_proj")];
 
 /// Names outside of the layers.
 const WHOLE: [(&str, &str); 3] = [
@@ -21,7 +37,7 @@ const WHOLE: [(&str, &str); 3] = [
 ];
 
 /// The canonical name, if the tensor is a weight of a decoder.
-pub(super) fn canonical(name: &str) -> Option<String> {
+pub(super) fn canonical(name: &str, family: &Description) -> Option<String> {
     if let Some((_, canonical)) = WHOLE.into_iter().find(|(known, _)| *known == name) {
         return Some(canonical.to_owned());
     }
@@ -31,16 +47,20 @@ pub(super) fn canonical(name: &str) -> Option<String> {
     if kind != "weight" && kind != "bias" {
         return None;
     }
-    let (_, canonical) = LAYER_PARTS.into_iter().find(|(known, _)| *known == part)?;
+    let around = AROUND.iter().filter(|_| family.sublayer_norms == SublayerNorms::Around);
+    let fused = FUSED.iter().filter(|_| !family.fused.is_empty());
+    let (_, canonical) = around.chain(fused).chain(&LAYER_PARTS).find(|(known, _)| *known == part)?;
     Some(format!("model.layers.{layer}.{canonical}.{kind}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::canonical;
+    use crate::family::{self, Family};
 
     #[test]
     fn names_are_canonical() {
+        let canonical = |name| canonical(name, family::of(Family::Llama));
         let of = |name| canonical(name).unwrap_or_default();
         assert_eq!(of("token_embd.weight"), "model.embed_tokens.weight");
         assert_eq!(of("blk.0.attn_output.weight"), "model.layers.0.self_attn.o_proj.weight");
@@ -49,5 +69,15 @@ mod tests {
         assert_eq!(canonical("blk.0.ffn_gate_inp.weight"), None);
         assert_eq!(canonical("blk.x.attn_k.weight"), None);
         assert_eq!(canonical("rope_freqs.weight"), None);
+    }
+
+    #[test]
+    fn a_name_means_what_the_family_takes_it_for() {
+        let of = |name, family| canonical(name, family::of(family)).unwrap_or_default();
+        let norm = "blk.1.ffn_norm.weight";
+        assert_eq!(of(norm, Family::Gemma2), "model.layers.1.pre_feedforward_layernorm.weight");
+        assert_eq!(of(norm, Family::Qwen3), "model.layers.1.post_attention_layernorm.weight");
+        assert_eq!(of("blk.1.ffn_up.weight", Family::Phi3), "model.layers.1.mlp.gate_up_proj.weight");
+        assert_eq!(of("blk.1.ffn_up.weight", Family::Gemma3), "model.layers.1.mlp.up_proj.weight");
     }
 }

@@ -1,0 +1,114 @@
+//! Projections that a family stores as one matrix: found in it by rows, and put together again when a model is saved.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::config::DecoderConfig;
+use crate::error::Result;
+use crate::family::{self, Fused};
+use crate::module::Module;
+use crate::safetensors_writer::WeightSource;
+
+/// A weight's place in a stored matrix.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// The stored matrix's name.
+    pub(crate) matrix: String,
+    /// The rows that are the weight's.
+    rows: Range<usize>,
+    /// The rows of the whole matrix.
+    matrix_rows: usize,
+    /// The weight's shape.
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Piece {
+    /// The bytes that are the weight's, among those of the whole matrix.
+    pub(crate) fn range(&self, matrix: Range<u64>) -> Range<u64> {
+        let row = (matrix.end - matrix.start) / self.matrix_rows as u64;
+        matrix.start + self.rows.start as u64 * row..matrix.start + self.rows.end as u64 * row
+    }
+}
+
+/// The weights of a model that lie with others in one matrix, by canonical name.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces(HashMap<String, Piece>);
+
+impl Pieces {
+    /// Those of such a model whose matrices are there; `shape` tells of a stored tensor.
+    pub(crate) fn new<'a>(config: &DecoderConfig, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Self {
+        let there = |piece: &Piece| shape(&piece.matrix) == Some(&[piece.matrix_rows, piece.shape[1]]);
+        Self(all_pieces(config).filter(|(_, piece)| there(piece)).collect())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Piece> {
+        self.0.get(name)
+    }
+}
+
+fn all_pieces(config: &DecoderConfig) -> impl Iterator<Item = (String, Piece)> {
+    let fused = family::of(config.family).fused.iter();
+    fused.flat_map(|fused| (0..config.num_hidden_layers).flat_map(|layer| pieces(config, fused, layer)))
+}
+
+/// The weights in one layer's fused matrix, from top to bottom.
+fn pieces(config: &DecoderConfig, fused: &Fused, layer: usize) -> Vec<(String, Piece)> {
+    let matrix_rows = fused.modules.iter().map(|module| module.dimensions(config).1).sum();
+    let mut start = 0;
+    let piece = |module: &Module| {
+        let (inputs, outputs) = module.dimensions(config);
+        let rows = start..start + outputs;
+        start = rows.end;
+        let matrix = format!("model.layers.{layer}.{}.weight", fused.name);
+        let name = format!("{}.weight", module.path(layer));
+        (name, Piece { matrix, rows, matrix_rows, shape: vec![outputs, inputs] })
+    };
+    fused.modules.iter().map(piece).collect()
+}
+
+/// A tensor's name and shape.
+type Tensor = (String, Vec<usize>);
+
+/// The same tensors as the model's family stores them.
+pub(crate) fn as_stored(config: &DecoderConfig, tensors: Vec<Tensor>) -> Vec<Tensor> {
+    let pieces: HashMap<_, _> = all_pieces(config).collect();
+    let stored = |(name, shape): Tensor| match pieces.get(&name) {
+        None => Some((name, shape)),
+        Some(piece) if piece.rows.start == 0 => {
+            Some((piece.matrix.clone(), vec![piece.matrix_rows, piece.shape[1]]))
+        }
+        Some(_) => None,
+    };
+    tensors.into_iter().filter_map(stored).collect()
+}
+
+/// Gives weights as a family stores them, made of those of canonical names.
+pub(crate) struct AsStored<'a, S> {
+    source: &'a S,
+    config: &'a DecoderConfig,
+}
+
+impl<'a, S: WeightSource> AsStored<'a, S> {
+    pub(crate) fn new(source: &'a S, config: &'a DecoderConfig) -> Self {
+        Self { source, config }
+    }
+}
+
+impl<S: WeightSource> WeightSource for AsStored<'_, S> {
+    fn weight<'b>(&'b self, name: &str, buffer: &'b mut Vec<f32>) -> Result<&'b [f32]> {
+        let fused = family::of(self.config.family).fused;
+        let Some((fused, prefix)) = fused
+            .iter()
+            .find_map(|fused| Some((fused, name.strip_suffix(".weight")?.strip_suffix(fused.name)?)))
+        else {
+            return self.source.weight(name, buffer);
+        };
+        buffer.clear();
+        let mut part = Vec::new();
+        for module in fused.modules {
+            let name = format!("{prefix}{}.{}.weight", module.parent(), module.name());
+            buffer.extend_from_slice(self.source.weight(&name, &mut part)?);
+        }
+        Ok(buffer)
+    }
+}
