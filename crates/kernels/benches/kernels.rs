@@ -4,7 +4,7 @@
 use collimate_kernels::Dtype;
 use collimate_kernels::attention::{self, Attention, Heads, Plan, Saved, Segment};
 use collimate_kernels::gemm::{Into, Packed};
-use collimate_kernels::head::{Head, OUTPUTS, Outputs};
+use collimate_kernels::head::{Head, OUTPUTS, Outputs, Targets};
 use collimate_kernels::parallel::{RowBlocks, Rows};
 use collimate_kernels::quant::{BlockKind, Blocks};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -101,18 +101,19 @@ fn token_log_probs(criterion: &mut Criterion, dtype: Dtype) {
         backward: Some(Packed::new(&weight, VOCABULARY, HIDDEN, dtype)),
     };
     let hidden = values(TARGETS * HIDDEN);
-    let targets: Vec<u32> = (0..TARGETS as u32).map(|i| i * 191).collect();
+    let tokens: Vec<u32> = (0..TARGETS as u32).map(|i| i * 191).collect();
+    let targets = Targets { hidden: &hidden, tokens: &tokens, softcap: None };
     let (mut scores, mut gradients) = (vec![0.0; TARGETS * OUTPUTS], vec![0.0; TARGETS * HIDDEN]);
     group.sample_size(10);
     group.throughput(Throughput::Elements((2 * TARGETS * HIDDEN * VOCABULARY) as u64));
     group.bench_function("forward", |bencher| {
-        bencher.iter(|| head.score(&hidden, &targets, Outputs { scores: &mut scores, gradients: None }));
+        bencher.iter(|| head.score(targets, Outputs { scores: &mut scores, gradients: None }));
     });
     group.throughput(Throughput::Elements((4 * TARGETS * HIDDEN * VOCABULARY) as u64));
     group.bench_function("with gradients", |bencher| {
         bencher.iter(|| {
             let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };
-            head.score(&hidden, &targets, outputs);
+            head.score(targets, outputs);
         });
     });
     group.finish();

@@ -2,7 +2,8 @@
 //!
 //! Tiles of logits pass by; each row keeps its largest logit m, Σ e^(s-m), Σ s·e^(s-m), Σ e^(2(s-m)), and, where the gradient
 //! is wanted, Σ e^(s-m)·wᵥ, rescaled whenever m grows (Milakov and Gimelshein 2018, online softmax). At the end
-//! log p = s_target - m - ln Σ, the entropy is m + ln Σ - `E[s]`, and d log p / dh = w_target - `E[w]`.
+//! log p = s_target - m - ln Σ, the entropy is m + ln Σ - `E[s]`, and d log p / dh = w_target - `E[w]`. Of logits that
+//! are capped to s = c · tanh(h·wᵥ / c), each wᵥ in the gradient is weighed by 1 - (s / c)².
 
 mod gradient;
 
@@ -11,6 +12,8 @@ pub use gradient::Judged;
 use crate::gemm::{Into, Left, Packed, Part, Target};
 use crate::parallel::{RowBlocks, Rows, with_scratch};
 use crate::simd::{LANES, exp, max, sum, vectorised};
+use crate::softcap::{softcap, softcap_with_slopes};
+use std::ops::Range;
 
 /// Columns of one tile of logits.
 const TILE: usize = 12 * Packed::STEP;
@@ -29,6 +32,27 @@ pub struct Head {
     pub backward: Option<Packed>,
 }
 
+/// Targets, each with the hidden state that it is predicted from.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets<'a> {
+    /// [targets, hidden].
+    pub hidden: &'a [f32],
+    /// The tokens.
+    pub tokens: &'a [u32],
+    /// c, where logits s are capped to c · tanh(s / c). Hidden states that were divided by a temperature ask for a c
+    /// that was divided likewise.
+    pub softcap: Option<f32>,
+}
+
+impl<'a> Targets<'a> {
+    /// Some of the targets.
+    fn part(self, range: Range<usize>) -> Self {
+        let width = self.hidden.len() / self.tokens.len().max(1);
+        let hidden = &self.hidden[range.start * width..range.end * width];
+        Self { hidden, tokens: &self.tokens[range], ..self }
+    }
+}
+
 /// What one pass over the vocabulary says of each row.
 #[derive(Debug)]
 pub struct Outputs<'a> {
@@ -40,30 +64,32 @@ pub struct Outputs<'a> {
 }
 
 impl Head {
-    /// Scores `targets`, one for each row of `hidden` [rows, hidden size].
+    /// Scores the targets.
     ///
     /// # Panics
     /// When a buffer is too short, a target outside the vocabulary, or W not packed for the gradients that are wanted.
-    pub fn score(&self, hidden: &[f32], targets: &[u32], outputs: Outputs<'_>) {
+    pub fn score(&self, targets: Targets<'_>, outputs: Outputs<'_>) {
         let width = self.forward.rows();
         let wanted = outputs.gradients.is_some();
         assert!(!wanted || self.backward.is_some(), "not packed for gradients");
         let gradients = Rows::new(outputs.gradients.unwrap_or_default(), if wanted { width } else { 0 });
         let buffers = [Rows::new(outputs.scores, OUTPUTS), gradients];
-        RowBlocks::new(targets.len()).run(buffers, |_, rows, [scores, gradients]| {
-            let hidden = &hidden[rows.start * width..rows.end * width];
-            self.score_block(hidden, &targets[rows], scores, wanted.then_some(gradients));
+        assert_eq!(targets.hidden.len(), targets.tokens.len() * width, "one hidden state a target");
+        RowBlocks::new(targets.tokens.len()).run(buffers, |_, rows, [scores, gradients]| {
+            self.score_block(targets.part(rows), scores, wanted.then_some(gradients));
         });
     }
 
-    fn score_block(&self, hidden: &[f32], targets: &[u32], scores: &mut [f32], sums: Option<&mut [f32]>) {
-        let (m, width) = (targets.len(), self.forward.rows());
-        let mut sums = sums;
+    fn score_block(&self, targets: Targets<'_>, scores: &mut [f32], mut sums: Option<&mut [f32]>) {
+        let Targets { hidden, tokens, softcap: cap } = targets;
+        let (m, width) = (tokens.len(), self.forward.rows());
         if let Some(sums) = &mut sums {
             sums.fill(0.0);
         }
         let product = if sums.is_some() { m * width } else { 0 };
-        with_scratch([m * TILE, m * Running::LEN, m, product], |[logits, running, rescale, product]| {
+        let bends = if sums.is_some() && cap.is_some() { m * TILE } else { 0 };
+        let lengths = [m * TILE, bends, m * Running::LEN, m, product];
+        with_scratch(lengths, |[logits, bends, running, rescale, product]| {
             let (running, _) = running.as_chunks_mut::<{ Running::LEN }>();
             running.fill(Running::START);
             for start in (0..self.forward.columns()).step_by(TILE) {
@@ -72,10 +98,16 @@ impl Head {
                 let part = Part { rows: 0..width, columns: columns.clone() };
                 let target = Target { data: logits, row: tile };
                 self.forward.multiply(m, Left::rows(hidden, width), part, target, Into::Replace);
+                match cap {
+                    Some(cap) if sums.is_some() => softcap_with_slopes(&mut logits[..m * tile], cap, bends),
+                    Some(cap) => softcap(&mut logits[..m * tile], 1.0, cap),
+                    None => {}
+                }
                 for (i, (logits, running)) in logits.chunks_mut(tile).zip(&mut *running).enumerate() {
-                    rescale[i] = Running::step(running, logits, targets[i] as usize, start);
+                    rescale[i] = Running::step(running, logits, tokens[i] as usize, start);
                 }
                 if let (Some(sums), Some(backward)) = (&mut sums, &self.backward) {
+                    weigh(logits, bends);
                     // A tile is summed by itself: carried on over the whole vocabulary, the many tokens of tiny
                     // probability would be rounded away one by one.
                     let part = Part { rows: columns, columns: 0..width };
@@ -87,22 +119,37 @@ impl Head {
             for (i, running) in running.iter().enumerate() {
                 Running::finish(running, &mut scores[i * OUTPUTS..(i + 1) * OUTPUTS]);
                 if let Some(sums) = &mut sums {
-                    let (row, total) = (&mut sums[i * width..(i + 1) * width], running[Running::TOTAL]);
-                    self.gradient(targets[i] as usize, total, row);
+                    let bend = cap.map_or(1.0, |cap| bend(running[Running::TARGET], cap));
+                    let row = &mut sums[i * width..(i + 1) * width];
+                    self.gradient((tokens[i] as usize, bend), running[Running::TOTAL], row);
                 }
             }
         });
     }
 
-    /// Turns Σ e^(s-m)·wᵥ into w_target - E[w].
-    fn gradient(&self, target: usize, total: f32, row: &mut [f32]) {
+    /// Turns Σ e^(s-m)·wᵥ into w_target - E[w], where w_target is weighed by its logit's bend.
+    fn gradient(&self, (target, bend): (usize, f32), total: f32, row: &mut [f32]) {
         with_scratch([row.len()], |[weight]| {
             self.forward.read_column(target, weight);
             for (x, w) in row.iter_mut().zip(weight) {
-                *x = *w - *x / total;
+                *x = *w * bend - *x / total;
             }
         });
     }
+}
+
+/// The derivative of a capped logit s by what it was before: 1 - (s / c)².
+fn bend(capped: f32, cap: f32) -> f32 {
+    let part = capped / cap;
+    (1.0 - part) * (1.0 + part)
+}
+
+/// values = values · weights, as far as there are weights.
+fn weigh(values: &mut [f32], weights: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || values.iter_mut().zip(weights).for_each(|(value, weight)| *value *= weight),
+    );
 }
 
 /// sums = rescale · sums + product, row by row.
@@ -206,50 +253,58 @@ mod tests {
     fn scores_equal_the_definition_and_gradients_finite_differences() {
         // More than one tile, and a last one that is not full.
         for (rows, width, vocabulary) in [(3, 7, 50), (5, 12, TILE * 2 + 5)] {
-            let hidden: Vec<f32> = values(rows * width, 1).iter().map(|x| x * 4.0).collect();
-            let weight = values(vocabulary * width, 2);
-            let mut targets: Vec<u32> = (0..rows).map(|i| (i * 7919 % vocabulary) as u32).collect();
-            let logits = |hidden: &[f64]| -> Vec<f64> {
-                let dot = |v: usize| (0..width).map(|j| hidden[j] * f64::from(weight[v * width + j])).sum();
-                (0..vocabulary).map(dot).collect()
-            };
-            let log_sum = |logits: &[f64]| logits.iter().map(|s| s.exp()).sum::<f64>().ln();
-            let row64 =
-                |i: usize| -> Vec<f64> { hidden[i * width..][..width].iter().map(|&x| x.into()).collect() };
-            let likeliest = logits(&row64(1))
-                .iter()
-                .enumerate()
-                .fold((0, f64::MIN), |a, (i, &s)| if s > a.1 { (i, s) } else { a });
-            targets[1] = likeliest.0 as u32;
-
-            let head = Head {
-                forward: Packed::transposed(&weight, width, vocabulary, Dtype::Float32),
-                backward: Some(Packed::new(&weight, vocabulary, width, Dtype::Float32)),
-            };
-            let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
-            let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };
-            head.score(&hidden, &targets, outputs);
-            let mut alone = vec![0.0; rows * OUTPUTS];
-            head.score(&hidden, &targets, Outputs { scores: &mut alone, gradients: None });
-            assert_eq!(scores, alone);
-            for i in 0..rows {
-                let log_prob = |h: &[f64]| {
-                    let logits = logits(h);
-                    logits[targets[i] as usize] - log_sum(&logits)
-                };
-                let all = logits(&row64(i));
-                let norm = log_sum(&all);
-                let entropy: f64 = all.iter().map(|s| -(s - norm).exp() * (s - norm)).sum();
-                let (got, exact) = (scores[i * OUTPUTS], log_prob(&row64(i)));
-                assert!((f64::from(got) - exact).abs() < 5e-6, "{got} instead of {exact}");
-                assert!((f64::from(scores[i * OUTPUTS + 1]) - entropy).abs() < 2e-5);
-                let collision = all.iter().map(|s| (2.0 * (s - norm)).exp()).sum::<f64>().ln();
-                assert!((f64::from(scores[i * OUTPUTS + 2]) - collision).abs() < 1e-5);
-                let best = all.iter().all(|&s| s <= all[targets[i] as usize]);
-                assert_eq!(scores[i * OUTPUTS + 3], f32::from(u8::from(best)));
-                assert!((f64::from(scores[i * OUTPUTS + LOG_SUM]) - norm).abs() < 5e-6);
-                Difference::of(log_prob, &row64(i)).assert_close(&gradients[i * width..][..width], 1e-5);
+            for softcap in [None, Some(2.0)] {
+                assert_equal_the_definition([rows, width, vocabulary], softcap);
             }
+        }
+    }
+
+    fn assert_equal_the_definition([rows, width, vocabulary]: [usize; 3], softcap: Option<f32>) {
+        let hidden: Vec<f32> = values(rows * width, 1).iter().map(|x| x * 4.0).collect();
+        let weight = values(vocabulary * width, 2);
+        let mut tokens: Vec<u32> = (0..rows).map(|i| (i * 7919 % vocabulary) as u32).collect();
+        let logits = |hidden: &[f64]| -> Vec<f64> {
+            let dot =
+                |v: usize| (0..width).map(|j| hidden[j] * f64::from(weight[v * width + j])).sum::<f64>();
+            let cap = softcap.map(f64::from);
+            (0..vocabulary).map(|v| cap.map_or(dot(v), |cap| cap * (dot(v) / cap).tanh())).collect()
+        };
+        let log_sum = |logits: &[f64]| logits.iter().map(|s| s.exp()).sum::<f64>().ln();
+        let row64 =
+            |i: usize| -> Vec<f64> { hidden[i * width..][..width].iter().map(|&x| x.into()).collect() };
+        let likeliest = logits(&row64(1))
+            .iter()
+            .enumerate()
+            .fold((0, f64::MIN), |a, (i, &s)| if s > a.1 { (i, s) } else { a });
+        tokens[1] = likeliest.0 as u32;
+
+        let head = Head {
+            forward: Packed::transposed(&weight, width, vocabulary, Dtype::Float32),
+            backward: Some(Packed::new(&weight, vocabulary, width, Dtype::Float32)),
+        };
+        let targets = Targets { hidden: &hidden, tokens: &tokens, softcap };
+        let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
+        head.score(targets, Outputs { scores: &mut scores, gradients: Some(&mut gradients) });
+        let mut alone = vec![0.0; rows * OUTPUTS];
+        head.score(targets, Outputs { scores: &mut alone, gradients: None });
+        assert_eq!(scores, alone);
+        for i in 0..rows {
+            let log_prob = |h: &[f64]| {
+                let logits = logits(h);
+                logits[tokens[i] as usize] - log_sum(&logits)
+            };
+            let all = logits(&row64(i));
+            let norm = log_sum(&all);
+            let entropy: f64 = all.iter().map(|s| -(s - norm).exp() * (s - norm)).sum();
+            let (got, exact) = (scores[i * OUTPUTS], log_prob(&row64(i)));
+            assert!((f64::from(got) - exact).abs() < 5e-6, "{got} instead of {exact}");
+            assert!((f64::from(scores[i * OUTPUTS + 1]) - entropy).abs() < 2e-5);
+            let collision = all.iter().map(|s| (2.0 * (s - norm)).exp()).sum::<f64>().ln();
+            assert!((f64::from(scores[i * OUTPUTS + 2]) - collision).abs() < 1e-5);
+            let best = all.iter().all(|&s| s <= all[tokens[i] as usize]);
+            assert_eq!(scores[i * OUTPUTS + 3], f32::from(u8::from(best)));
+            assert!((f64::from(scores[i * OUTPUTS + LOG_SUM]) - norm).abs() < 5e-6);
+            Difference::of(log_prob, &row64(i)).assert_close(&gradients[i * width..][..width], 1e-5);
         }
     }
 
@@ -266,8 +321,8 @@ mod tests {
                 backward: Some(Packed::new(&weight, vocabulary, width, dtype)),
             };
             let (mut scores, mut gradients) = (vec![0.0; rows * OUTPUTS], vec![0.0; rows * width]);
-            let outputs = Outputs { scores: &mut scores, gradients: Some(&mut gradients) };
-            head.score(&hidden, &targets, outputs);
+            let targets = Targets { hidden: &hidden, tokens: &targets, softcap: None };
+            head.score(targets, Outputs { scores: &mut scores, gradients: Some(&mut gradients) });
             (scores, gradients)
         });
         // The logits' factors are exact in bf16; the probabilities that weigh the gradient's rows are rounded.

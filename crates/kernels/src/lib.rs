@@ -1,5 +1,6 @@
 //! The arithmetic of a decoder on plain slices: packed products, attention over prefix trees, norms, rotary
-//! embedding, SwiGLU, token log-probs, quantised blocks. Forward and backward, each beside its plain reference.
+//! embedding, gated units, soft caps, token log-probs, quantised blocks. Forward and backward, each beside its
+//! plain reference.
 //!
 //! All `unsafe` of the project lives here. Nothing here knows of models, files or devices.
 #![allow(
@@ -13,6 +14,7 @@ pub mod attention;
 mod check;
 pub mod dropout;
 mod dtype;
+pub mod gated;
 pub mod gemm;
 pub mod head;
 pub mod norm;
@@ -22,6 +24,5 @@ pub mod rotary;
 mod simd;
 pub mod softcap;
 pub mod softmax;
-pub mod swiglu;
 
 pub use dtype::Dtype;

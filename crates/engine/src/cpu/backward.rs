@@ -5,14 +5,16 @@
 
 use super::adapter::{Backward, Block};
 use super::forward::{GATE_UP, Pass, QKV, rows_of};
+use super::shape::Shape;
 use super::trained::{KeptRows, Learn, Trained};
 use super::workspace::{LayerState, Workspace};
 use collimate_kernels::attention::{self, Saved};
+use collimate_kernels::gated::{gated, gated_backward};
 use collimate_kernels::norm::{rms_norm, rms_norm_backward, rms_norm_weight_gradient};
 use collimate_kernels::parallel::{RowBlocks, Rows, with_scratch};
 use collimate_kernels::rotary::Turn;
-use collimate_kernels::swiglu::{swiglu, swiglu_backward};
 use collimate_model::Module;
+use std::ops::Range;
 
 impl Pass<'_> {
     /// Adds the gradient of what is trained to `into`, given the gradient by each target's log-prob, then by
@@ -52,7 +54,8 @@ impl Pass<'_> {
             log_sums: &state.log_sums,
             d_out: &space.d_attended,
         };
-        attention::backward(&space.plan, self.shape.heads, saved, &mut space.d_qkv);
+        let kind = self.weights.layers[layer].attention;
+        attention::backward(&space.plan, kind, saved, &mut space.d_qkv);
     }
 
     /// The gradient by the residual stream at the top, from the targets down through the final norm.
@@ -92,7 +95,7 @@ impl Pass<'_> {
         let starting = starts.then(|| (space.input_index(layer), space.state_index(layer)));
         let ending = ends.then(|| space.state_index(layer - 1));
         let (inputs, states) = (&space.inputs, &space.states);
-        let starting = starting.map(|(input, state)| (&inputs[input], &states[state].reduced));
+        let starting = starting.map(|(input, state)| (&inputs[input], &states[state]));
         let ending = ending.map(|state| &states[state]);
         let [even, odd] = &mut space.partials;
         let (above, below) = if layer.is_multiple_of(2) { (even, odd) } else { (odd, even) };
@@ -107,25 +110,60 @@ impl Pass<'_> {
             Rows::new(&mut space.kept.d_gate_up, kept(ends, 2 * shape.intermediate)),
             Rows::new(&mut space.kept.inner, kept(ends, shape.intermediate)),
             Rows::new(&mut space.kept.d_output, kept(ends, shape.hidden)),
+            Rows::new(&mut space.kept.d_attention_output, kept(ends, shape.sublayer_output)),
         ];
         let positions = &space.positions;
         RowBlocks::new(space.tokens.len()).run(buffers, |_, rows, parts| {
             let [d_stream, d_qkv, d_attended, above, below, attention_normed, kept @ ..] = parts;
-            if let Some((input, reduced)) = starting {
+            if let Some((input, state)) = starting {
                 let block = Block { layer, rows: rows.clone() };
-                self.turn(d_qkv, &positions[rows.clone()], Turn::Backward);
+                self.turn(layer, d_qkv, &positions[rows.clone()], Turn::Backward);
                 let wanted = (ends || trained.trains_embedding()).then_some(&mut *d_stream);
                 let kept = KeptRows { normed: attention_normed, ..KeptRows::default() };
-                let learn = trained.learn(above, kept);
-                self.start_backward(&block, (input, reduced), (d_qkv, wanted), (trained, learn));
+                let mut learn = trained.learn(above, kept);
+                self.head_norms_backward(&block, &state.unnormed, d_qkv, &mut learn);
+                self.start_backward(&block, (input, &state.reduced), (d_qkv, wanted), (trained, learn));
             }
             if let Some(state) = ending {
                 let block = Block { layer: layer - 1, rows };
-                let [normed, d_gate_up, inner, d_output] = kept;
-                let learn = trained.learn(below, KeptRows { normed, d_gate_up, inner, d_output });
+                let [normed, d_gate_up, inner, d_output, d_attention_output] = kept;
+                let kept = KeptRows { normed, d_gate_up, inner, d_output, d_attention_output };
+                let learn = trained.learn(below, kept);
                 self.finish_backward(&block, state, (d_stream, d_attended), (trained, learn));
             }
         });
+    }
+
+    /// The norms over the heads of queries and keys, if there are any.
+    fn head_norms_backward(&self, block: &Block, unnormed: &[f32], d_qkv: &mut [f32], learn: &mut Learn<'_>) {
+        let Some([queries, keys]) = &self.weights.layers[block.layer].head_norms else { return };
+        let Shape { heads, unnormed: width, .. } = self.shape;
+        let [_, query_share, key_share] = self.shape.start_norms();
+        let split = heads.query_row();
+        let parts = [(queries, 0..split, query_share), (keys, split..width, key_share)];
+        let unnormed = rows_of(unnormed, &block.rows, width);
+        with_scratch([width], |[dy]| {
+            for (x, row) in unnormed.chunks_exact(width).zip(d_qkv.chunks_exact_mut(heads.row())) {
+                dy.copy_from_slice(&row[..width]);
+                for (norm, part, share) in &parts {
+                    let (x, dy, dx) = (&x[part.clone()], &dy[part.clone()], &mut row[part.clone()]);
+                    self.norm_backward((norm, share), (x, dy), dx, learn);
+                }
+            }
+        });
+    }
+
+    /// Writes the gradient by the input of a norm, whose gradient has `share` in a block's share, into `dx`.
+    fn norm_backward(
+        &self,
+        (norm, share): (&[f32], &Range<usize>),
+        (x, dy): (&[f32], &[f32]),
+        dx: &mut [f32],
+        learn: &mut Learn<'_>,
+    ) {
+        learn.take_norm(share, (x, dy), self.shape.epsilon);
+        dx.fill(0.0);
+        rms_norm_backward(x, norm, self.shape.epsilon, dy, dx);
     }
 
     /// Queries, keys and values, and the norm before them; the stream's gradient only if it is wanted.
@@ -149,13 +187,13 @@ impl Pass<'_> {
             let dx = d_stream.is_some().then_some(&mut *d_normed);
             learn.take(block, &QKV, Backward { x: normed, dy: d_qkv, reduced, dx });
             if let Some(d_stream) = d_stream {
-                learn.take_norm(input, shape.epsilon, d_normed);
+                learn.take_norm(&shape.start_norms()[0], (input, d_normed), shape.epsilon);
                 rms_norm_backward(input, &layer.attention_norm, shape.epsilon, d_normed, d_stream);
             }
         });
     }
 
-    /// MLP, the norm before it, and the output projection.
+    /// MLP, the norm before it, and the output projection; and the norms on what the two projections give.
     fn finish_backward(
         &self,
         block: &Block,
@@ -164,21 +202,28 @@ impl Pass<'_> {
         (trained, mut learn): (Trained<'_>, Learn<'_>),
     ) {
         let (shape, layer, m) = (self.shape, &self.weights.layers[block.layer], block.rows.len());
-        let (hidden, inner) = (m * shape.hidden, m * shape.intermediate);
+        let (hidden, inner, product) = (m * shape.hidden, m * shape.intermediate, m * shape.sublayer_output);
+        let [mlp_share, attention_output_share, mlp_output_share] = &shape.end_norms();
         let middle = rows_of(&state.middle, &block.rows, shape.hidden);
         let gate_up = rows_of(&state.gate_up, &block.rows, 2 * shape.intermediate);
         let attended = rows_of(&state.attended, &block.rows, shape.heads.query_row());
         let reduced = rows_of(&state.reduced, &block.rows, trained.reduced_width(block.layer));
-        with_scratch([inner, 2 * inner, hidden], |[d_inner, d_gate_up, d_normed]| {
-            layer.down.backward(m, d_stream, d_inner);
+        with_scratch([inner, 2 * inner, hidden, product], |[d_inner, d_gate_up, d_normed, d_product]| {
+            let mut d_output = &*d_stream;
+            if let Some(norm) = &layer.mlp_output_norm {
+                let x = rows_of(&state.mlp_output, &block.rows, shape.hidden);
+                self.norm_backward((norm, mlp_output_share), (x, d_stream), d_product, &mut learn);
+                d_output = d_product;
+            }
+            layer.down.backward(m, d_output, d_inner);
             if trained.trains(block.layer, &[Module::Down]) {
                 // The MLP's inner values are formed again, in the place of their gradient to come.
                 let x = &mut d_gate_up[..inner];
-                swiglu(gate_up, shape.intermediate, x);
+                gated(shape.activation, gate_up, shape.intermediate, x);
                 let dx = Some(&mut *d_inner);
-                learn.take(block, &[Module::Down], Backward { x, dy: d_stream, reduced, dx });
+                learn.take(block, &[Module::Down], Backward { x, dy: d_output, reduced, dx });
             }
-            swiglu_backward(gate_up, shape.intermediate, d_inner, d_gate_up);
+            gated_backward(shape.activation, gate_up, shape.intermediate, d_inner, d_gate_up);
             layer.gate_up.backward(m, d_gate_up, d_normed);
             if trained.trains(block.layer, &GATE_UP) {
                 with_scratch([hidden], |[normed]| {
@@ -187,11 +232,17 @@ impl Pass<'_> {
                     learn.take(block, &GATE_UP, Backward { x: normed, dy: d_gate_up, reduced, dx });
                 });
             }
-            learn.take_norm(middle, shape.epsilon, d_normed);
+            learn.take_norm(mlp_share, (middle, d_normed), shape.epsilon);
             rms_norm_backward(middle, &layer.mlp_norm, shape.epsilon, d_normed, d_stream);
+            let mut d_output = &*d_stream;
+            if let Some(norm) = &layer.attention_output_norm {
+                let x = rows_of(&state.attention_output, &block.rows, shape.hidden);
+                self.norm_backward((norm, attention_output_share), (x, d_stream), d_product, &mut learn);
+                d_output = d_product;
+            }
+            layer.output.backward(m, d_output, d_attended);
+            let dx = Some(d_attended);
+            learn.take(block, &[Module::O], Backward { x: attended, dy: d_output, reduced, dx });
         });
-        layer.output.backward(m, d_stream, d_attended);
-        let dx = Some(d_attended);
-        learn.take(block, &[Module::O], Backward { x: attended, dy: d_stream, reduced, dx });
     }
 }

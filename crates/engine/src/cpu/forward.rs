@@ -1,15 +1,16 @@
 //! The forward pass: for every layer a region of row blocks, then attention.
 
 use super::adapter::{Adapter, Block};
+use super::rotary::RotaryTables;
 use super::shape::Shape;
 use super::weights::{Layer, Linear, Weights};
 use super::workspace::Workspace;
 use collimate_kernels::attention;
-use collimate_kernels::head::{OUTPUTS, Outputs};
+use collimate_kernels::gated::gated;
+use collimate_kernels::head::{OUTPUTS, Outputs, Targets};
 use collimate_kernels::norm::rms_norm;
 use collimate_kernels::parallel::{RowBlocks, Rows, with_scratch};
-use collimate_kernels::rotary::{RotaryTable, Turn};
-use collimate_kernels::swiglu::swiglu;
+use collimate_kernels::rotary::Turn;
 use collimate_model::Module;
 use std::ops::Range;
 
@@ -18,7 +19,7 @@ use std::ops::Range;
 pub(super) struct Pass<'a> {
     pub shape: Shape,
     pub weights: &'a Weights,
-    pub rotary: &'a RotaryTable,
+    pub rotary: &'a RotaryTables,
     /// Rows with an adapter beside the layers, in their order.
     pub adapters: &'a [(Range<usize>, Adapter<'a>)],
     pub sharing: Sharing,
@@ -56,7 +57,8 @@ impl Pass<'_> {
         let index = space.state_index(layer);
         let (state, tokens, heads) = (&mut space.states[index], space.tokens.len(), self.shape.heads);
         let qkv = &state.qkv[..tokens * heads.row()];
-        attention::forward(&space.plan, heads, qkv, &mut state.attended, &mut state.log_sums);
+        let kind = self.weights.layers[layer].attention;
+        attention::forward(&space.plan, kind, qkv, &mut state.attended, &mut state.log_sums);
     }
 
     /// Runs layer `layer` again from its input, for a backward pass that finds its state lost.
@@ -67,25 +69,18 @@ impl Pass<'_> {
         let width = self.reduced_width(layer);
         let blocks = RowBlocks::new(space.tokens.len());
         let positions = &space.positions;
-        let buffers = [Rows::new(&mut state.qkv, shape.heads.row()), Rows::new(&mut state.reduced, width)];
-        blocks.run(buffers, |_, rows, [qkv, reduced]| {
+        blocks.run(state.starts(shape, width), |_, rows, start| {
             let block = Block { layer, rows: rows.clone() };
-            self.start(&block, rows_of(input, &rows, shape.hidden), &positions[rows], qkv, reduced);
+            self.start(&block, rows_of(input, &rows, shape.hidden), &positions[rows], Start::of(start));
         });
         self.attend(space, layer);
         let (state, input) = (&mut space.states[index], &space.inputs[place]);
-        let attended = &state.attended;
-        let buffers = [
-            Rows::new(&mut state.middle, shape.hidden),
-            Rows::new(&mut state.gate_up, 2 * shape.intermediate),
-            Rows::new(&mut state.reduced, width),
-        ];
-        blocks.run(buffers, |_, rows, [middle, gate_up, reduced]| {
+        let (attended, buffers) = state.ends(shape, width);
+        blocks.run(buffers, |_, rows, end| {
             let block = Block { layer, rows: rows.clone() };
             let input = rows_of(input, &rows, shape.hidden);
             let attended = rows_of(attended, &rows, shape.heads.query_row());
-            let after = After { middle, gate_up, reduced, output: None };
-            self.finish(&block, (input, attended), after);
+            self.finish(&block, (input, attended), End::of(end, None));
         });
     }
 
@@ -128,90 +123,115 @@ impl Pass<'_> {
             (two(&mut space.inputs, inputs), two(&mut space.states, states));
         let input: &[f32] = input.map_or(&[], |input| input);
         let unused = || Rows::new(&mut [], 0);
-        let mut attended: &[f32] = &[];
-        let [mut middle, mut gate_up, mut reduced_before] = [unused(), unused(), unused()];
+        let (mut attended, mut ends): (&[f32], _) = (&[], std::array::from_fn(|_| unused()));
         if let Some(state) = before {
-            attended = &state.attended;
-            middle = Rows::new(&mut state.middle, shape.hidden);
-            gate_up = Rows::new(&mut state.gate_up, 2 * shape.intermediate);
-            reduced_before = Rows::new(&mut state.reduced, self.reduced_width(layer - 1));
+            (attended, ends) = state.ends(shape, self.reduced_width(layer - 1));
         }
-        let [mut qkv, mut reduced] = [unused(), unused()];
         let starts = now.is_some();
-        if let Some(state) = now {
-            qkv = Rows::new(&mut state.qkv, shape.heads.row());
-            reduced = Rows::new(&mut state.reduced, self.reduced_width(layer));
-        }
+        let [qkv, unnormed, reduced] = match now {
+            Some(state) => state.starts(shape, self.reduced_width(layer)),
+            None => std::array::from_fn(|_| unused()),
+        };
         let output = output.map_or_else(unused, |output| Rows::new(output, shape.hidden));
         let (tokens, positions) = (&space.tokens, &space.positions);
-        let buffers = [middle, gate_up, reduced_before, output, qkv, reduced];
-        space.blocks.run(buffers, |_, rows, parts| {
-            let [middle, gate_up, reduced_before, output, qkv, reduced] = parts;
+        let [a, b, c, d, e] = ends;
+        space.blocks.run([output, qkv, unnormed, reduced, a, b, c, d, e], |_, rows, parts| {
+            let [output, qkv, unnormed, reduced, end @ ..] = parts;
             if let Some(below) = below {
                 let block = Block { layer: below, rows: rows.clone() };
                 let input = rows_of(input, &rows, shape.hidden);
                 let attended = rows_of(attended, &rows, shape.heads.query_row());
-                let after = After { middle, gate_up, reduced: reduced_before, output: Some(&mut *output) };
-                self.finish(&block, (input, attended), after);
+                self.finish(&block, (input, attended), End::of(end, Some(&mut *output)));
             } else {
                 for (token, row) in tokens[rows.clone()].iter().zip(output.chunks_exact_mut(shape.hidden)) {
-                    self.weights.embed(*token, row);
+                    self.embed(*token, row);
                 }
             }
             if starts {
                 let block = Block { layer, rows: rows.clone() };
-                self.start(&block, output, &positions[rows], qkv, reduced);
+                self.start(&block, output, &positions[rows], Start { qkv, unnormed, reduced });
             }
         });
     }
 
-    /// Norm, queries, keys and values, and their turn.
-    fn start(&self, block: &Block, input: &[f32], positions: &[u32], qkv: &mut [f32], reduced: &mut [f32]) {
+    /// The residual stream of a token below all layers.
+    fn embed(&self, token: u32, row: &mut [f32]) {
+        self.weights.embed(token, row);
+        if let Some(scale) = self.shape.embedding_scale {
+            row.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+
+    /// Norm, queries, keys and values, the norms over heads, and the turn.
+    fn start(&self, block: &Block, input: &[f32], positions: &[u32], start: Start<'_>) {
+        let Start { qkv, unnormed, reduced } = start;
         let (shape, layer) = (self.shape, &self.weights.layers[block.layer]);
         with_scratch([input.len()], |[normed]| {
             rms_norm(input, &layer.attention_norm, shape.epsilon, normed);
             self.product(&layer.qkv, block, normed, qkv);
             self.adapt(block, &QKV, (normed, qkv), reduced);
         });
-        self.turn(qkv, positions, Turn::Forward);
+        if let Some(norms) = &layer.head_norms {
+            self.norm_heads(norms, qkv, unnormed);
+        }
+        self.turn(block.layer, qkv, positions, Turn::Forward);
     }
 
-    /// Turns the query and key heads of every row.
-    pub fn turn(&self, qkv: &mut [f32], positions: &[u32], turn: Turn) {
-        let heads = self.shape.heads;
-        for (row, &position) in qkv.chunks_exact_mut(heads.row()).zip(positions) {
-            let turned = (heads.query + heads.key_value) * heads.dim;
-            self.rotary.apply(&mut row[..turned], position as usize, turn);
+    /// Norms every head of queries and keys, and keeps what they were.
+    fn norm_heads(&self, [queries, keys]: &[Vec<f32>; 2], qkv: &mut [f32], unnormed: &mut [f32]) {
+        let Shape { heads, epsilon, unnormed: width, .. } = self.shape;
+        for (row, kept) in qkv.chunks_exact_mut(heads.row()).zip(unnormed.chunks_exact_mut(width)) {
+            kept.copy_from_slice(&row[..width]);
+            let ((q, k), (kept_q, kept_k)) =
+                (row[..width].split_at_mut(heads.query_row()), kept.split_at(heads.query_row()));
+            rms_norm(kept_q, queries, epsilon, q);
+            rms_norm(kept_k, keys, epsilon, k);
         }
     }
 
-    /// Output projection, norm, MLP, and both residuals.
-    fn finish(&self, block: &Block, (input, attended): (&[f32], &[f32]), after: After<'_>) {
-        let After { middle, gate_up, reduced, output } = after;
+    /// Turns the query and key heads of every row, if the layer turns them.
+    pub fn turn(&self, layer: usize, qkv: &mut [f32], positions: &[u32], turn: Turn) {
+        let Some(table) = self.rotary.of(self.weights.layers[layer].rotary) else { return };
+        let heads = self.shape.heads;
+        for (row, &position) in qkv.chunks_exact_mut(heads.row()).zip(positions) {
+            let turned = (heads.query + heads.key_value) * heads.dim;
+            table.apply(&mut row[..turned], position as usize, turn);
+        }
+    }
+
+    /// Output projection, norm, MLP, both residuals, and the norms on what is added to them, if there are any.
+    fn finish(&self, block: &Block, (input, attended): (&[f32], &[f32]), end: End<'_>) {
+        let End { middle, gate_up, attention_output, mlp_output, reduced, output } = end;
         let (shape, m) = (self.shape, block.rows.len());
         let layer: &Layer = &self.weights.layers[block.layer];
         // Products are formed by themselves and then added to the stream, in one rounding: some of its values are
         // so large that a sum carried on from them would lose what is added.
         with_scratch([m * shape.hidden, m * shape.intermediate], |[normed, inner]| {
-            let product = &mut *normed;
+            let norm = layer.attention_output_norm.as_deref();
+            let product = if norm.is_some() { &mut *attention_output } else { &mut *normed };
             self.product(&layer.output, block, attended, product);
             self.adapt(block, &[Module::O], (attended, product), reduced);
-            add(input, product, middle);
+            if let Some(norm) = norm {
+                rms_norm(attention_output, norm, shape.epsilon, normed);
+            }
+            add(input, normed, middle);
             rms_norm(middle, &layer.mlp_norm, shape.epsilon, normed);
             self.product(&layer.gate_up, block, normed, gate_up);
             self.adapt(block, &GATE_UP, (normed, gate_up), reduced);
-            let down = [Module::Down];
+            let (down, norm) = ([Module::Down], layer.mlp_output_norm.as_deref());
             let adapted = self.adapters.iter().any(|(_, adapter)| adapter.adapts(block.layer, &down));
-            if output.is_none() && !adapted {
+            if output.is_none() && norm.is_none() && !adapted {
                 return;
             }
-            swiglu(gate_up, shape.intermediate, inner);
-            let product = &mut *normed;
+            gated(shape.activation, gate_up, shape.intermediate, inner);
+            let product = if norm.is_some() { &mut *mlp_output } else { &mut *normed };
             self.product(&layer.down, block, inner, product);
             self.adapt(block, &down, (inner, product), reduced);
-            if let Some(output) = output {
-                add(middle, product, output);
+            let Some(output) = output else { return };
+            if let Some(norm) = norm {
+                rms_norm(mlp_output, norm, shape.epsilon, normed);
             }
+            add(middle, normed, output);
         });
     }
 
@@ -229,17 +249,52 @@ impl Pass<'_> {
             scores: &mut space.scores[..targets * OUTPUTS],
             gradients: keep.then(|| &mut space.slopes[..targets * width]),
         };
-        self.weights.head.score(&space.hidden[..targets * width], &space.target_tokens, outputs);
+        let scored = Targets {
+            hidden: &space.hidden[..targets * width],
+            tokens: &space.target_tokens,
+            softcap: self.softcap(space.sharpness),
+        };
+        self.weights.head.score(scored, outputs);
+    }
+
+    /// The cap on logits that are divided by the temperature, as the hidden states are: the quotient of the capped
+    /// logits is what capping the quotients with c / temperature gives.
+    pub fn softcap(&self, sharpness: f32) -> Option<f32> {
+        self.shape.logit_softcap.map(|cap| cap * sharpness)
+    }
+}
+
+/// What the start of a layer writes, for one block of rows.
+struct Start<'a> {
+    qkv: &'a mut [f32],
+    unnormed: &'a mut [f32],
+    reduced: &'a mut [f32],
+}
+
+impl<'a> Start<'a> {
+    /// Of the rows of `LayerState::starts`.
+    fn of([qkv, unnormed, reduced]: [&'a mut [f32]; 3]) -> Self {
+        Self { qkv, unnormed, reduced }
     }
 }
 
 /// What the end of a layer writes, for one block of rows.
-struct After<'a> {
+struct End<'a> {
     middle: &'a mut [f32],
     gate_up: &'a mut [f32],
+    attention_output: &'a mut [f32],
+    mlp_output: &'a mut [f32],
     reduced: &'a mut [f32],
     /// The layer's output, if it is wanted.
     output: Option<&'a mut [f32]>,
+}
+
+impl<'a> End<'a> {
+    /// Of the rows of `LayerState::ends`, and the output's.
+    fn of(rows: [&'a mut [f32]; 5], output: Option<&'a mut [f32]>) -> Self {
+        let [middle, gate_up, attention_output, mlp_output, reduced] = rows;
+        Self { middle, gate_up, attention_output, mlp_output, reduced, output }
+    }
 }
 
 /// Two different elements, where they are asked for.

@@ -11,6 +11,7 @@ mod forward;
 mod full;
 mod plan;
 mod readout;
+mod rotary;
 mod shape;
 mod trained;
 mod weights;
@@ -25,9 +26,9 @@ use collimate_kernels::Dtype;
 use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::parallel::RowBlocks;
-use collimate_kernels::rotary::RotaryTable;
 use collimate_model::{DecoderConfig, Lora, Model, Parameters, WeightLayout};
 use forward::{Pass, Sharing};
+use rotary::RotaryTables;
 use shape::Shape;
 use std::ops::Range;
 use trained::Trained;
@@ -58,7 +59,7 @@ pub struct CpuEngine {
     shape: Shape,
     layout: WeightLayout,
     weights: Weights,
-    rotary: RotaryTable,
+    rotary: RotaryTables,
     pool: rayon::ThreadPool,
     training: bool,
     dtype: Dtype,
@@ -91,7 +92,7 @@ impl CpuEngine {
         Ok(Self {
             shape: Shape::new(&config),
             layout: WeightLayout::new(&config),
-            rotary: rotary_table(&config, 0),
+            rotary: RotaryTables::new(&config, 0),
             config,
             weights,
             pool,
@@ -170,10 +171,10 @@ impl CpuEngine {
         self.space.ensure(&room);
     }
 
-    /// Extends the rotary table to `positions`, by doubling.
+    /// Extends the rotary tables to `positions`, by doubling.
     fn reach(&mut self, positions: usize) {
         if positions > self.rotary.positions() {
-            self.rotary = rotary_table(&self.config, positions.next_power_of_two());
+            self.rotary = RotaryTables::new(&self.config, positions.next_power_of_two());
         }
     }
 
@@ -331,9 +332,4 @@ fn check_dtype(model: &Model, options: CpuOptions) -> Result<()> {
         return Err(Error::NoBlocks { path: model.path().to_owned() });
     }
     Ok(())
-}
-
-fn rotary_table(config: &DecoderConfig, positions: usize) -> RotaryTable {
-    let (frequencies, factor) = config.rope.frequencies(config.head_dim);
-    RotaryTable::new(&frequencies, factor, positions)
 }

@@ -97,7 +97,7 @@ impl CpuEngine {
                 false
             }
             Some(Parameters::Weights(_)) => {
-                partial.fill(self.shape.hidden);
+                partial.fill(self.shape.norm_share());
                 true
             }
             None => false,

@@ -59,11 +59,11 @@ impl<'a> Trained<'a> {
         }
     }
 
-    /// Values of one block's share of the partial gradients of a layer: those of its adapters, or of one norm.
+    /// Values of one block's share of the partial gradients of a layer: those of its adapters, or of norms.
     pub fn partial_len(self, shape: Shape, layer: usize) -> usize {
         match self {
             Self::Adapter(adapter) => adapter.partial_len(layer),
-            Self::Weights(_) => shape.hidden,
+            Self::Weights(_) => shape.norm_share(),
         }
     }
 
@@ -79,7 +79,10 @@ impl<'a> Trained<'a> {
     {
         match self {
             Self::Adapter(adapter) => Learn::Adapter(adapter, partial),
-            Self::Weights(_) => Learn::Weights(kept, partial),
+            Self::Weights(_) => {
+                partial.fill(0.0);
+                Learn::Weights(kept, partial)
+            }
         }
     }
 }
@@ -92,13 +95,14 @@ pub(super) struct KeptRows<'a> {
     pub d_gate_up: &'a mut [f32],
     pub inner: &'a mut [f32],
     pub d_output: &'a mut [f32],
+    pub d_attention_output: &'a mut [f32],
 }
 
 /// Where one block leaves what it learns.
 pub(super) enum Learn<'a> {
     /// The block's share of the gradients.
     Adapter(Adapter<'a>, &'a mut [f32]),
-    /// Inputs and output gradients of the modules, and the block's share of the gradient of one norm.
+    /// Inputs and output gradients of the modules, and the block's share of the gradients of norms.
     Weights(KeptRows<'a>, &'a mut [f32]),
 }
 
@@ -118,17 +122,17 @@ impl Learn<'_> {
                     kept.inner.copy_from_slice(pass.x);
                     kept.d_output.copy_from_slice(pass.dy);
                 }
-                // Both factors of the output projection's gradient stand in the workspace.
-                _ => {}
+                // Without a norm behind it, both factors of its gradient stand in the workspace.
+                [Module::O] if kept.d_attention_output.is_empty() => {}
+                _ => kept.d_attention_output.copy_from_slice(pass.dy),
             },
         }
     }
 
-    /// Takes in the input of a norm and the gradient by its output.
-    pub fn take_norm(&mut self, x: &[f32], epsilon: f32, dy: &[f32]) {
-        if let Self::Weights(_, d_norm) = self {
-            d_norm.fill(0.0);
-            rms_norm_weight_gradient(x, epsilon, dy, d_norm);
+    /// Takes in the input of a norm and the gradient by its output; `columns` are the norm's in a block's share.
+    pub fn take_norm(&mut self, columns: &Range<usize>, (x, dy): (&[f32], &[f32]), epsilon: f32) {
+        if let Self::Weights(_, share) = self {
+            rms_norm_weight_gradient(x, epsilon, dy, &mut share[columns.clone()]);
         }
     }
 }

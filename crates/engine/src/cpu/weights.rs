@@ -1,13 +1,16 @@
 //! The weights, packed at load: W for the gradient, its transpose for the forward pass.
 
 use super::CpuOptions;
+use super::forward::{GATE_UP, QKV};
 use crate::Result;
 use collimate_kernels::Dtype;
+use collimate_kernels::attention::{Attention, Heads};
 use collimate_kernels::gemm::{Into, Packed};
 use collimate_kernels::head::Head;
 use collimate_kernels::quant::Blocks;
 use collimate_model::gguf::StoredBlocks;
-use collimate_model::{FullWeights, LinearPlace, Model, Module};
+use collimate_model::{DecoderConfig, FullWeights, LayerPlaces, LinearPlace, Model, Module, Rotary};
+use std::ops::Range;
 
 /// A linear layer y = x·Wᵀ + b, or several with the same input side by side.
 #[derive(Debug)]
@@ -64,17 +67,50 @@ impl Linear {
 /// One decoder layer.
 #[derive(Debug)]
 pub(super) struct Layer {
+    pub attention: Attention,
+    pub rotary: Rotary,
     pub attention_norm: Vec<f32>,
     /// [query heads | key heads | value heads].
     pub qkv: Linear,
+    /// Those over each head of queries and of keys, if there are any.
+    pub head_norms: Option<[Vec<f32>; 2]>,
     pub output: Linear,
+    /// The norm on what attention gives, if there is one.
+    pub attention_output_norm: Option<Vec<f32>>,
     pub mlp_norm: Vec<f32>,
     /// [gate | up].
     pub gate_up: Linear,
     pub down: Linear,
+    /// The norm on what the MLP gives, if there is one.
+    pub mlp_output_norm: Option<Vec<f32>>,
 }
 
-/// All weights.
+impl Layer {
+    /// Its norms, in the order of [`norm_places`].
+    fn norms(&self) -> impl Iterator<Item = &Vec<f32>> {
+        let outputs = self.attention_output_norm.iter().chain(&self.mlp_output_norm);
+        [&self.attention_norm, &self.mlp_norm]
+            .into_iter()
+            .chain(outputs)
+            .chain(self.head_norms.iter().flatten())
+    }
+
+    /// The same, to be changed.
+    fn norms_mut(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        let outputs = self.attention_output_norm.iter_mut().chain(&mut self.mlp_output_norm);
+        let first = [&mut self.attention_norm, &mut self.mlp_norm].into_iter();
+        first.chain(outputs).chain(self.head_norms.iter_mut().flatten())
+    }
+}
+
+/// Where a layer's norms lie in the values, in the order of [`Layer::norms`].
+fn norm_places(places: &LayerPlaces) -> impl Iterator<Item = &Range<usize>> {
+    let outputs = places.attention_output_norm.iter().chain(&places.mlp_output_norm);
+    let first = [&places.attention_norm, &places.mlp_norm].into_iter();
+    first.chain(outputs).chain(places.head_norms.iter().flatten())
+}
+
+/// All weights. Norms are held as what they act as, 1 + w where the model has unit offsets.
 #[derive(Debug)]
 pub(super) struct Weights {
     pub layers: Vec<Layer>,
@@ -84,6 +120,7 @@ pub(super) struct Weights {
     embedding: Option<Packed>,
     /// The scalar head, [hidden], in f32; none where there is no such head.
     pub score: Option<Vec<f32>>,
+    unit_offset_norms: bool,
 }
 
 impl Weights {
@@ -108,7 +145,8 @@ impl Weights {
         }
         let score = config.output_heads.score();
         let score = score.then(|| loader.vector("score.weight")).transpose()?;
-        Ok(Self { layers, norm: loader.vector("model.norm.weight")?, head, embedding, score })
+        let (norm, unit_offset_norms) = (loader.norm("model.norm.weight")?, config.unit_offset_norms);
+        Ok(Self { layers, norm, head, embedding, score, unit_offset_norms })
     }
 
     /// Bytes held.
@@ -117,7 +155,7 @@ impl Weights {
         let backward = self.head.backward.as_ref().map_or(0, Packed::bytes);
         let outer = self.head.forward.bytes() + backward + embedding;
         let layer = |layer: &Layer| {
-            let norms = size_of_val(&*layer.attention_norm) + size_of_val(&*layer.mlp_norm);
+            let norms: usize = layer.norms().map(|norm| size_of_val(&**norm)).sum();
             let linear = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
             norms as u64 + linear.map(Linear::bytes).iter().sum::<u64>()
         };
@@ -129,14 +167,15 @@ impl Weights {
     pub fn refresh(&mut self, weights: &FullWeights) {
         let (layout, values) = (&weights.layout, weights.values.as_slice());
         for (layer, places) in self.layers.iter_mut().zip(&layout.layers) {
-            layer.attention_norm.copy_from_slice(&values[places.attention_norm.clone()]);
+            for (norm, place) in layer.norms_mut().zip(norm_places(places)) {
+                take_norm(norm, &values[place.clone()], self.unit_offset_norms);
+            }
             layer.qkv.refresh(&places.qkv, values);
             layer.output.refresh(&places.output, values);
-            layer.mlp_norm.copy_from_slice(&values[places.mlp_norm.clone()]);
             layer.gate_up.refresh(&places.gate_up, values);
             layer.down.refresh(&places.down, values);
         }
-        self.norm.copy_from_slice(&values[layout.norm.clone()]);
+        take_norm(&mut self.norm, &values[layout.norm.clone()], self.unit_offset_norms);
         if let (Some(score), Some(place)) = (&mut self.score, &layout.score) {
             score.copy_from_slice(&values[place.clone()]);
         }
@@ -156,6 +195,35 @@ impl Weights {
     }
 }
 
+/// Copies a norm's weight.
+fn take_norm(norm: &mut [f32], weight: &[f32], unit_offset: bool) {
+    norm.copy_from_slice(weight);
+    offset_norm(norm, unit_offset);
+}
+
+/// Turns a norm's weight into what it acts as.
+fn offset_norm(norm: &mut [f32], unit_offset: bool) {
+    if unit_offset {
+        norm.iter_mut().for_each(|w| *w += 1.0);
+    }
+}
+
+/// How a layer attends.
+fn attention(config: &DecoderConfig, index: usize) -> Attention {
+    let heads = Heads {
+        query: config.num_attention_heads,
+        key_value: config.num_key_value_heads,
+        dim: config.head_dim,
+    };
+    let plain = Attention::new(heads);
+    Attention {
+        scale: config.attention_scale.unwrap_or(plain.scale),
+        softcap: config.attention_softcap,
+        window: config.layer_attention[index].window,
+        ..plain
+    }
+}
+
 /// Reads weights into buffers that are reused.
 struct Loader<'a> {
     model: &'a Model,
@@ -167,15 +235,39 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn layer(&mut self, index: usize) -> Result<Layer> {
-        let norm = |name: &str| format!("model.layers.{index}.{name}.weight");
+        let config = self.model.config();
+        let names = config.sublayer_norms.names();
+        let head_norms = config.qk_norm.then_some(["self_attn.q_norm", "self_attn.k_norm"]);
         Ok(Layer {
-            attention_norm: self.vector(&norm("input_layernorm"))?,
-            qkv: self.linear(index, &[Module::Q, Module::K, Module::V])?,
+            attention: attention(config, index),
+            rotary: config.layer_attention[index].rotary,
+            attention_norm: self.layer_norm(index, names.attention)?,
+            qkv: self.linear(index, &QKV)?,
+            head_norms: match head_norms {
+                Some([q, k]) => Some([self.layer_norm(index, q)?, self.layer_norm(index, k)?]),
+                None => None,
+            },
             output: self.linear(index, &[Module::O])?,
-            mlp_norm: self.vector(&norm("post_attention_layernorm"))?,
-            gate_up: self.linear(index, &[Module::Gate, Module::Up])?,
+            attention_output_norm: self.output_norm(index, names.attention_output)?,
+            mlp_norm: self.layer_norm(index, names.mlp)?,
+            gate_up: self.linear(index, &GATE_UP)?,
             down: self.linear(index, &[Module::Down])?,
+            mlp_output_norm: self.output_norm(index, names.mlp_output)?,
         })
+    }
+
+    fn output_norm(&self, index: usize, name: Option<&str>) -> Result<Option<Vec<f32>>> {
+        name.map(|name| self.layer_norm(index, name)).transpose()
+    }
+
+    fn layer_norm(&self, index: usize, name: &str) -> Result<Vec<f32>> {
+        self.norm(&format!("model.layers.{index}.{name}.weight"))
+    }
+
+    fn norm(&self, name: &str) -> Result<Vec<f32>> {
+        let mut norm = self.vector(name)?;
+        offset_norm(&mut norm, self.model.config().unit_offset_norms);
+        Ok(norm)
     }
 
     /// Modules with one input, their outputs side by side.

@@ -5,20 +5,27 @@ use super::shape::Shape;
 use collimate_kernels::aligned::Aligned;
 use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
-use collimate_kernels::parallel::RowBlocks;
+use collimate_kernels::parallel::{RowBlocks, Rows};
 
 /// Buffers that a workspace has once.
-const SINGLE: usize = 13;
+const SINGLE: usize = 14;
+/// Buffers of the state of a layer.
+const STATE: usize = 9;
 
 /// What the forward pass of one layer leaves beside its input.
 #[derive(Debug, Default)]
 pub(super) struct LayerState {
     /// Queries, keys and values, turned, [tokens, qkv].
     pub qkv: Aligned,
+    /// Queries and keys before the norms over their heads, [tokens, unnormed].
+    pub unnormed: Aligned,
     /// Attention's output, [tokens, query heads × dim].
     pub attended: Aligned,
     /// Log-sum-exp of the scores, [tokens, query heads].
     pub log_sums: Aligned,
+    /// What the output projection and the MLP give before the norms on it, [tokens, sublayer output].
+    pub attention_output: Aligned,
+    pub mlp_output: Aligned,
     /// The residual stream after attention, [tokens, hidden].
     pub middle: Aligned,
     /// [gate | up], [tokens, 2 × intermediate].
@@ -49,10 +56,20 @@ pub(super) struct Room {
 
 impl Room {
     /// Values of each buffer of a [`LayerState`], in the order of its fields.
-    fn state(&self) -> [usize; 6] {
+    fn state(&self) -> [usize; STATE] {
         let (shape, heads) = (self.shape, self.shape.heads);
-        [heads.row(), heads.query_row(), heads.query, shape.hidden, 2 * shape.intermediate, self.reduced]
-            .map(|width| self.tokens * width)
+        let widths = [
+            heads.row(),
+            shape.unnormed,
+            heads.query_row(),
+            heads.query,
+            shape.sublayer_output,
+            shape.sublayer_output,
+            shape.hidden,
+            2 * shape.intermediate,
+            self.reduced,
+        ];
+        widths.map(|width| self.tokens * width)
     }
 
     /// Number of states.
@@ -76,9 +93,9 @@ impl Room {
         let backward = backward.map(|len| if self.keep { len } else { 0 });
         let [a, b, c, d, e, f] = backward;
         let widths = KeptSpace::widths(self.shape);
-        let [g, h, i, j, k] =
+        let [g, h, i, j, k, l] =
             widths.map(|width| if self.keep && self.weights { self.tokens * width } else { 0 });
-        [forward[0], forward[1], a, b, c, d, e, f, g, h, i, j, k]
+        [forward[0], forward[1], a, b, c, d, e, f, g, h, i, j, k, l]
     }
 
     /// Bytes of what the layers leave.
@@ -165,15 +182,40 @@ pub(super) struct Workspace {
 }
 
 impl LayerState {
-    fn buffers(&mut self) -> [&mut Aligned; 6] {
+    fn buffers(&mut self) -> [&mut Aligned; STATE] {
         [
             &mut self.qkv,
+            &mut self.unnormed,
             &mut self.attended,
             &mut self.log_sums,
+            &mut self.attention_output,
+            &mut self.mlp_output,
             &mut self.middle,
             &mut self.gate_up,
             &mut self.reduced,
         ]
+    }
+
+    /// What the start of a layer writes: [qkv, unnormed, reduced].
+    pub fn starts(&mut self, shape: Shape, reduced: usize) -> [Rows<'_>; 3] {
+        [
+            Rows::new(&mut self.qkv, shape.heads.row()),
+            Rows::new(&mut self.unnormed, shape.unnormed),
+            Rows::new(&mut self.reduced, reduced),
+        ]
+    }
+
+    /// What the end of a layer reads, and what it writes: [middle, gate and up, attention's output, the MLP's output,
+    /// reduced].
+    pub fn ends(&mut self, shape: Shape, reduced: usize) -> (&[f32], [Rows<'_>; 5]) {
+        let written = [
+            Rows::new(&mut self.middle, shape.hidden),
+            Rows::new(&mut self.gate_up, 2 * shape.intermediate),
+            Rows::new(&mut self.attention_output, shape.sublayer_output),
+            Rows::new(&mut self.mlp_output, shape.sublayer_output),
+            Rows::new(&mut self.reduced, reduced),
+        ];
+        (&self.attended, written)
     }
 }
 
@@ -196,7 +238,8 @@ impl Workspace {
 
     fn single(&mut self) -> [&mut Aligned; SINGLE] {
         let [even, odd] = &mut self.partials;
-        let [attention_normed, mlp_normed, d_gate_up, inner, d_output] = self.kept.buffers();
+        let [attention_normed, mlp_normed, d_gate_up, inner, d_output, d_attention_output] =
+            self.kept.buffers();
         [
             &mut self.hidden,
             &mut self.scores,
@@ -211,6 +254,7 @@ impl Workspace {
             d_gate_up,
             inner,
             d_output,
+            d_attention_output,
         ]
     }
 

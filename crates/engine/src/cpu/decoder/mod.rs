@@ -17,12 +17,16 @@ use collimate_kernels::attention::{Blocks, Heads, Page, Paged, Piece, attend_pag
 use collimate_kernels::gemm::Into;
 use collimate_kernels::norm::rms_norm;
 use collimate_kernels::parallel::RowBlocks;
+use collimate_kernels::softcap::softcap;
 use collimate_model::{DecoderConfig, Lora, Parameters};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows for each thread from which on a step shares out the rows, so that all its work is shared; with fewer, it shares
 /// out the columns of every product, so that the weights are read once.
 const MANY: usize = 12;
+/// Logits that a thread caps at a time.
+const SOME_LOGITS: usize = 1 << 14;
 
 /// An engine that writes, with adapters that do not change meanwhile.
 #[derive(Debug)]
@@ -115,7 +119,12 @@ impl Decoder<'_> {
         self.append(spans, &mut last);
         let head = &self.engine.weights.head.forward;
         logits.resize(spans.len() * head.columns(), 0.0);
-        self.engine.pool.install(|| head.apply_columns(spans.len(), &last, logits, Into::Replace));
+        self.engine.pool.install(|| {
+            head.apply_columns(spans.len(), &last, logits, Into::Replace);
+            if let Some(cap) = self.engine.shape.logit_softcap {
+                logits.par_chunks_mut(SOME_LOGITS).for_each(|logits| softcap(logits, 1.0, cap));
+            }
+        });
         self.last = last;
         Ok(())
     }
@@ -179,7 +188,13 @@ impl Decoder<'_> {
                 let state = &mut space.states[index];
                 let qkv = &state.qkv[..rows * heads.row()];
                 write(spans, &pieces, (heads, layer), qkv);
-                attend_pages(&blocks, (heads, layer), spans, qkv, &mut state.attended);
+                attend_pages(
+                    &blocks,
+                    (weights.layers[layer].attention, layer),
+                    spans,
+                    qkv,
+                    &mut state.attended,
+                );
             });
         });
         let output = &space.inputs[space.input_index(weights.layers.len())];
