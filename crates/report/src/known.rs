@@ -178,4 +178,18 @@ const STAGES: &[Known] = &[
         drawn: &["verdicts", "pairs", "unpaired"],
         rows: rows("dataset/train", &[], &["chosen", "rejected"]),
     },
+    Known {
+        stage: "model_merge",
+        title: "Adapters merged into their model",
+        headline: &[("/dtype", "stored in {}"), ("/fidelity/change/kept", "{} of the change kept")],
+        drawn: &[],
+        rows: None,
+    },
+    Known {
+        stage: "model_export",
+        title: "A model for other programs",
+        headline: &[("/dtype", "stored in {}"), ("/fidelity/rounding_rms", "rounded by {}")],
+        drawn: &[],
+        rows: None,
+    },
 ];

@@ -13,6 +13,7 @@ mod judge_pairs;
 mod judge_prompts;
 mod judge_tidy;
 mod judge_writing;
+mod model_merge;
 mod packages;
 mod train_policy;
 mod train_policy_prompts;

@@ -17,7 +17,7 @@ pub const COMMANDS: &[Entry] = &[
       --dtype bfloat16 --output_dir models/tuned
   collimate model merge --model_name_or_path models/base --adapter_name_or_path models/code \\
       --adapter_name_or_path models/style --adapter_weights 0.7,0.3",
-        action: Action::Stage(|session| session.stage(merge::ModelMerge::new, render::model_merge)),
+        action: Action::Stage(|session| session.stage(merge::ModelMerge::new, render::model_written)),
     },
     Entry {
         path: "model export",
@@ -25,6 +25,6 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate model export --model_name_or_path model.gguf --format hf
   collimate model export --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
       --format hf --dtype float16 --output_dir models/half",
-        action: Action::Stage(|session| session.stage(export::ModelExport::new, render::model_merge)),
+        action: Action::Stage(|session| session.stage(export::ModelExport::new, render::model_written)),
     },
 ];

@@ -1,21 +1,21 @@
 //! What became of a model
 
 use collimate_run::Outcome;
-use collimate_stages::model::{Change, Fidelity, merge};
+use collimate_stages::model::{Change, Fidelity, Written};
 
 use super::{bytes, count, known, percent};
 use crate::figures::figure;
 
 /// What was written, and how near it is to what was to be written.
-pub fn model_merge(outcome: &Outcome<merge::Summary>) -> String {
-    let merge::Summary { from, dtype, bytes: size, fidelity, peak_memory_bytes } = &outcome.summary;
+pub fn model_written(outcome: &Outcome<Written>) -> String {
+    let Written { from, dtype, bytes: size, fidelity, peak_memory_bytes, .. } = &outcome.summary;
     let written = [
         ("weights were", Some(from.clone())),
         ("weights are", Some(dtype.clone())),
         ("size", Some(bytes(*size))),
     ];
     let memory = [("peak memory", peak_memory_bytes.map(bytes))];
-    known(written.into_iter().chain(figures(fidelity)).chain(memory))
+    known(written.into_iter().chain(fidelity.iter().flat_map(figures)).chain(memory))
 }
 
 /// What was compared, and what was found.

@@ -6,8 +6,8 @@ use collimate_run::{Context, Stage};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::merge::{Storage, Summary};
 use super::sources::Sources;
+use super::writing::{Storage, Written};
 use crate::Error;
 
 /// Write a model for other programs, with adapters merged into it on the way.
@@ -55,7 +55,7 @@ impl ModelExport {
 impl Stage for ModelExport {
     const NAME: &'static str = "model_export";
     type Error = Error;
-    type Summary = Summary;
+    type Summary = Written;
 
     fn settings(&self) -> Value {
         json!(self.config)
@@ -69,7 +69,7 @@ impl Stage for ModelExport {
         &self.config.output_dir
     }
 
-    fn run(&self, context: &Context) -> Result<Summary, Error> {
+    fn run(&self, context: &Context) -> Result<Written, Error> {
         match self.config.format {
             Format::Hf => self.config.storage.write(&self.config.sources, context),
         }

@@ -8,3 +8,4 @@ mod writing;
 
 pub use fidelity::{Change, Fidelity};
 pub use sources::Sources;
+pub use writing::{Storage, Written};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_model::gguf::Metadata;
 use collimate_model::{Lora, Model, Tokenizer};
 use collimate_run::{Context, Event};
 use serde::Serialize;
@@ -76,13 +77,16 @@ impl Sources {
     /// What turns text into tokens: the model's own, or where that has no chat template, that of the first adapter
     /// with one and as many tokens. None where there is no tokenizer at all.
     pub(super) fn tokenizer(&self, base: &Model, context: &Context) -> Result<Option<Tokenizer>, Error> {
+        let without_tokens = |metadata: &Metadata| !metadata.has("tokenizer.ggml.tokens");
         let own = match base.tokenizer() {
-            Err(collimate_model::Error::NoTokenizer { path }) => {
-                let text = format!("{} holds no tokenizer, so that none is written", path.display());
-                context.report(Event::Warning(&text));
-                return Ok(None);
-            }
-            own => own?,
+            Err(collimate_model::Error::NoTokenizer { .. }) => None,
+            _ if base.gguf_metadata().is_some_and(without_tokens) => None,
+            own => Some(own?),
+        };
+        let Some(own) = own else {
+            let text = format!("{} holds no tokenizer, so that none is written", base.path().display());
+            context.report(Event::Warning(&text));
+            return Ok(None);
         };
         if own.chat_template().is_some() {
             return Ok(Some(own));
