@@ -4,6 +4,7 @@
 mod decoder;
 mod integers;
 mod real;
+mod relatives;
 mod support;
 mod tiny;
 mod trees;

@@ -49,6 +49,9 @@ impl Documents {
         let generation = generation.filter(|_| !classifier);
         // Whatever the weights were held in, they are stored in full.
         config.remove(QUANTISATION);
+        if model.untied {
+            config.insert("tie_word_embeddings".to_owned(), false.into());
+        }
         if !TYPE_FIELDS.iter().any(|name| config.contains_key(*name)) {
             // The older name: every version reads it.
             config.insert(TYPE_FIELDS[1].to_owned(), Value::Null);

@@ -28,9 +28,17 @@ pub struct Model {
     pub(crate) adapters: Vec<Lora>,
     /// The scalar head in place of the stored one.
     pub(crate) score: Option<Vec<f32>>,
+    /// Whether embedding and head were one matrix, until an adapter was merged that has one of its own for either.
+    pub(crate) untied: bool,
 }
 
 impl Model {
+    /// The name of the embedding, `[vocabulary, hidden]`.
+    pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+
+    /// The name of the head that scores tokens, `[vocabulary, hidden]`, where it is not the embedding.
+    pub(crate) const HEAD: &str = "lm_head.weight";
+
     /// Opens a Hugging Face folder or a `.gguf` file and checks that every weight that the configuration asks
     /// for is there, in its shape. No weight is read yet.
     ///
@@ -48,7 +56,7 @@ impl Model {
         if weights.shape(SCORE_BIAS).is_some() && config.output_heads.score() {
             return Err(unsupported(path, SCORE_BIAS, "there", "a scalar head must have no bias"));
         }
-        Ok(Self { path: path.to_owned(), config, weights, adapters: Vec::new(), score: None })
+        Ok(Self { path: path.to_owned(), config, weights, adapters: Vec::new(), score: None, untied: false })
     }
 
     /// The folder or file that the model was opened from.
@@ -59,6 +67,11 @@ impl Model {
     /// The decoder's description.
     pub fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// The name of the matrix that scores tokens.
+    pub(crate) fn head_name(&self) -> &'static str {
+        if self.config.has_lm_head() { Self::HEAD } else { Self::EMBEDDING }
     }
 
     /// The metadata of a GGUF file, where tokenizer and chat template stand; none for a folder.
@@ -96,11 +109,12 @@ impl Model {
             out.clone_from(score);
             return Ok(vec![1, score.len()]);
         }
-        let Some(shape) = self.weights.shape(name) else {
+        let stored = self.stored(name);
+        let Some(shape) = self.weights.shape(stored) else {
             return Err(self.weights.missing(name, &self.path));
         };
         out.clear();
-        self.weights.read(name, out)?;
+        self.weights.read(stored, out)?;
         self.adapters.iter().for_each(|adapter| merge(adapter, name, out));
         Ok(shape.to_vec())
     }
@@ -112,10 +126,15 @@ impl Model {
     pub fn blocks(&self, name: &str) -> Result<Option<StoredBlocks>> {
         match &self.weights {
             Weights::Gguf(gguf) if !self.adapters.iter().any(|adapter| changes(adapter, name)) => {
-                gguf.blocks(name)
+                gguf.blocks(self.stored(name))
             }
             _ => Ok(None),
         }
+    }
+
+    /// The name under which the tensor of a canonical name is stored.
+    fn stored<'a>(&self, name: &'a str) -> &'a str {
+        if self.untied && name == Self::HEAD { Self::EMBEDDING } else { name }
     }
 }
 

@@ -187,10 +187,11 @@ fn fields_of_a_newer_peft_are_kept_where_they_do_nothing() {
 #[test]
 fn settings_that_change_the_mathematics_are_refused() {
     let settings = [
-        json!({"use_dora": true}),
+        json!({"ensure_weight_tying": true}),
         json!({"bias": "lora_only"}),
-        json!({"modules_to_save": ["lm_head"]}),
-        json!({"layers_to_transform": [0]}),
+        json!({"modules_to_save": ["norm"]}),
+        json!({"layers_pattern": "layers"}),
+        json!({"layers_to_transform": 0, "target_modules": ".*"}),
         json!({"fan_in_fan_out": true}),
         json!({"lora_bias": true}),
         json!({"init_lora_weights": "pissa_niter_4"}),
@@ -203,17 +204,20 @@ fn settings_that_change_the_mathematics_are_refused() {
         json!({"target_modules": null}),
     ];
     insta::assert_snapshot!(settings.map(refusal).join("\n\n"), @r#"
-    adapter_config.json: `use_dora` is true, which is not supported
+    adapter_config.json: `ensure_weight_tying` is true, which is not supported
     help: this setting is not supported: make the adapter without it
 
     adapter_config.json: `bias` is lora_only, which is not supported
     help: biases cannot be trained: set it to `none`
 
-    adapter_config.json: `modules_to_save` is lm_head, which is not supported
-    help: only `score`, a scalar head, can be trained whole
+    adapter_config.json: `modules_to_save` is norm, which is not supported
+    help: only `embed_tokens`, `lm_head` and `score`, a scalar head, can be trained whole
 
-    adapter_config.json: `layers_to_transform` is [0], which is not supported
-    help: this setting is not supported: make the adapter without it
+    adapter_config.json: `layers_pattern` is "layers", which is not supported
+    help: it goes with `layers_to_transform`
+
+    adapter_config.json: `layers_to_transform` is 0, which is not supported
+    help: it goes with a list of `target_modules`: let the regular expression choose the layers instead
 
     adapter_config.json: `fan_in_fan_out` is true, which is not supported
     help: this setting is not supported: make the adapter without it

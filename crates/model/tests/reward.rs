@@ -229,7 +229,7 @@ fn heads_of_other_kinds_are_refused() {
     help: the weights and their configuration do not belong together, or a file is missing
 
     adapter configuration: `modules_to_save` is lm_head, which is not supported
-    help: only `score`, a scalar head, can be trained whole
+    help: a reward model has no head for tokens
 
     adapter configuration: `task_type` is TOKEN_CLS, which is not supported
     help: the adapter must be for CAUSAL_LM, or for SEQ_CLS with one label

@@ -15,6 +15,7 @@ mod config;
 mod families;
 #[path = "common/gguf.rs"]
 mod gguf;
+mod relatives;
 mod reward;
 mod save;
 mod template;

@@ -5,6 +5,7 @@
 
 use super::adapter::{Backward, Block};
 use super::forward::{GATE_UP, Pass, QKV, rows_of};
+use super::full::embedding_gradient;
 use super::shape::Shape;
 use super::trained::{KeptRows, Learn, Trained};
 use super::workspace::{LayerState, Workspace};
@@ -35,12 +36,16 @@ impl Pass<'_> {
                     let count = RowBlocks::new(space.tokens.len()).count();
                     let partials = &mut space.partials[layer % 2];
                     adapter.reduce(layer, &mut partials[..count * adapter.partial_len(layer)], into);
+                    if let (0, Some(place)) = (layer, trained.embedding()) {
+                        embedding_gradient(&place, (self.shape, space), into);
+                    }
                 }
                 Trained::Adapter(_) => {}
                 Trained::Weights(layout) => self.weight_gradients(layout, space, layer, into),
             }
             // Nothing below the queries, keys and values of the lowest layer is wanted, nor they if not trained.
-            if layer > lowest + 1 || layer > lowest && trained.trains(lowest, &QKV) {
+            let below = trained.trains(lowest, &QKV) || trained.embedding().is_some();
+            if layer > lowest + 1 || layer > lowest && below {
                 self.attention_backward(space, layer - 1);
             }
         }
@@ -67,8 +72,8 @@ impl Pass<'_> {
         into: &mut [f32],
     ) {
         let width = self.shape.hidden;
-        if let Trained::Weights(layout) = trained {
-            self.head_gradient(&layout.head, space, gradients, into);
+        if let Some(place) = trained.head() {
+            self.head_gradient(&place, space, gradients, into);
         }
         let outputs = &space.inputs[space.input_index(self.weights.layers.len())];
         space.d_stream[..space.tokens.len() * width].fill(0.0);
@@ -118,7 +123,7 @@ impl Pass<'_> {
             if let Some((input, state)) = starting {
                 let block = Block { layer, rows: rows.clone() };
                 self.turn(layer, d_qkv, &positions[rows.clone()], Turn::Backward);
-                let wanted = (ends || trained.trains_embedding()).then_some(&mut *d_stream);
+                let wanted = (ends || trained.embedding().is_some()).then_some(&mut *d_stream);
                 let kept = KeptRows { normed: attention_normed, ..KeptRows::default() };
                 let mut learn = trained.learn(above, kept);
                 self.head_norms_backward(&block, &state.unnormed, d_qkv, &mut learn);
@@ -174,7 +179,7 @@ impl Pass<'_> {
         (d_qkv, d_stream): (&[f32], Option<&mut [f32]>),
         (trained, mut learn): (Trained<'_>, Learn<'_>),
     ) {
-        let (shape, layer, m) = (self.shape, &self.weights.layers[block.layer], block.rows.len());
+        let (shape, layer) = (self.shape, &self.weights.layers[block.layer]);
         let input = rows_of(input, &block.rows, shape.hidden);
         let reduced = rows_of(reduced, &block.rows, trained.reduced_width(block.layer));
         with_scratch([input.len(), input.len()], |[normed, d_normed]| {
@@ -182,7 +187,7 @@ impl Pass<'_> {
                 rms_norm(input, &layer.attention_norm, shape.epsilon, normed);
             }
             if d_stream.is_some() {
-                layer.qkv.backward(m, d_qkv, d_normed);
+                trained.input_gradient((block, &layer.qkv), &QKV, d_qkv, d_normed);
             }
             let dx = d_stream.is_some().then_some(&mut *d_normed);
             learn.take(block, &QKV, Backward { x: normed, dy: d_qkv, reduced, dx });
@@ -215,7 +220,7 @@ impl Pass<'_> {
                 self.norm_backward((norm, mlp_output_share), (x, d_stream), d_product, &mut learn);
                 d_output = d_product;
             }
-            layer.down.backward(m, d_output, d_inner);
+            trained.input_gradient((block, &layer.down), &[Module::Down], d_output, d_inner);
             if trained.trains(block.layer, &[Module::Down]) {
                 // The MLP's inner values are formed again, in the place of their gradient to come.
                 let x = &mut d_gate_up[..inner];
@@ -224,7 +229,7 @@ impl Pass<'_> {
                 learn.take(block, &[Module::Down], Backward { x, dy: d_output, reduced, dx });
             }
             gated_backward(shape.activation, gate_up, shape.intermediate, d_inner, d_gate_up);
-            layer.gate_up.backward(m, d_gate_up, d_normed);
+            trained.input_gradient((block, &layer.gate_up), &GATE_UP, d_gate_up, d_normed);
             if trained.trains(block.layer, &GATE_UP) {
                 with_scratch([hidden], |[normed]| {
                     rms_norm(middle, &layer.mlp_norm, shape.epsilon, normed);
@@ -240,7 +245,7 @@ impl Pass<'_> {
                 self.norm_backward((norm, attention_output_share), (x, d_stream), d_product, &mut learn);
                 d_output = d_product;
             }
-            layer.output.backward(m, d_output, d_attended);
+            trained.input_gradient((block, &layer.output), &[Module::O], d_output, d_attended);
             let dx = Some(d_attended);
             learn.take(block, &[Module::O], Backward { x: attended, dy: d_output, reduced, dx });
         });

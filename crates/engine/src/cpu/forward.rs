@@ -7,7 +7,7 @@ use super::weights::{Layer, Linear, Weights};
 use super::workspace::Workspace;
 use collimate_kernels::attention;
 use collimate_kernels::gated::gated;
-use collimate_kernels::head::{OUTPUTS, Outputs, Targets};
+use collimate_kernels::head::{Head, OUTPUTS, Outputs, Targets};
 use collimate_kernels::norm::rms_norm;
 use collimate_kernels::parallel::{RowBlocks, Rows, with_scratch};
 use collimate_kernels::rotary::Turn;
@@ -143,8 +143,8 @@ impl Pass<'_> {
                 let attended = rows_of(attended, &rows, shape.heads.query_row());
                 self.finish(&block, (input, attended), End::of(end, Some(&mut *output)));
             } else {
-                for (token, row) in tokens[rows.clone()].iter().zip(output.chunks_exact_mut(shape.hidden)) {
-                    self.embed(*token, row);
+                for (index, row) in rows.clone().zip(output.chunks_exact_mut(shape.hidden)) {
+                    self.embed(index, tokens[index], row);
                 }
             }
             if starts {
@@ -154,12 +154,22 @@ impl Pass<'_> {
         });
     }
 
-    /// The residual stream of a token below all layers.
-    fn embed(&self, token: u32, row: &mut [f32]) {
-        self.weights.embed(token, row);
-        if let Some(scale) = self.shape.embedding_scale {
-            row.iter_mut().for_each(|x| *x *= scale);
+    /// The residual stream of the token that stands in a row below all layers: from an adapter's own embedding, else
+    /// the model's.
+    fn embed(&self, row: usize, token: u32, out: &mut [f32]) {
+        let own = self.adapters.iter().find(|(rows, _)| rows.contains(&row));
+        match own.and_then(|(_, adapter)| adapter.embedding()) {
+            Some(embedding) => out.copy_from_slice(&embedding[token as usize * out.len()..][..out.len()]),
+            None => self.weights.embed(token, out),
         }
+        if let Some(scale) = self.shape.embedding_scale {
+            out.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+
+    /// The head that scores the targets: an adapter's own, else the model's.
+    pub fn own_head(&self) -> &Head {
+        self.adapters.iter().find_map(|(_, adapter)| adapter.head).unwrap_or(&self.weights.head)
     }
 
     /// Norm, queries, keys and values, the norms over heads, and the turn.
@@ -254,7 +264,7 @@ impl Pass<'_> {
             tokens: &space.target_tokens,
             softcap: self.softcap(space.sharpness),
         };
-        self.weights.head.score(scored, outputs);
+        self.own_head().score(scored, outputs);
     }
 
     /// The cap on logits that are divided by the temperature, as the hidden states are: the quotient of the capped

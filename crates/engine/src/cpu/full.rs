@@ -54,7 +54,7 @@ impl Pass<'_> {
         self.start_gradients(layout, space, layer, into);
         match layer.checked_sub(1) {
             Some(below) => self.finish_gradients(layout, space, below, into),
-            None => self.embedding_gradient(&layout.embedding, space, into),
+            None => embedding_gradient(&layout.embedding, (self.shape, space), into),
         }
     }
 
@@ -130,17 +130,21 @@ impl Pass<'_> {
             scores: &space.scores[..targets * OUTPUTS],
             gradients,
         };
-        self.weights.head.add_weight_gradient(judged, &mut into[place.clone()]);
+        self.own_head().add_weight_gradient(judged, &mut into[place.clone()]);
     }
+}
 
-    /// The gradient of the embedding is that of the residual stream at the bottom, token by token, in order.
-    fn embedding_gradient(&self, place: &Range<usize>, space: &Workspace, into: &mut [f32]) {
-        let (width, into) = (self.shape.hidden, &mut into[place.clone()]);
-        let scale = self.shape.embedding_scale.unwrap_or(1.0);
-        for (&token, row) in space.tokens.iter().zip(space.d_stream.chunks_exact(width)) {
-            let sums = &mut into[token as usize * width..][..width];
-            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * scale);
-        }
+/// The gradient of the embedding is that of the residual stream at the bottom, token by token, in order.
+pub(super) fn embedding_gradient(
+    place: &Range<usize>,
+    (shape, space): (Shape, &Workspace),
+    into: &mut [f32],
+) {
+    let (width, into) = (shape.hidden, &mut into[place.clone()]);
+    let scale = shape.embedding_scale.unwrap_or(1.0);
+    for (&token, row) in space.tokens.iter().zip(space.d_stream.chunks_exact(width)) {
+        let sums = &mut into[token as usize * width..][..width];
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * scale);
     }
 }
 

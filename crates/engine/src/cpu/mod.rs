@@ -7,6 +7,7 @@
 mod adapter;
 mod backward;
 mod decoder;
+mod dora;
 mod forward;
 mod full;
 mod plan;
@@ -183,14 +184,20 @@ impl CpuEngine {
         for slot in &lora.slots {
             let fits = slot.layer < self.config.num_hidden_layers
                 && slot.module.dimensions(&self.config) == (slot.inputs, slot.outputs);
-            if !fits || slot.b.end > lora.values.len() {
+            if !fits || slot.range().end > lora.values.len() {
                 return Err(Error::Adapter { layer: slot.layer, module: slot.module.name() });
             }
         }
-        if let Some(score) = &lora.score {
-            let (what, expected) = ("the adapter's scalar head", self.config.hidden_size);
-            let got = lora.values.get(score.clone()).map_or(0, <[f32]>::len);
-            return if got == expected { Ok(()) } else { Err(Error::Length { what, expected, got }) };
+        let (hidden, matrix) = (self.config.hidden_size, self.config.hidden_size * self.config.vocab_size);
+        for (what, place, expected) in [
+            ("the adapter's embedding", &lora.embedding, matrix),
+            ("the adapter's head", &lora.head, matrix),
+            ("the adapter's scalar head", &lora.score, hidden),
+        ] {
+            let got = place.as_ref().map(|place| lora.values.get(place.clone()).map_or(0, <[f32]>::len));
+            if let Some(got) = got.filter(|&got| got != expected) {
+                return Err(Error::Length { what, expected, got });
+            }
         }
         Ok(())
     }
@@ -210,8 +217,11 @@ impl CpuEngine {
 
     /// A forward pass over the prepared batch; the scores end up in `self.scores`.
     fn run(&mut self, adapter: Option<(&Lora, Option<Dropout>)>, keep: bool) {
-        let (shape, space) = (self.shape, &mut self.space);
-        let adapter = adapter.map(|(lora, dropout)| self.prepared.prepare(lora, dropout, shape));
+        let (shape, space, weights) = (self.shape, &mut self.space, &self.weights);
+        let prepared = &mut self.prepared;
+        let adapter = self
+            .pool
+            .install(|| adapter.map(|(lora, dropout)| prepared.prepare(lora, dropout, (shape, weights))));
         let adapters = adapter.map(|adapter| (ALL_ROWS, adapter));
         let (adapters, sharing) = (adapters.as_slice(), Sharing::Rows);
         let pass = Pass { shape, weights: &self.weights, rotary: &self.rotary, adapters, sharing };
@@ -272,7 +282,7 @@ impl Engine for CpuEngine {
         let kept = self.kept.take().ok_or(Error::NothingKept)?;
         let (trained, parameters) = match (trained.into(), kept) {
             (Parameters::Adapter(adapter), Kept::Adapter(dropout)) => {
-                let prepared = self.prepared.again(adapter, dropout, self.shape);
+                let prepared = self.prepared.again(adapter, dropout, (self.shape, &self.weights));
                 (Trained::Adapter(prepared), adapter.values.len())
             }
             (Parameters::Weights(weights), Kept::Weights) => {

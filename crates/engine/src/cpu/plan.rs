@@ -92,7 +92,7 @@ impl CpuEngine {
             Some(Parameters::Adapter(lora)) => {
                 for slot in &lora.slots {
                     reduced[slot.layer] += slot.rank;
-                    partial[slot.layer] += slot.a.len() + slot.b.len();
+                    partial[slot.layer] += slot.range().len();
                 }
                 false
             }

@@ -2,6 +2,7 @@
 
 use super::adapter::{Adapter, Backward, Block};
 use super::shape::Shape;
+use super::weights::Linear;
 use collimate_kernels::norm::rms_norm_weight_gradient;
 use collimate_model::{Module, WeightLayout};
 use std::ops::Range;
@@ -17,6 +18,7 @@ impl<'a> Trained<'a> {
     /// The lowest layer that a gradient must reach; none if nothing is trained.
     pub fn lowest(self) -> Option<usize> {
         match self {
+            Self::Adapter(_) if self.embedding().is_some() => Some(0),
             Self::Adapter(adapter) => adapter.lora.slots.first().map(|slot| slot.layer),
             Self::Weights(_) => Some(0),
         }
@@ -46,9 +48,34 @@ impl<'a> Trained<'a> {
         }
     }
 
-    /// Whether what lies below the layers is trained too.
-    pub fn trains_embedding(self) -> bool {
-        matches!(self, Self::Weights(_))
+    /// Where the embedding lies in the values, if it is trained.
+    pub fn embedding(self) -> Option<Range<usize>> {
+        match self {
+            Self::Adapter(adapter) => adapter.lora.embedding.clone(),
+            Self::Weights(layout) => Some(layout.embedding.clone()),
+        }
+    }
+
+    /// Where the head that scores tokens lies in the values, if it is trained.
+    pub fn head(self) -> Option<Range<usize>> {
+        match self {
+            Self::Adapter(adapter) => adapter.lora.head.clone(),
+            Self::Weights(layout) => Some(layout.head.clone()),
+        }
+    }
+
+    /// dx = dy·W of `linear`, which holds `modules`, without an adapter's own part.
+    pub fn input_gradient(
+        self,
+        (block, linear): (&Block, &Linear),
+        modules: &[Module],
+        dy: &[f32],
+        dx: &mut [f32],
+    ) {
+        match self {
+            Self::Adapter(adapter) => adapter.input_gradient((block, linear), modules, dy, dx),
+            Self::Weights(_) => linear.backward(block.rows.len(), dy, dx),
+        }
     }
 
     /// Values in a layer's row of an adapter's reduced inputs.
@@ -69,7 +96,7 @@ impl<'a> Trained<'a> {
 
     /// `width` where weights are trained: what their gradients are made of is kept, row by row.
     pub fn kept_width(self, width: usize) -> usize {
-        if self.trains_embedding() { width } else { 0 }
+        if matches!(self, Self::Weights(_)) { width } else { 0 }
     }
 
     /// What one block learns into.

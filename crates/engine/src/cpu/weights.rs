@@ -11,6 +11,10 @@ use collimate_kernels::quant::Blocks;
 use collimate_model::gguf::StoredBlocks;
 use collimate_model::{DecoderConfig, FullWeights, LayerPlaces, LinearPlace, Model, Module, Rotary};
 use std::ops::Range;
+use std::sync::OnceLock;
+
+/// Rows of the identity that are multiplied at a time, to see the weights as they are held.
+const PROBES: usize = 64;
 
 /// A linear layer y = x·Wᵀ + b, or several with the same input side by side.
 #[derive(Debug)]
@@ -18,18 +22,58 @@ pub(super) struct Linear {
     forward: Packed,
     backward: Option<Packed>,
     bias: Vec<f32>,
+    row_squares: OnceLock<Vec<f64>>,
 }
 
 impl Linear {
     /// y = x·Wᵀ + b for `m` rows.
     pub fn forward(&self, m: usize, x: &[f32], y: &mut [f32]) {
-        self.forward.apply(m, x, y, Into::Replace);
+        self.product(m, x, y);
         self.add_bias(y);
+    }
+
+    /// y = x·Wᵀ for `m` rows.
+    pub fn product(&self, m: usize, x: &[f32], y: &mut [f32]) {
+        self.forward.apply(m, x, y, Into::Replace);
+    }
+
+    /// [`Linear::product`] for a few rows, the columns shared out to the threads.
+    pub fn product_columns(&self, m: usize, x: &[f32], y: &mut [f32]) {
+        self.forward.apply_columns(m, x, y, Into::Replace);
+    }
+
+    /// Outputs, of all layers side by side.
+    pub fn outputs(&self) -> usize {
+        self.forward.columns()
+    }
+
+    /// b, [outputs]; empty where there is none.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    /// Σ w² of each row w of W as it is held, [outputs]: found by products with the identity when first asked for.
+    pub fn row_squares(&self) -> &[f64] {
+        self.row_squares.get_or_init(|| {
+            let (inputs, outputs) = (self.forward.rows(), self.outputs());
+            let mut squares = vec![0.0; outputs];
+            let (mut identity, mut columns) = (vec![0.0; PROBES * inputs], vec![0.0; PROBES * outputs]);
+            for start in (0..inputs).step_by(PROBES) {
+                let m = PROBES.min(inputs - start);
+                identity.fill(0.0);
+                (0..m).for_each(|i| identity[i * inputs + start + i] = 1.0);
+                self.product_columns(m, &identity[..m * inputs], &mut columns);
+                for column in columns.chunks_exact(outputs).take(m) {
+                    squares.iter_mut().zip(column).for_each(|(sum, &w)| *sum += f64::from(w) * f64::from(w));
+                }
+            }
+            squares
+        })
     }
 
     /// [`Linear::forward`] for a few rows, the columns shared out to the threads.
     pub fn forward_columns(&self, m: usize, x: &[f32], y: &mut [f32]) {
-        self.forward.apply_columns(m, x, y, Into::Replace);
+        self.product_columns(m, x, y);
         self.add_bias(y);
     }
 
@@ -53,6 +97,7 @@ impl Linear {
             backward.refill(weight);
         }
         self.bias.copy_from_slice(&values[place.bias.clone()]);
+        self.row_squares = OnceLock::new();
     }
 
     fn add_bias(&self, y: &mut [f32]) {
@@ -86,6 +131,16 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    /// The linear layer that a module is, or is a part of.
+    pub fn linear(&self, module: Module) -> &Linear {
+        match module {
+            Module::Q | Module::K | Module::V => &self.qkv,
+            Module::O => &self.output,
+            Module::Gate | Module::Up => &self.gate_up,
+            Module::Down => &self.down,
+        }
+    }
+
     /// Its norms, in the order of [`norm_places`].
     fn norms(&self) -> impl Iterator<Item = &Vec<f32>> {
         let outputs = self.attention_output_norm.iter().chain(&self.mlp_output_norm);
@@ -281,7 +336,7 @@ impl Loader<'_> {
         }
         let names: Vec<_> = modules.iter().map(|module| format!("{}.weight", module.path(layer))).collect();
         let (forward, backward) = self.pack(&names, [inputs, outputs], self.training)?;
-        Ok(Linear { forward, backward, bias })
+        Ok(Linear { forward, backward, bias, row_squares: OnceLock::new() })
     }
 
     /// Matrices one below the other: the transpose packed for the forward pass, and for a `backward` pass what they are.

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::targets::{PythonRegex, Targets};
+use super::targets::{LayerFilter, OneOrMore, PythonRegex, Targets};
 use crate::config_file::unsupported;
 use crate::error::{Error, Result};
 
@@ -23,6 +23,10 @@ const CLASSIFIER: &str = "SEQ_CLS";
 
 /// The names of heads that PEFT trains and saves for a classifier; decoders have the first.
 const SCORE_MODULES: [&str; 2] = ["score", "classifier"];
+
+/// What else can be trained whole: the embedding, and the head that scores tokens.
+const EMBEDDING_MODULE: &str = "embed_tokens";
+const HEAD_MODULE: &str = "lm_head";
 
 /// Fields of PEFT that say nothing about the mathematics, whatever their value.
 const HARMLESS: [&str; 10] = [
@@ -64,12 +68,18 @@ pub struct LoraConfig {
     pub target_modules: Option<Targets>,
     /// Modules left out although `target_modules` matches them.
     pub exclude_modules: Option<Targets>,
-    /// Modules that are trained whole beside the matrices: `score`, the scalar head, or nothing.
+    /// Of the modules of a list, those of these layers alone are adapted; an empty list says nothing.
+    pub layers_to_transform: Option<OneOrMore<usize>>,
+    /// The names of the lists of layers that `layers_to_transform` counts in, such as `layers`.
+    pub layers_pattern: Option<OneOrMore<String>>,
+    /// Modules that are trained whole beside the matrices: `embed_tokens`, `lm_head`, and `score`, the scalar head.
     pub modules_to_save: Option<Vec<String>>,
     /// Which biases are trained; only `none` is supported.
     pub bias: String,
     /// Scale by `lora_alpha / √r` instead (Kalajdzievski 2023, rsLoRA).
     pub use_rslora: bool,
+    /// Learn the length of each row of the weights by itself, and by the matrices its direction (Liu et al. 2024, DoRA).
+    pub use_dora: bool,
     /// Ranks of particular modules, by name or regular expression; the first that matches counts.
     #[serde(deserialize_with = "null_as_empty")]
     pub rank_pattern: IndexMap<String, usize>,
@@ -95,9 +105,12 @@ impl Default for LoraConfig {
             lora_dropout: 0.0,
             target_modules: None,
             exclude_modules: None,
+            layers_to_transform: None,
+            layers_pattern: None,
             modules_to_save: None,
             bias: "none".to_owned(),
             use_rslora: false,
+            use_dora: false,
             rank_pattern: IndexMap::new(),
             alpha_pattern: IndexMap::new(),
             init_lora_weights: Value::Bool(true),
@@ -116,8 +129,6 @@ fn neutral_fields() -> Map<String, Value> {
         "eva_config",
         "kasa_config",
         "layer_replication",
-        "layers_pattern",
-        "layers_to_transform",
         "lora_ga_config",
         "megatron_config",
         "monteclora_config",
@@ -127,7 +138,7 @@ fn neutral_fields() -> Map<String, Value> {
         "use_bdlora",
         "velora_config",
     ];
-    let off = ["ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"];
+    let off = ["ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_qalora"];
     let set = [
         ("inference_mode", Value::Bool(true)),
         ("loftq_config", Value::Object(Map::new())),
@@ -169,10 +180,17 @@ impl LoraConfig {
             let hint = "the adapter must be for CAUSAL_LM, or for SEQ_CLS with one label";
             return Err(unsupported(path, "task_type", task, hint));
         }
-        let modules = self.modules_to_save.iter().flatten();
-        if let Some(module) = modules.into_iter().find(|module| !SCORE_MODULES.contains(&module.as_str())) {
-            let hint = "only `score`, a scalar head, can be trained whole";
+        let whole = |module: &&String| {
+            ![EMBEDDING_MODULE, HEAD_MODULE].contains(&module.as_str())
+                && !SCORE_MODULES.contains(&module.as_str())
+        };
+        if let Some(module) = self.modules_to_save.iter().flatten().find(whole) {
+            let hint = "only `embed_tokens`, `lm_head` and `score`, a scalar head, can be trained whole";
             return Err(unsupported(path, "modules_to_save", module, hint));
+        }
+        if self.is_classifier() && self.has_head() {
+            let hint = "a reward model has no head for tokens";
+            return Err(unsupported(path, "modules_to_save", HEAD_MODULE, hint));
         }
         if self.bias != "none" {
             return Err(unsupported(path, "bias", &self.bias, "biases cannot be trained: set it to `none`"));
@@ -197,8 +215,24 @@ impl LoraConfig {
                 "missing".into(),
             );
         }
+        self.check_layers(path)?;
         self.check_initialisation(path)?;
         self.check_other(path)
+    }
+
+    /// PEFT's own rules for layers that are chosen by number.
+    fn check_layers(&self, path: &Path) -> Result<()> {
+        let pattern = self.target_modules.as_ref().is_some_and(Targets::is_pattern);
+        let layers = self.layers_to_transform.as_ref().map(|layers| ("layers_to_transform", json(layers)));
+        let names = self.layers_pattern.as_ref().map(|names| ("layers_pattern", json(names)));
+        if let (true, Some((field, value))) = (pattern, layers.as_ref().or(names.as_ref())) {
+            let hint = "it goes with a list of `target_modules`: let the regular expression choose the layers instead";
+            return Err(unsupported(path, field, value, hint));
+        }
+        if let (None, Some((field, value))) = (layers, names.filter(|(_, value)| !is_neutral(value))) {
+            return Err(unsupported(path, field, &value, "it goes with `layers_to_transform`"));
+        }
+        Ok(())
     }
 
     fn check_initialisation(&self, path: &Path) -> Result<()> {
@@ -231,13 +265,43 @@ impl LoraConfig {
 
     /// Whether the adapter has a scalar head. PEFT saves one with every classifier, asked for or not.
     pub(super) fn has_score(&self) -> bool {
-        let named = |modules: &Vec<String>| modules.iter().any(|module| module == SCORE_MODULES[0]);
-        self.is_classifier() || self.modules_to_save.as_ref().is_some_and(named)
+        self.is_classifier() || self.saves(SCORE_MODULES[0])
+    }
+
+    /// Whether the adapter has an embedding of its own.
+    pub(super) fn has_embedding(&self) -> bool {
+        self.saves(EMBEDDING_MODULE)
+    }
+
+    /// Whether the adapter has a head of its own that scores tokens.
+    pub(super) fn has_head(&self) -> bool {
+        self.saves(HEAD_MODULE)
+    }
+
+    fn saves(&self, module: &str) -> bool {
+        self.modules_to_save.iter().flatten().any(|saved| saved == module)
+    }
+
+    /// Whether PEFT leaves a module alone because it is trained whole, or stands within one that is.
+    pub(super) fn is_within_saved(&self, path: &str) -> bool {
+        path.split('.').any(|part| self.saves(part))
+    }
+
+    /// Which layers are adapted, if that is said by their numbers.
+    pub(super) fn layer_filter(&self) -> Result<Option<LayerFilter<'_>>> {
+        let Some(layers) = self.layers_to_transform.as_ref().map(OneOrMore::as_slice) else {
+            return Ok(None);
+        };
+        let patterns = self.layers_pattern.as_ref().map_or(&[][..], OneOrMore::as_slice);
+        if layers.is_empty() { Ok(None) } else { LayerFilter::new(layers, patterns).map(Some) }
     }
 
     /// Makes this the configuration of an adapter with a scalar head.
     pub(super) fn add_score(&mut self) {
-        self.modules_to_save = Some(vec![SCORE_MODULES[0].to_owned()]);
+        let modules = self.modules_to_save.get_or_insert_default();
+        if !modules.iter().any(|module| module == SCORE_MODULES[0]) {
+            modules.push(SCORE_MODULES[0].to_owned());
+        }
     }
 
     /// Makes this the configuration of a reward model, or of an adapter that writes.
@@ -247,7 +311,10 @@ impl LoraConfig {
 
     /// Makes this the configuration of an adapter without a scalar head.
     pub(super) fn drop_score(&mut self) {
-        self.modules_to_save = None;
+        if let Some(modules) = &mut self.modules_to_save {
+            modules.retain(|module| !SCORE_MODULES.contains(&module.as_str()));
+        }
+        self.modules_to_save = self.modules_to_save.take().filter(|modules| !modules.is_empty());
         self.task_type = self.task_type.take().map(|_| WRITER.to_owned());
     }
 
@@ -259,6 +326,11 @@ impl LoraConfig {
             alphas: compile("alpha_pattern", &self.alpha_pattern)?,
         })
     }
+}
+
+/// A setting's value, for messages.
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
 }
 
 /// Null, false, empty: what a setting is that does nothing.

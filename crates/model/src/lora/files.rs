@@ -8,9 +8,11 @@ use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
 use collimate_run::atomic;
 
-use super::{Lora, LoraConfig, Strictness, lay_out, len, score_place};
+use super::layout::Strictness;
+use super::{Lora, LoraConfig};
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::output_heads::SCORE;
 use crate::safetensors::SafetensorsFile;
 
@@ -27,13 +29,11 @@ impl Lora {
     /// another shape than the model asks for, or has no place in it.
     pub fn load(folder: &Path, decoder: &DecoderConfig) -> Result<Self> {
         let config = LoraConfig::read(&find(folder, CONFIG_FILE)?)?;
-        let slots = lay_out(&config, decoder, Strictness::SomeNameMatches)?;
+        let mut lora = Self::lay_out(config, decoder, Strictness::SomeNameMatches)?;
         let file = SafetensorsFile::open(&find(folder, WEIGHTS_FILE)?)?;
-        let score = score_place(&config, &slots, decoder);
-        let mut lora = Self { config, slots, score, values: Vec::new() };
         let matrices = lora.matrices();
         check(&matrices, &file)?;
-        lora.values.reserve_exact(len(&lora.slots, lora.score.as_ref()));
+        lora.values.reserve_exact(lora.len());
         for matrix in matrices {
             file.read(&matrix.name, &mut lora.values)?;
         }
@@ -49,7 +49,7 @@ impl Lora {
         let mut tensors = Vec::new();
         for Matrix { name, shape, place } in self.matrices() {
             let bytes = &bytes[4 * place.start..4 * place.end];
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+            let view = TensorView::new(Dtype::F32, shape, bytes);
             tensors.push((name, view.map_err(|error| unsound(error.to_string()))?));
         }
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -66,26 +66,34 @@ impl Lora {
 
     /// What is stored, in the order of the values, under the names that PEFT gives it.
     fn matrices(&self) -> Vec<Matrix> {
-        let mut matrices = Vec::with_capacity(2 * self.slots.len() + 1);
+        let mut matrices = Vec::with_capacity(3 * self.slots.len() + 3);
+        let mut push = |name: String, shape: &[usize], place: &Range<usize>| {
+            matrices.push(Matrix { name, shape: shape.to_vec(), place: place.clone() });
+        };
         for slot in &self.slots {
             let module = slot.module.path(slot.layer);
-            let name = |letter: char| format!("{PREFIX}{module}.lora_{letter}.weight");
-            let (a, b) = (slot.a.clone(), slot.b.clone());
-            matrices.push(Matrix { name: name('A'), shape: [slot.rank, slot.inputs], place: a });
-            matrices.push(Matrix { name: name('B'), shape: [slot.outputs, slot.rank], place: b });
+            push(format!("{PREFIX}{module}.lora_A.weight"), &[slot.rank, slot.inputs], &slot.a);
+            push(format!("{PREFIX}{module}.lora_B.weight"), &[slot.outputs, slot.rank], &slot.b);
+            if let Some(magnitude) = &slot.magnitude {
+                push(format!("{PREFIX}{module}.lora_magnitude_vector"), &[slot.outputs], magnitude);
+            }
         }
-        matrices.extend(self.score.iter().map(|place| {
-            let (name, shape) = (format!("{PREFIX}{SCORE}"), [1, place.len()]);
-            Matrix { name, shape, place: place.clone() }
-        }));
+        for (name, place) in [(Model::EMBEDDING, &self.embedding), (Model::HEAD, &self.head)] {
+            if let Some(place) = place {
+                push(format!("{PREFIX}{name}"), &[place.len() / self.hidden_size, self.hidden_size], place);
+            }
+        }
+        if let Some(place) = &self.score {
+            push(format!("{PREFIX}{SCORE}"), &[1, place.len()], place);
+        }
         matrices
     }
 }
 
-/// One stored matrix.
+/// One stored matrix, or vector.
 struct Matrix {
     name: String,
-    shape: [usize; 2],
+    shape: Vec<usize>,
     /// Where it lies in the values.
     place: Range<usize>,
 }
@@ -97,7 +105,7 @@ fn check(matrices: &[Matrix], file: &SafetensorsFile) -> Result<()> {
     for matrix in matrices {
         let got = file.shape(&matrix.name).ok_or_else(|| file.missing(&matrix.name))?;
         if got != matrix.shape {
-            let (expected, got) = (matrix.shape.to_vec(), got.to_vec());
+            let (expected, got) = (matrix.shape.clone(), got.to_vec());
             let (path, name) = (path.to_owned(), matrix.name.clone());
             return Err(Error::TensorShape { path, name, expected, got });
         }

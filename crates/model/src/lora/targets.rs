@@ -3,6 +3,7 @@
 use fancy_regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::config::LoraConfig;
 use crate::error::{Error, Result, nearest};
 use crate::module::Module;
 
@@ -30,7 +31,57 @@ pub enum Targets {
     Names(Vec<String>),
 }
 
+/// One value, or a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore<T> {
+    /// A value by itself.
+    One(T),
+    /// A list.
+    More(Vec<T>),
+}
+
+impl<T> OneOrMore<T> {
+    /// The values.
+    pub(super) fn as_slice(&self) -> &[T] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::More(values) => values,
+        }
+    }
+}
+
+/// `layers_to_transform` and `layers_pattern`, ready to be asked.
+pub(super) struct LayerFilter<'a> {
+    layers: &'a [usize],
+    /// What stands before a layer's number; any name where there is none.
+    patterns: Vec<PythonRegex>,
+}
+
+impl<'a> LayerFilter<'a> {
+    pub(super) fn new(layers: &'a [usize], patterns: &[String]) -> Result<Self> {
+        let compile = |pattern: &String| {
+            PythonRegex::new("layers_pattern", pattern, &format!(r"\A(?:|.*?\.)(?:{pattern})\.\d+\."))
+        };
+        Ok(Self { layers, patterns: patterns.iter().map(compile).collect::<Result<_>>()? })
+    }
+
+    /// Whether a layer with a module of this full name is chosen.
+    fn contains(&self, layer: usize, path: &str) -> Result<bool> {
+        let mut counted = self.patterns.is_empty();
+        for pattern in &self.patterns {
+            counted |= pattern.matches(path)?;
+        }
+        Ok(counted && self.layers.contains(&layer))
+    }
+}
+
 impl Targets {
+    /// Whether this is a regular expression.
+    pub(super) fn is_pattern(&self) -> bool {
+        matches!(self, Self::Pattern(_)) && !self.is_all_linear()
+    }
+
     /// Whether this is `all-linear`, in any case of letters, as PEFT has it.
     pub fn is_all_linear(&self) -> bool {
         matches!(self, Self::Pattern(pattern) if pattern.eq_ignore_ascii_case(ALL_LINEAR))
@@ -48,17 +99,22 @@ impl Targets {
     }
 }
 
-/// `target_modules` and `exclude_modules`, ready to be asked.
+/// What a configuration says of the modules to adapt, ready to be asked.
 pub(super) struct Selection<'a> {
+    config: &'a LoraConfig,
     targets: Matcher<'a>,
     excluded: Option<Matcher<'a>>,
+    layers: Option<LayerFilter<'a>>,
 }
 
 impl<'a> Selection<'a> {
-    pub(super) fn new(targets: &'a Targets, excluded: Option<&'a Targets>) -> Result<Self> {
+    pub(super) fn new(config: &'a LoraConfig, targets: &'a Targets) -> Result<Self> {
+        let excluded = config.exclude_modules.as_ref();
         Ok(Self {
+            config,
             targets: targets.matcher("target_modules")?,
             excluded: excluded.map(|excluded| excluded.matcher("exclude_modules")).transpose()?,
+            layers: config.layer_filter()?,
         })
     }
 
@@ -67,7 +123,8 @@ impl<'a> Selection<'a> {
         let mut chosen = Vec::new();
         for layer in 0..layers {
             for module in Module::ALL {
-                if self.contains(&module.path(layer))? {
+                let path = module.path(layer);
+                if self.contains(&path)? && self.is_in_layers(layer, &path)? {
                     chosen.push((layer, module));
                 }
             }
@@ -84,7 +141,14 @@ impl<'a> Selection<'a> {
         Ok(chosen)
     }
 
+    fn is_in_layers(&self, layer: usize, path: &str) -> Result<bool> {
+        self.layers.as_ref().map_or(Ok(true), |layers| layers.contains(layer, path))
+    }
+
     fn contains(&self, path: &str) -> Result<bool> {
+        if self.config.is_within_saved(path) {
+            return Ok(false);
+        }
         if let Some(excluded) = &self.excluded
             && excluded.matches(path)?
         {
@@ -101,8 +165,15 @@ impl<'a> Selection<'a> {
         Ok(())
     }
 
-    /// Checks that each name of a list stands for some module: PEFT passes over a misspelt one in silence.
-    pub(super) fn check_names(&self, chosen: &[(usize, Module)]) -> Result<()> {
+    /// Checks that each name of a list stands for some module, and each number for one of so many layers: PEFT passes
+    /// over a misspelt one in silence.
+    pub(super) fn check_names(&self, chosen: &[(usize, Module)], layers: usize) -> Result<()> {
+        let wanted = self.layers.iter().flat_map(|filter| filter.layers);
+        if let Some(layer) = wanted.copied().find(|&layer| layer >= layers) {
+            let reason =
+                format!("`layers_to_transform` asks for layer {layer}; the model has 0 to {}", layers - 1);
+            return Err(target_error(reason));
+        }
         let Matcher::Names(names) = self.targets else { return Ok(()) };
         let paths: Vec<_> = chosen.iter().map(|(layer, module)| module.path(*layer)).collect();
         for name in names {

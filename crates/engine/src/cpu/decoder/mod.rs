@@ -62,7 +62,7 @@ impl CpuEngine {
         let prepare = |lora: &'a Lora| {
             self.check(lora)?;
             let mut prepared = Prepared::default();
-            prepared.prepare(lora, None, self.shape);
+            self.pool.install(|| _ = prepared.prepare(lora, None, (self.shape, &self.weights)));
             Ok((lora, prepared))
         };
         let adapters = adapters.into_iter().map(prepare).collect::<Result<_>>()?;
@@ -117,16 +117,37 @@ impl Decoder<'_> {
         self.last.resize(spans.len() * self.engine.shape.hidden, 0.0);
         let mut last = std::mem::take(&mut self.last);
         self.append(spans, &mut last);
-        let head = &self.engine.weights.head.forward;
-        logits.resize(spans.len() * head.columns(), 0.0);
-        self.engine.pool.install(|| {
-            head.apply_columns(spans.len(), &last, logits, Into::Replace);
-            if let Some(cap) = self.engine.shape.logit_softcap {
-                logits.par_chunks_mut(SOME_LOGITS).for_each(|logits| softcap(logits, 1.0, cap));
-            }
-        });
+        self.head(spans, &last, logits);
         self.last = last;
         Ok(())
+    }
+
+    /// The logits of every span from its final state in `last`, by the head of its adapter or of the model.
+    fn head(&self, spans: &[Span<'_>], last: &[f32], logits: &mut Vec<f32>) {
+        let (model, hidden) = (&self.engine.weights.head.forward, self.engine.shape.hidden);
+        let adapter = |span: &Span<'_>| {
+            let (_, prepared) = self.adapters.get(span.sequence.adapter?)?;
+            prepared.head.as_ref().map(|head| &head.forward)
+        };
+        logits.resize(spans.len() * model.columns(), 0.0);
+        let mut start = 0;
+        let same = |a: &Span<'_>, b: &Span<'_>| match (adapter(a), adapter(b)) {
+            (None, None) => true,
+            (Some(a), Some(b)) => std::ptr::eq(a, b),
+            _ => false,
+        };
+        for run in spans.chunk_by(same) {
+            let (end, head) = (start + run.len(), adapter(&run[0]).unwrap_or(model));
+            let logits = &mut logits[start * model.columns()..end * model.columns()];
+            let last = &last[start * hidden..end * hidden];
+            self.engine.pool.install(|| head.apply_columns(run.len(), last, logits, Into::Replace));
+            start = end;
+        }
+        if let Some(cap) = self.engine.shape.logit_softcap {
+            self.engine.pool.install(|| {
+                logits.par_chunks_mut(SOME_LOGITS).for_each(|logits| softcap(logits, 1.0, cap));
+            });
+        }
     }
 
     fn check(&self, spans: &[Span<'_>]) -> Result<()> {
@@ -159,16 +180,15 @@ impl Decoder<'_> {
             space.positions.extend((piece.position as u32..).take(piece.tokens));
         }
         engine.make_room(None, false);
-        let mut adapters: Vec<(Range<usize>, Adapter<'_>)> = Vec::new();
+        let mut adapted: Vec<(Range<usize>, &(&Lora, Prepared))> = Vec::new();
         let runs =
             pieces.chunk_by(|a, b| spans[a.sequence].sequence.adapter == spans[b.sequence].sequence.adapter);
         for run in runs {
             let adapter = spans[run[0].sequence].sequence.adapter;
-            if let Some((lora, prepared)) = adapter.and_then(|number| self.adapters.get(number)) {
-                engine.make_room(Some(Parameters::Adapter(lora)), false);
+            if let Some(adapter) = adapter.and_then(|number| self.adapters.get(number)) {
+                engine.make_room(Some(Parameters::Adapter(adapter.0)), false);
                 let last = run[run.len() - 1];
-                let rows = run[0].row..last.row + last.tokens;
-                adapters.push((rows, prepared.again(lora, None, engine.shape)));
+                adapted.push((run[0].row..last.row + last.tokens, adapter));
             }
         }
         let (rows, threads) = (engine.space.tokens.len(), engine.pool.current_num_threads());
@@ -179,7 +199,12 @@ impl Decoder<'_> {
         };
         engine.space.blocks = blocks;
         let (shape, heads, space) = (engine.shape, engine.shape.heads, &mut engine.space);
-        let (weights, rotary, adapters) = (&engine.weights, &engine.rotary, adapters.as_slice());
+        let (weights, rotary) = (&engine.weights, &engine.rotary);
+        let adapters: Vec<(Range<usize>, Adapter<'_>)> = adapted
+            .into_iter()
+            .map(|(rows, (lora, prepared))| (rows, prepared.again(lora, None, (shape, weights))))
+            .collect();
+        let adapters = adapters.as_slice();
         let pass = Pass { shape, weights, rotary, adapters, sharing };
         let blocks = Blocks::new(heads, &pieces);
         engine.pool.install(|| {

@@ -1,0 +1,154 @@
+//! Adapters of LoRA's relatives (`fixtures/relatives`, which PEFT wrote): read, written back, begun, merged.
+
+use crate::common;
+use std::path::{Path, PathBuf};
+
+use collimate_model::{Lora, LoraConfig, Model, OneOrMore, SaveOptions, Targets, Trainable};
+use serde_json::json;
+
+/// Each adapter's folder, and the model that it stands on.
+fn relatives() -> Vec<(PathBuf, Model)> {
+    let shared = common::fixture("../../../../fixtures");
+    let expected = std::fs::read(shared.join("relatives/expected.json")).unwrap();
+    let expected: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&expected).unwrap();
+    assert!(expected.len() >= 6);
+    let open = |(name, recorded): (&String, &serde_json::Value)| {
+        let base = shared.join("tiny").join(recorded["base"].as_str().unwrap());
+        (shared.join("relatives").join(name), Model::open(&base).unwrap())
+    };
+    expected.iter().map(open).collect()
+}
+
+fn config(modules: &[&str]) -> LoraConfig {
+    let names = modules.iter().map(|name| (*name).to_owned()).collect();
+    LoraConfig { target_modules: Some(Targets::Names(names)), ..LoraConfig::default() }
+}
+
+#[test]
+fn what_peft_wrote_is_written_back_to_the_byte() {
+    for (peft, model) in relatives() {
+        let folder = tempfile::tempdir().unwrap();
+        let lora = Lora::load(&peft, model.config()).unwrap();
+        lora.save(folder.path()).unwrap();
+        for name in ["adapter_model.safetensors", "adapter_config.json"] {
+            let [theirs, ours] =
+                [&peft, folder.path()].map(|folder| std::fs::read(folder.join(name)).unwrap());
+            assert!(theirs == ours, "{}, {name}", peft.display());
+        }
+        let lora = Trainable::from(lora);
+        assert!(lora.load_like(folder.path(), model.config()).unwrap() == lora);
+    }
+}
+
+#[test]
+fn the_parts_follow_each_other() {
+    for (peft, model) in relatives() {
+        let lora = Lora::load(&peft, model.config()).unwrap();
+        let lora = lora.with_score(model.config(), 1);
+        let slots = lora.slots.iter().map(collimate_model::LoraSlot::range);
+        let whole = [&lora.embedding, &lora.head, &lora.score].into_iter().flatten().cloned();
+        let end = slots.chain(whole).fold(0, |end, range| {
+            assert_eq!(range.start, end);
+            range.end
+        });
+        assert_eq!(end, lora.values.len());
+        let config = lora.config.modules_to_save.clone().unwrap();
+        assert_eq!(config.last().unwrap(), "score");
+        let without = lora.clone().without_score();
+        assert_eq!(without, Lora::load(&peft, model.config()).unwrap());
+    }
+}
+
+#[test]
+fn a_fresh_one_begins_as_the_model() {
+    let model = Model::open(&common::fixture("tiny-llama")).unwrap();
+    let config = LoraConfig {
+        use_dora: true,
+        modules_to_save: Some(vec!["lm_head".to_owned(), "embed_tokens".to_owned()]),
+        layers_to_transform: Some(OneOrMore::One(1)),
+        ..config(&["k_proj"])
+    };
+    let lora = Lora::beside(config.clone(), &model, 3).unwrap();
+    let mut weight = Vec::new();
+    for (name, place) in [("model.embed_tokens.weight", &lora.embedding), ("lm_head.weight", &lora.head)] {
+        let name = if name == "lm_head.weight" && !model.config().has_lm_head() {
+            "model.embed_tokens.weight"
+        } else {
+            name
+        };
+        model.read(name, &mut weight).unwrap();
+        assert_eq!(lora.values[place.clone().unwrap()], weight);
+    }
+    let [slot] = lora.slots.as_slice() else { panic!("{:?}", lora.slots) };
+    model.read("model.layers.1.self_attn.k_proj.weight", &mut weight).unwrap();
+    let lengths = weight.chunks(slot.inputs).map(|row| row.iter().map(|w| w * w).sum::<f32>().sqrt());
+    for (magnitude, length) in lora.values[slot.magnitude.clone().unwrap()].iter().zip(lengths) {
+        assert!((magnitude / length - 1.0).abs() < 1e-6);
+    }
+    let plain =
+        Lora::new(LoraConfig { use_dora: false, modules_to_save: None, ..config.clone() }, model.config(), 3);
+    let plain = plain.unwrap();
+    assert_eq!(plain.values[plain.slots[0].a.clone()], lora.values[slot.a.clone()]);
+    insta::assert_snapshot!(common::text(&Lora::new(config, model.config(), 3).unwrap_err(), Path::new("/nowhere")), @"
+    adapter configuration: `use_dora` is true, which is not supported
+    help: it begins from a model's weights: make the adapter beside the model
+    ");
+}
+
+#[test]
+fn a_layer_that_the_model_lacks_is_refused() {
+    let model = Model::open(&common::fixture("tiny-llama")).unwrap();
+    let layers_to_transform = Some(OneOrMore::More(vec![0, 2]));
+    let config = LoraConfig { layers_to_transform, ..config(&["k_proj"]) };
+    insta::assert_snapshot!(common::text(&Lora::new(config, model.config(), 0).unwrap_err(), Path::new("/nowhere")), @r#"
+    `target_modules`: `layers_to_transform` asks for layer 2; the model has 0 to 1
+    help: adaptable modules: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; or "all-linear" for all of them
+    "#);
+}
+
+#[test]
+fn a_merged_model_saves_as_it_reads_and_is_tied_no_more() {
+    for (peft, model) in relatives() {
+        let lora = Lora::load(&peft, model.config()).unwrap();
+        let (tied, whole) =
+            (model.config().tie_word_embeddings, lora.embedding.is_some() || lora.head.is_some());
+        let merged = model.merged(lora.clone()).unwrap();
+        assert_eq!(merged.config().tie_word_embeddings, tied && !whole);
+        let folder = tempfile::tempdir().unwrap();
+        merged.save(folder.path(), SaveOptions::default()).unwrap();
+        let again = Model::open(folder.path()).unwrap();
+        assert_eq!(again.config(), merged.config());
+        let (mut ours, mut stored) = (Vec::new(), Vec::new());
+        for (name, _) in merged.config().weights() {
+            merged.read(&name, &mut ours).unwrap();
+            again.read(&name, &mut stored).unwrap();
+            assert_eq!(ours, stored, "{}, {name}", peft.display());
+        }
+        for slot in lora.slots.iter().filter(|slot| slot.magnitude.is_some()) {
+            again.read(&format!("{}.weight", slot.module.path(slot.layer)), &mut stored).unwrap();
+            let magnitudes = &lora.values[slot.magnitude.clone().unwrap()];
+            for (row, magnitude) in stored.chunks(slot.inputs).zip(magnitudes) {
+                let length = row.iter().map(|w| w * w).sum::<f32>().sqrt();
+                assert!((length - magnitude.abs()).abs() < 1e-5 * length, "{}", peft.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_does_not_fit_its_configuration_is_refused() {
+    for (peft, model) in relatives() {
+        let folder = tempfile::tempdir().unwrap();
+        let lora = Lora::load(&peft, model.config()).unwrap();
+        lora.save(folder.path()).unwrap();
+        let path = folder.path().join("adapter_config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["use_dora"] = json!(!lora.config.use_dora);
+        common::write(&path, config.to_string().as_bytes());
+        assert!(Lora::load(folder.path(), model.config()).is_err());
+        config["use_dora"] = json!(lora.config.use_dora);
+        config["modules_to_save"] = if lora.head.is_some() { json!(null) } else { json!(["lm_head"]) };
+        common::write(&path, config.to_string().as_bytes());
+        assert!(Lora::load(folder.path(), model.config()).is_err());
+    }
+}
