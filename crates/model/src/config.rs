@@ -7,6 +7,7 @@ use crate::conventions::{Activation, HEAD_NORMS, LayerAttention, Rotary, Sublaye
 use crate::error::{Error, Result};
 use crate::family::{self, Family};
 use crate::module::Module;
+use crate::nested;
 use crate::output_heads::{OutputHeads, SCORE};
 use crate::rope::{Rope, RopeScaling};
 
@@ -81,12 +82,16 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// Reads a Hugging Face `config.json`.
+    /// Reads a Hugging Face `config.json`; of a model that reads pictures too, the part that writes text.
     ///
     /// Errors name the file and the field: an unknown family, a size that cannot be, a setting that changes
     /// the mathematics and is not supported.
     pub fn read(path: &Path) -> Result<Self> {
-        let file: ConfigFile = crate::file::read_json(path)?;
+        let file: ConfigFile = match nested::text_part(path)? {
+            Some(part) => serde_json::from_value(part.into())
+                .map_err(|error| Error::Json { path: path.to_owned(), reason: error.to_string() })?,
+            None => crate::file::read_json(path)?,
+        };
         family::configure(&file, path)
     }
 

@@ -16,6 +16,12 @@ use crate::rope::Rope;
 pub(crate) const CLASSIFIER: &str = "ForSequenceClassification";
 pub(crate) const WRITER: &str = "ForCausalLM";
 
+/// What stands before [`CLASSIFIER`] where the family's name alone means a model that reads pictures too.
+pub(crate) const TEXT_ONLY: &str = "Text";
+
+/// The end of such a family's model type.
+pub(crate) const TEXT_ONLY_TYPE: &str = "_text";
+
 /// The names in `layer_types`: of a layer that sees the whole text, and of one with a window.
 pub(crate) const FULL: &str = "full_attention";
 pub(crate) const SLIDING: &str = "sliding_attention";
@@ -232,7 +238,10 @@ impl ConfigFile {
     pub(crate) fn architecture(&self) -> Option<(String, OutputHeads)> {
         let architecture = self.architectures.as_ref()?.first()?;
         Some(match architecture.strip_suffix(CLASSIFIER) {
-            Some(name) => (format!("{name}{WRITER}"), OutputHeads::Score),
+            Some(name) => {
+                let name = name.strip_suffix(TEXT_ONLY).unwrap_or(name);
+                (format!("{name}{WRITER}"), OutputHeads::Score)
+            }
             None => (architecture.clone(), OutputHeads::Tokens),
         })
     }

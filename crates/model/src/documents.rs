@@ -5,11 +5,12 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::config::DecoderConfig;
-use crate::config_file::{CLASSIFIER, WRITER, unsupported};
+use crate::config_file::{CLASSIFIER, TEXT_ONLY, TEXT_ONLY_TYPE, WRITER, unsupported};
 use crate::error::Result;
 use crate::family;
 use crate::file::{read_json, write_json};
 use crate::model::Model;
+use crate::nested;
 use crate::output_heads::OutputHeads;
 use crate::rope::RopeScaling;
 use crate::stored_type::StoredType;
@@ -31,14 +32,18 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// A folder's own files, with the type of the weights to be stored; for a GGUF file a `config.json` that
+    /// A folder's own files, with the type of the weights to be stored, without what is no text's; for a GGUF file a `config.json` that
     /// describes the same decoder.
     pub(crate) fn of(model: &Model, stored: StoredType) -> Result<Self> {
         let path = model.path();
         let (mut config, generation): (Map<_, _>, _) = match model.gguf_metadata() {
             Some(_) => (describe(model.config(), path)?, None),
             None => {
-                (read_json(&path.join(CONFIG))?, Some(path.join(GENERATION)).filter(|path| path.exists()))
+                let config = match nested::text_part(&path.join(CONFIG))? {
+                    Some(part) => part,
+                    None => read_json(&path.join(CONFIG))?,
+                };
+                (config, Some(path.join(GENERATION)).filter(|path| path.exists()))
             }
         };
         let generation = generation.map(|path| read_json(&path)).transpose()?;
@@ -78,7 +83,9 @@ impl Documents {
 fn describe_classifier(config: &mut Map<String, Value>, architecture: &str) {
     let named = config.get("architectures").and_then(|names| names.get(0)).and_then(Value::as_str);
     let named = named.unwrap_or(architecture);
-    let name = named.strip_suffix(WRITER).map(|name| format!("{name}{CLASSIFIER}"));
+    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let text_only = if model_type.ends_with(TEXT_ONLY_TYPE) { TEXT_ONLY } else { "" };
+    let name = named.strip_suffix(WRITER).map(|name| format!("{name}{text_only}{CLASSIFIER}"));
     if let Some(name) = name {
         config.insert("architectures".to_owned(), json!([name]));
         config.insert("id2label".to_owned(), json!({"0": "LABEL_0"}));

@@ -61,6 +61,10 @@ pub(crate) struct Description {
     pub(crate) unit_offset_norms: bool,
     /// Projections that are stored as one matrix.
     pub(crate) fused: &'static [Fused],
+    /// Sizes that the text's part of a larger model leaves out.
+    pub(crate) text_sizes: &'static [(&'static str, usize)],
+    /// What may stand in the place of `model.` where the weights are a part of a larger model's.
+    pub(crate) nested_prefixes: &'static [&'static str],
     /// Makes sense of a configuration file; the result is not checked yet.
     pub(crate) configure: fn(&ConfigFile, &Path) -> Result<DecoderConfig>,
     /// Adds the fields of `config.json` that Llama has not.
@@ -127,7 +131,7 @@ pub(crate) fn by_gguf_architecture(architecture: &str, path: &Path) -> Result<&'
 }
 
 /// An architecture decides before the model type: a classifier has its decoder's type, but another head.
-fn find(file: &ConfigFile, path: &Path) -> Result<&'static Description> {
+pub(crate) fn find(file: &ConfigFile, path: &Path) -> Result<&'static Description> {
     if let Some((architecture, _)) = file.architecture() {
         let known: Vec<_> = FAMILIES.into_iter().flat_map(|family| family.architectures).copied().collect();
         return FAMILIES

@@ -1,4 +1,5 @@
-//! Projections that a family stores as one matrix: found in it by rows, and put together again when a model is saved.
+//! Weights that a family stores under other names, or several as one matrix: found there by rows, and put together again
+//! when a model is saved.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -30,15 +31,19 @@ impl Piece {
     }
 }
 
-/// The weights of a model that lie with others in one matrix, by canonical name.
+/// The weights of a model that lie under other names, alone or with others in one matrix, by canonical name.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces(HashMap<String, Piece>);
 
 impl Pieces {
-    /// Those of such a model whose matrices are there; `shape` tells of a stored tensor.
+    /// Those of such a model that are there; `shape` tells of a stored tensor.
     pub(crate) fn new<'a>(config: &DecoderConfig, shape: impl Fn(&str) -> Option<&'a [usize]>) -> Self {
-        let there = |piece: &Piece| shape(&piece.matrix) == Some(&[piece.matrix_rows, piece.shape[1]]);
-        Self(all_pieces(config).filter(|(_, piece)| there(piece)).collect())
+        let there = |piece: &Piece| {
+            let stored = [&[piece.matrix_rows], &piece.shape[1..]].concat();
+            shape(&piece.matrix) == Some(&stored)
+        };
+        let all = all_pieces(config).chain(nested(config));
+        Self(all.filter(|(_, piece)| there(piece)).collect())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Piece> {
@@ -64,6 +69,20 @@ fn pieces(config: &DecoderConfig, fused: &Fused, layer: usize) -> Vec<(String, P
         (name, Piece { matrix, rows, matrix_rows, shape: vec![outputs, inputs] })
     };
     fused.modules.iter().map(piece).collect()
+}
+
+/// The names that weights may have as a part of a larger model's.
+fn nested(config: &DecoderConfig) -> impl Iterator<Item = (String, Piece)> {
+    let prefixes = family::of(config.family).nested_prefixes;
+    // Nothing is listed for the families that have none.
+    let weights = if prefixes.is_empty() { Vec::new() } else { config.weights() };
+    weights.into_iter().flat_map(move |(name, shape)| {
+        prefixes.iter().filter_map(move |prefix| {
+            let matrix = format!("{prefix}{}", name.strip_prefix("model.")?);
+            let (rows, matrix_rows) = (0..shape[0], shape[0]);
+            Some((name.clone(), Piece { matrix, rows, matrix_rows, shape: shape.clone() }))
+        })
+    })
 }
 
 /// A tensor's name and shape.

@@ -18,6 +18,7 @@ mod lora;
 mod merge;
 mod model;
 mod module;
+mod nested;
 mod output_heads;
 mod rope;
 mod safetensors;

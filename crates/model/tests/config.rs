@@ -99,13 +99,13 @@ fn an_unknown_architecture_is_refused_with_the_known_ones() {
         json!({"architectures": null, "model_type": null}),
     ]), @"
     config.json: models of the kind `LlamaForTokenClassification` are not supported
-    help: known kinds: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM; the nearest is `LlamaForCausalLM`
+    help: known kinds: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Phi3ForCausalLM; the nearest is `LlamaForCausalLM`
 
     config.json: models of the kind `qwen2_moe` are not supported
-    help: known kinds: llama, mistral, qwen2, qwen3, smollm3, gemma2, gemma3_text, phi3; the nearest is `qwen2`
+    help: known kinds: llama, mistral, qwen2, qwen3, smollm3, gemma2, gemma3_text, gemma3, phi3; the nearest is `qwen2`
 
     config.json: models of the kind `(no model_type)` are not supported
-    help: known kinds: llama, mistral, qwen2, qwen3, smollm3, gemma2, gemma3_text, phi3
+    help: known kinds: llama, mistral, qwen2, qwen3, smollm3, gemma2, gemma3_text, gemma3, phi3
     ");
 }
 

@@ -4,8 +4,8 @@ use crate::common;
 use std::path::{Path, PathBuf};
 
 use collimate_model::{
-    Activation, DecoderConfig, Family, FullWeights, LayerAttention, Model, Rope, RopeScaling, Rotary,
-    SaveOptions, StoredType, SublayerNorms, Trainable,
+    Activation, DecoderConfig, Family, FullWeights, LayerAttention, Model, OutputHeads, Rope, RopeScaling,
+    Rotary, SaveOptions, StoredType, SublayerNorms, Trainable,
 };
 use serde_json::{Map, Value, json};
 
@@ -273,6 +273,76 @@ fn defaults_are_those_of_transformers() {
     assert_eq!(config.max_position_embeddings, 131_072);
     let config = read(&changed("phi3", json!({"rms_norm_eps": null}))).unwrap();
     assert_eq!((config.rms_norm_eps, config.tie_word_embeddings), (1e-5, false));
+}
+
+/// The fixture `gemma3` as the text's part of a model that reads pictures too, its weights' names beginning with
+/// `prefix`.
+fn nest(prefix: &str, folder_of_all: &Path) {
+    let bytes = std::fs::read(folder("gemma3").join("model.safetensors")).unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Map<String, Value> = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let rename = |(name, tensor): (String, Value)| match name.strip_prefix("model.") {
+        Some(rest) => (format!("{prefix}{rest}"), tensor),
+        None => (name, tensor),
+    };
+    let header = serde_json::to_vec(&header.into_iter().map(rename).collect::<Map<_, _>>()).unwrap();
+    let length = (header.len() as u64).to_le_bytes();
+    let file = [&length[..], &header, &bytes[data..]].concat();
+    common::write(&folder_of_all.join("model.safetensors"), &file);
+    let text = changed("gemma3", json!({"eos_token_id": null, "architectures": null}));
+    let config = json!({
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text,
+        "eos_token_id": [2, 9], "vision_config": {"hidden_size": 16}, "dtype": "bfloat16",
+    });
+    common::write(&folder_of_all.join("config.json"), config.to_string().as_bytes());
+}
+
+#[test]
+fn the_text_part_of_a_model_that_sees_is_read_and_saved_alone() {
+    let plain = open("gemma3");
+    let expected = DecoderConfig { eos_token_ids: vec![2, 9], ..plain.config().clone() };
+    for prefix in ["language_model.model.", "model.language_model."] {
+        let (whole, saved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        nest(prefix, whole.path());
+        let model = Model::open(whole.path()).unwrap();
+        assert_eq!(*model.config(), expected);
+        assert!(weights(&model) == weights(&plain), "{prefix}");
+        model.save(saved.path(), SaveOptions { stored: StoredType::Bf16, ..SaveOptions::default() }).unwrap();
+        let read = |folder: &Path, file: &str| std::fs::read(folder.join(file)).unwrap();
+        let (old, new) = (folder("gemma3"), saved.path());
+        assert!(read(&old, "model.safetensors") == read(new, "model.safetensors"));
+        let config: Value = serde_json::from_slice(&read(new, "config.json")).unwrap();
+        assert_eq!(config, changed("gemma3", json!({"eos_token_id": [2, 9]})));
+    }
+}
+
+#[test]
+fn a_model_that_sees_leaves_out_what_is_usual() {
+    let text = changed(
+        "gemma3",
+        json!({
+            "vocab_size": null, "num_attention_heads": null, "num_key_value_heads": null, "head_dim": null,
+        }),
+    );
+    let whole = |architecture: &str| json!({"architectures": [architecture], "text_config": text});
+    let config = read(&whole("Gemma3ForConditionalGeneration")).unwrap();
+    assert_eq!((config.vocab_size, config.head_dim), (262_208, 256));
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads), (8, 4));
+    let error = read(&whole("LlavaForConditionalGeneration")).unwrap_err();
+    assert!(
+        error.to_string().ends_with("models of the kind `LlavaForConditionalGeneration` are not supported")
+    );
+}
+
+#[test]
+fn a_reward_model_of_gemma3_is_named_as_transformers_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = open("gemma3").with_heads(OutputHeads::Score, 1).unwrap();
+    model.save(folder.path(), SaveOptions::default()).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let config: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(config["architectures"], json!(["Gemma3TextForSequenceClassification"]));
+    assert_eq!(Model::open(folder.path()).unwrap().config(), model.config());
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn heads_of_other_kinds_are_refused() {
     help: a reward model has one label
 
     config.json: models of the kind `Qwen2ForTokenClassification` are not supported
-    help: known kinds: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM; the nearest is `Qwen2ForCausalLM`
+    help: known kinds: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Phi3ForCausalLM; the nearest is `Qwen2ForCausalLM`
 
     FOLDER: the tensor `lm_head.weight` is missing
     help: the weights and their configuration do not belong together, or a file is missing

@@ -19,6 +19,8 @@ pub(super) static GEMMA2: Description = Description {
     sublayer_norms: SublayerNorms::Around,
     unit_offset_norms: true,
     fused: &[],
+    text_sizes: &[],
+    nested_prefixes: &[],
     configure,
     describe,
 };

@@ -14,14 +14,16 @@ use crate::error::Result;
 use crate::rope::Rope;
 
 pub(super) static GEMMA3: Description = Description {
-    model_types: &["gemma3_text"],
-    architectures: &["Gemma3ForCausalLM"],
+    model_types: &["gemma3_text", "gemma3"],
+    architectures: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
     gguf_architecture: "gemma3",
     gguf_permutes_rotary: false,
     gguf_windows: true,
     sublayer_norms: SublayerNorms::Around,
     unit_offset_norms: true,
     fused: &[],
+    text_sizes: &SIZES,
+    nested_prefixes: &PREFIXES,
     configure,
     describe,
 };
@@ -31,6 +33,14 @@ const PATTERN: usize = 6;
 const THETA: f64 = 1_000_000.0;
 const LOCAL_THETA: f64 = 10_000.0;
 const MAX_POSITIONS: usize = 131_072;
+
+/// Likewise, sizes that models which read pictures too leave out.
+const SIZES: [(&str, usize); 4] =
+    [("vocab_size", 262_208), ("num_attention_heads", 8), ("num_key_value_heads", 4), ("head_dim", 256)];
+
+/// What the names of the text's weights begin with in those models: as they are published, and as they were saved by
+/// some versions of transformers.
+const PREFIXES: [&str; 2] = ["language_model.model.", "model.language_model."];
 
 fn configure(file: &ConfigFile, path: &Path) -> Result<DecoderConfig> {
     if let Some(Some(cap)) = file.attn_logit_softcapping {

@@ -17,6 +17,8 @@ pub(super) static LLAMA: Description = Description {
     sublayer_norms: SublayerNorms::Before,
     unit_offset_norms: false,
     fused: &[],
+    text_sizes: &[],
+    nested_prefixes: &[],
     configure,
     describe: |_, _| {},
 };

@@ -23,6 +23,8 @@ pub(super) static PHI3: Description = Description {
         Fused { name: "self_attn.qkv_proj", modules: &[Module::Q, Module::K, Module::V] },
         Fused { name: "mlp.gate_up_proj", modules: &[Module::Gate, Module::Up] },
     ],
+    text_sizes: &[],
+    nested_prefixes: &[],
     configure,
     describe,
 };

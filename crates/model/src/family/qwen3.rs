@@ -18,6 +18,8 @@ pub(super) static QWEN3: Description = Description {
     sublayer_norms: SublayerNorms::Before,
     unit_offset_norms: false,
     fused: &[],
+    text_sizes: &[],
+    nested_prefixes: &[],
     configure,
     describe: |_, _| {},
 };

@@ -20,6 +20,8 @@ pub(super) static SMOLLM3: Description = Description {
     sublayer_norms: SublayerNorms::Before,
     unit_offset_norms: false,
     fused: &[],
+    text_sizes: &[],
+    nested_prefixes: &[],
     configure,
     describe,
 };
