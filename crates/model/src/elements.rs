@@ -67,4 +67,16 @@ impl Elements {
         }
         Ok(())
     }
+
+    /// Appends the numbers, whole units of them, to `out`; rounded to the nearest, ties to even, where the type is
+    /// narrower.
+    pub(crate) fn encode(self, numbers: &[f32], out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::F32 => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
+            Self::F16 => out.extend(numbers.iter().flat_map(|number| f16::from_f32(*number).to_le_bytes())),
+            Self::Bf16 => out.extend(numbers.iter().flat_map(|number| bf16::from_f32(*number).to_le_bytes())),
+            Self::Blocks(kind) => quant::encode(kind, numbers, out)?,
+        }
+        Ok(())
+    }
 }

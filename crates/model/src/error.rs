@@ -258,6 +258,11 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Blocks(#[from] collimate_kernels::quant::WrongLength),
+
+    /// Weights do not fill the blocks that they are to be quantised into.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    PartOfBlock(#[from] collimate_kernels::quant::PartOfBlock),
 }
 
 /// The result of this crate's functions.

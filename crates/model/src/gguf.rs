@@ -7,6 +7,8 @@ mod metadata;
 mod names;
 mod permutation;
 mod types;
+mod value;
+mod writer;
 
 use collimate_kernels::quant::{BlockKind, Blocks};
 use std::collections::HashMap;
@@ -26,6 +28,7 @@ use header::{Header, TensorInfo};
 use permutation::RotaryHeads;
 
 pub use metadata::Metadata;
+pub use writer::{GgufReport, GgufType, write, write_adapter};
 
 /// Divisors of the rotary frequencies; not a weight of the model, but part of its configuration.
 const ROPE_DIVISORS: &str = "rope_freqs.weight";

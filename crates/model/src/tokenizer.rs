@@ -10,7 +10,10 @@ mod split;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::merges::from_scores as merges_from_scores;
 use self::settings::Settings;
+pub(crate) use self::spelling::fallback_byte;
+pub(crate) use self::split::Words;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::model::Model;

@@ -16,6 +16,7 @@ mod families;
 #[path = "common/gguf.rs"]
 mod gguf;
 mod relatives;
+mod gguf_writer;
 mod reward;
 mod save;
 mod template;

@@ -1,4 +1,4 @@
-//! From llama.cpp's tensor names to Hugging Face's.
+//! Between llama.cpp's tensor names and Hugging Face's.
 
 use crate::conventions::SublayerNorms;
 use crate::family::Description;
@@ -47,15 +47,31 @@ pub(super) fn canonical(name: &str, family: &Description) -> Option<String> {
     if kind != "weight" && kind != "bias" {
         return None;
     }
+    let (_, canonical) = layer_parts(family).find(|(known, _)| *known == part)?;
+    Some(format!("model.layers.{layer}.{canonical}.{kind}"))
+}
+
+/// The name in a file of the weight of this canonical name, if files of the family have such a weight.
+pub(super) fn stored(canonical: &str, family: &Description) -> Option<String> {
+    if let Some((stored, _)) = WHOLE.into_iter().find(|(_, known)| *known == canonical) {
+        return Some(stored.to_owned());
+    }
+    let (layer, rest) = canonical.strip_prefix("model.layers.")?.split_once('.')?;
+    let (part, kind) = rest.rsplit_once('.')?;
+    let (stored, _) = layer_parts(family).find(|(_, known)| *known == part)?;
+    Some(format!("blk.{layer}.{stored}.{kind}"))
+}
+
+/// The names that mean something in files of the family, the first of equals.
+fn layer_parts(family: &Description) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     let around = AROUND.iter().filter(|_| family.sublayer_norms == SublayerNorms::Around);
     let fused = FUSED.iter().filter(|_| !family.fused.is_empty());
-    let (_, canonical) = around.chain(fused).chain(&LAYER_PARTS).find(|(known, _)| *known == part)?;
-    Some(format!("model.layers.{layer}.{canonical}.{kind}"))
+    around.chain(fused).chain(&LAYER_PARTS)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::canonical;
+    use super::{canonical, stored};
     use crate::family::{self, Family};
 
     #[test]
@@ -69,6 +85,10 @@ mod tests {
         assert_eq!(canonical("blk.0.ffn_gate_inp.weight"), None);
         assert_eq!(canonical("blk.x.attn_k.weight"), None);
         assert_eq!(canonical("rope_freqs.weight"), None);
+        for name in ["token_embd.weight", "blk.17.attn_k.bias", "output.weight"] {
+            assert_eq!(stored(&of(name), family::of(Family::Llama)).as_deref(), Some(name));
+        }
+        assert_eq!(stored("model.layers.0.mlp.gate.weight", family::of(Family::Llama)), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Undoes the row order that llama.cpp's converter gives to q and k projections of Llama models.
+//! The row order that llama.cpp's converter gives to q and k projections of Llama models, undone and done.
 //!
 //! Hugging Face rotates dimension `i` of a head with `i + width / 2`; llama.cpp rotates neighbours. The converter
 //! (`LlamaModel.permute`) moves row `half · width / 2 + i` of a head to row `2 i + half`.
@@ -19,13 +19,23 @@ impl RotaryHeads {
 
     /// Puts the rows, numbers or bytes of whole blocks, back into Hugging Face's order.
     pub(super) fn restore<T: Copy + Default>(&self, matrix: &mut [T]) {
-        let (half, columns) = (self.half, matrix.len() / self.rows);
-        let mut stored = vec![T::default(); 2 * half * columns];
-        for head in matrix.chunks_exact_mut(2 * half * columns) {
-            stored.copy_from_slice(head);
+        self.reorder(matrix, |row| 2 * (row % self.half) + row / self.half);
+    }
+
+    /// Puts the rows into the file's order: undoes [`RotaryHeads::restore`].
+    pub(super) fn permute<T: Copy + Default>(&self, matrix: &mut [T]) {
+        self.reorder(matrix, |row| row % 2 * self.half + row / 2);
+    }
+
+    /// Replaces each row of a head by the row of this number.
+    fn reorder<T: Copy + Default>(&self, matrix: &mut [T], from: impl Fn(usize) -> usize) {
+        let columns = matrix.len() / self.rows;
+        let mut before = vec![T::default(); 2 * self.half * columns];
+        for head in matrix.chunks_exact_mut(2 * self.half * columns) {
+            before.copy_from_slice(head);
             for (row, values) in head.chunks_exact_mut(columns).enumerate() {
-                let from = 2 * (row % half) + row / half;
-                values.copy_from_slice(&stored[from * columns..(from + 1) * columns]);
+                let from = from(row);
+                values.copy_from_slice(&before[from * columns..(from + 1) * columns]);
             }
         }
     }
@@ -43,6 +53,8 @@ mod tests {
         let mut matrix = stored.clone();
         RotaryHeads::new(8, 2).unwrap().restore(&mut matrix);
         assert_eq!(matrix, expected);
+        RotaryHeads::new(8, 2).unwrap().permute(&mut matrix);
+        assert_eq!(matrix, stored);
     }
 
     #[test]

@@ -50,6 +50,20 @@ pub(super) fn elements(number: u32) -> Option<Elements> {
     READABLE.into_iter().find(|(known, ..)| *known == number).map(|(.., elements)| elements)
 }
 
+/// The number of a type, which every one has.
+pub(super) fn number(elements: Elements) -> u32 {
+    place(elements).map_or(u32::MAX, |(number, ..)| number)
+}
+
+/// What a type is called.
+pub(super) fn elements_name(elements: Elements) -> &'static str {
+    place(elements).map_or("", |(_, name, _)| name)
+}
+
+fn place(elements: Elements) -> Option<(u32, &'static str, Elements)> {
+    READABLE.into_iter().find(|(.., known)| *known == elements)
+}
+
 /// What a type that is not read is called.
 pub(super) fn name(number: u32) -> String {
     let known = OTHER.into_iter().find(|(known, _)| *known == number);

@@ -11,7 +11,7 @@ pub(super) const LONGEST_PIECE: usize = 512;
 ///
 /// Of the ways to make one piece, that with the longest left part comes first, as in transformers'
 /// `generate_merges`; of pieces with the same score, longer left and right parts, then the vocabulary's order.
-pub(super) fn from_scores(tokens: &[String], scores: &[f32], vocab: &Vocab) -> Merges {
+pub(crate) fn from_scores(tokens: &[String], scores: &[f32], vocab: &Vocab) -> Merges {
     let mut found: Vec<Pair<'_>> = tokens
         .iter()
         .zip(scores)

@@ -46,7 +46,7 @@ pub(super) fn bytes(tokenizer: &Tokenizer, id: u32) -> Option<Vec<u8>> {
 }
 
 /// The byte of a token such as `<0x0A>`, by which SentencePiece writes what it has no token for.
-pub(super) fn fallback_byte(token: &str) -> Option<u8> {
+pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }

@@ -1,5 +1,6 @@
 //! How a byte-level vocabulary cuts text into words before merging, by the name that GGUF gives it.
 
+use serde_json::Value;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -8,7 +9,7 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 
 /// A family of ways to cut text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Words {
+pub(crate) enum Words {
     /// GPT-2's expression, which byte-level tokenizers have built in.
     Gpt2,
     /// Qwen2's: every digit alone.
@@ -55,6 +56,9 @@ const TEKKEN: &str = concat!(
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 
+/// The expressions of tokenizers, and llama.cpp's names for them.
+const EXPRESSIONS: [(&str, &str); 3] = [(QWEN2, "qwen2"), (LLAMA3, "llama-bpe"), (TEKKEN, "tekken")];
+
 impl Words {
     pub(super) fn from_name(name: &str) -> Option<Self> {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, words)| *words)
@@ -62,6 +66,32 @@ impl Words {
 
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|(name, _)| *name)
+    }
+
+    /// The name by which llama.cpp cuts texts as this pre-tokenizer of a `tokenizer.json` does, if there is one.
+    pub(crate) fn name_of(pre_tokenizer: &Value) -> Option<&'static str> {
+        let mut steps = Vec::new();
+        flatten(pre_tokenizer, &mut steps);
+        let (bytes, before) = steps.split_last()?;
+        let is = |step: &Value, kind: &str| step.get("type").and_then(Value::as_str) == Some(kind);
+        let flag = |step: &Value, name: &str| step.get(name).and_then(Value::as_bool);
+        if !is(bytes, "ByteLevel") || flag(bytes, "add_prefix_space") == Some(true) {
+            return None;
+        }
+        match (before, flag(bytes, "use_regex").unwrap_or(true)) {
+            ([], true) => Some("gpt-2"),
+            ([digits], true) if is(digits, "Digits") && flag(digits, "individual_digits") == Some(true) => {
+                Some("smollm")
+            }
+            ([split], false) if is(split, "Split") && flag(split, "invert") != Some(true) => {
+                if split.get("behavior").and_then(Value::as_str) != Some("Isolated") {
+                    return None;
+                }
+                let expression = split.get("pattern")?.get("Regex")?.as_str()?;
+                EXPRESSIONS.iter().find(|(known, _)| *known == expression).map(|(_, name)| *name)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn pre_tokenizer(self) -> tokenizers::Result<PreTokenizerWrapper> {
@@ -78,8 +108,17 @@ impl Words {
     }
 }
 
+/// Sequences within sequences, as one.
+fn flatten<'a>(step: &'a Value, steps: &mut Vec<&'a Value>) {
+    match step.get("pretokenizers").and_then(Value::as_array) {
+        Some(inner) => inner.iter().for_each(|step| flatten(step, steps)),
+        None => steps.push(step),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     use super::Words;
@@ -104,5 +143,26 @@ mod tests {
         assert!(Words::names().all(|name| Words::from_name(name).is_some()));
         assert_eq!(Words::from_name("smollm"), Some(Words::Gpt2));
         assert_eq!(Words::from_name("chameleon"), None);
+    }
+
+    #[test]
+    fn ways_to_cut_are_known_by_their_names() {
+        for (words, name) in [
+            (Words::Gpt2, "gpt-2"),
+            (Words::Qwen2, "qwen2"),
+            (Words::Llama3, "llama-bpe"),
+            (Words::Tekken, "tekken"),
+        ] {
+            let written = serde_json::to_value(words.pre_tokenizer().unwrap()).unwrap();
+            assert_eq!(Words::name_of(&written), Some(name));
+            assert_eq!(Words::from_name(name), Some(words));
+        }
+        let bytes =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        let digits = json!({"type": "Digits", "individual_digits": true});
+        let smollm = json!({"type": "Sequence", "pretokenizers": [digits, bytes]});
+        assert_eq!(Words::name_of(&smollm), Some("smollm"));
+        assert_eq!(Words::name_of(&json!({"type": "Whitespace"})), None);
+        assert_eq!(Words::name_of(&json!(null)), None);
     }
 }

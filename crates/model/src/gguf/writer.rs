@@ -1,0 +1,186 @@
+//! A model written as a GGUF file, as llama.cpp's converter and `llama-quantize` would make it.
+
+mod adapter;
+mod description;
+mod file_type;
+mod form;
+mod vocabulary;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use file_type::Fit;
+use form::{Form, Pairs, Tensor};
+
+use super::permutation::RotaryHeads;
+use super::{ROPE_DIVISORS, names, types};
+use crate::config::DecoderConfig;
+use crate::elements::Elements;
+use crate::error::{Error, Result};
+use crate::family;
+use crate::model::Model;
+
+pub use adapter::write_adapter;
+pub use file_type::GgufType;
+
+/// The version of ggml's blocks, `general.quantization_version`.
+const NEWEST_BLOCKS: u32 = 2;
+
+/// Numbers turned into bytes at a time: whole blocks of every kind.
+const PIECE: usize = 1 << 20;
+
+/// Keys that tell of a file's own form; they are written anew.
+const FORM_KEYS: [&str; 3] = ["general.file_type", "general.quantization_version", "general.alignment"];
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GgufReport {
+    /// The file's size.
+    pub bytes: u64,
+    /// How many tensors are of each type, by llama.cpp's name of it.
+    pub tensors: BTreeMap<&'static str, usize>,
+    /// How many tensors are of another type than they should be, because their rows are not whole blocks of it.
+    pub fell_back: usize,
+}
+
+/// Writes the model to a GGUF file at `path`: description, tokenizer, chat template, weights. Adapters that are merged
+/// are in the weights. What a GGUF file said of the model is kept; its blocks stay as they are where the new file has
+/// the same kind.
+///
+/// Takes the memory of the largest weight. The file is there whole or not at all. Errors: a model that llama.cpp would
+/// compute in another way (a scalar head, an unknown convention), a tokenizer that it cannot express or that is missing,
+/// weights beyond the type's range, a failed read or write.
+pub fn write(model: &Model, path: &Path, kind: GgufType) -> Result<GgufReport> {
+    description::check(model)?;
+    let pairs = match model.gguf_metadata() {
+        Some(metadata) => {
+            let kept = metadata.pairs().into_iter();
+            let kept = kept.filter(|(key, _)| !FORM_KEYS.contains(key) && !key.starts_with("split."));
+            let kept = kept.map(|(key, value)| (key.to_owned(), value.clone()));
+            kept.chain(description::general(kind)).collect()
+        }
+        None => {
+            let mut pairs = description::pairs(model, kind)?;
+            pairs.extend(vocabulary::pairs(&model.tokenizer()?, model)?);
+            pairs
+        }
+    };
+    Plan::new(model, kind)?.write(&pairs, path)
+}
+
+/// The tensors of a file, and where they come from.
+struct Plan<'a> {
+    model: &'a Model,
+    /// What rotary frequencies are divided by: the first tensor, where there are any.
+    divisors: Option<Vec<f32>>,
+    tensors: Vec<Tensor>,
+    /// The canonical names of the weights, in the order of the tensors behind the divisors.
+    weights: Vec<String>,
+    fell_back: usize,
+}
+
+impl<'a> Plan<'a> {
+    fn new(model: &'a Model, kind: GgufType) -> Result<Self> {
+        let decoder = model.config();
+        let divisors = description::rope_divisors(decoder);
+        let mut plan = Self { model, divisors, tensors: Vec::new(), weights: Vec::new(), fell_back: 0 };
+        plan.tensors.extend(plan.divisors.iter().map(|divisors| Tensor {
+            name: ROPE_DIVISORS.to_owned(),
+            shape: vec![divisors.len()],
+            elements: Elements::F32,
+        }));
+        for (weight, shape) in decoder.weights() {
+            let name = names::stored(&weight).ok_or_else(|| Error::UnexpectedTensor {
+                path: model.path().to_owned(),
+                name: weight.clone(),
+            })?;
+            let (elements, fit) = kind.elements(&name, &shape, decoder);
+            plan.fell_back += usize::from(fit == Fit::FellBack);
+            plan.tensors.push(Tensor { name, shape, elements });
+            plan.weights.push(weight);
+        }
+        Ok(plan)
+    }
+
+    fn write(&self, pairs: &Pairs, path: &Path) -> Result<GgufReport> {
+        let mut form = Form::start(path, pairs, &self.tensors)?;
+        let (mut numbers, mut bytes) = (Vec::new(), Vec::new());
+        if let Some(divisors) = &self.divisors {
+            Elements::F32.encode(divisors, &mut bytes)?;
+            form.put(&bytes)?;
+            form.pad()?;
+        }
+        let first = usize::from(self.divisors.is_some());
+        for (weight, tensor) in self.weights.iter().zip(&self.tensors[first..]) {
+            self.put(weight, tensor, &mut form, (&mut numbers, &mut bytes))?;
+            form.pad()?;
+        }
+        let mut tensors = BTreeMap::new();
+        for tensor in &self.tensors {
+            *tensors.entry(types::elements_name(tensor.elements)).or_default() += 1;
+        }
+        Ok(GgufReport { bytes: form.finish()?, tensors, fell_back: self.fell_back })
+    }
+
+    fn put(
+        &self,
+        weight: &str,
+        tensor: &Tensor,
+        form: &mut Form,
+        (numbers, bytes): (&mut Vec<f32>, &mut Vec<u8>),
+    ) -> Result<()> {
+        let heads = rotary_heads(weight, tensor.shape[0], self.model.config());
+        if let Elements::Blocks(kind) = tensor.elements
+            && let Some(mut stored) = self.model.blocks(weight)?.filter(|stored| stored.kind == kind)
+        {
+            if let Some(heads) = heads {
+                heads.permute(&mut stored.bytes);
+            }
+            return form.put(&stored.bytes);
+        }
+        self.model.read(weight, numbers)?;
+        if let Some(heads) = heads {
+            heads.permute(numbers);
+        }
+        self.check_range(weight, tensor.elements, numbers)?;
+        for piece in numbers.chunks(PIECE) {
+            bytes.clear();
+            tensor.elements.encode(piece, bytes)?;
+            form.put(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Half precision, and scales in it, end at 65504; blocks of no numbers mean nothing.
+    fn check_range(&self, weight: &str, elements: Elements, numbers: &[f32]) -> Result<()> {
+        let most = half::f16::MAX.to_f32();
+        let beyond = |number: &&f32| number.is_nan() || number.abs() > most;
+        match elements {
+            Elements::F32 | Elements::Bf16 => Ok(()),
+            Elements::F16 | Elements::Blocks(_) => match numbers.iter().find(beyond) {
+                None => Ok(()),
+                Some(number) => Err(Error::Field {
+                    path: self.model.path().to_owned(),
+                    field: weight.to_owned(),
+                    expected: format!(
+                        "numbers of at most {most}, to be stored as {}",
+                        types::elements_name(elements)
+                    ),
+                    got: number.to_string(),
+                }),
+            },
+        }
+    }
+}
+
+/// How the rows of a q or k projection fall into heads, if files have them in another order.
+fn rotary_heads(weight: &str, rows: usize, decoder: &DecoderConfig) -> Option<RotaryHeads> {
+    let heads = if weight.contains(".q_proj.") {
+        decoder.num_attention_heads
+    } else if weight.contains(".k_proj.") {
+        decoder.num_key_value_heads
+    } else {
+        return None;
+    };
+    RotaryHeads::new(rows, heads).filter(|_| family::of(decoder.family).gguf_permutes_rotary)
+}
