@@ -115,19 +115,25 @@ impl<'a, S: WeightSource> AsStored<'a, S> {
 
 impl<S: WeightSource> WeightSource for AsStored<'_, S> {
     fn weight<'b>(&'b self, name: &str, buffer: &'b mut Vec<f32>) -> Result<&'b [f32]> {
-        let fused = family::of(self.config.family).fused;
-        let Some((fused, prefix)) = fused
-            .iter()
-            .find_map(|fused| Some((fused, name.strip_suffix(".weight")?.strip_suffix(fused.name)?)))
-        else {
+        let parts = parts(name, self.config);
+        if parts.len() == 1 {
             return self.source.weight(name, buffer);
-        };
+        }
         buffer.clear();
         let mut part = Vec::new();
-        for module in fused.modules {
-            let name = format!("{prefix}{}.{}.weight", module.parent(), module.name());
+        for name in parts {
             buffer.extend_from_slice(self.source.weight(&name, &mut part)?);
         }
         Ok(buffer)
     }
+}
+
+/// The canonical names of what is in a matrix as the model's family stores it, from top to bottom.
+pub(crate) fn parts(name: &str, config: &DecoderConfig) -> Vec<String> {
+    let fused = family::of(config.family).fused;
+    let found =
+        fused.iter().find_map(|fused| Some((fused, name.strip_suffix(".weight")?.strip_suffix(fused.name)?)));
+    let Some((fused, prefix)) = found else { return vec![name.to_owned()] };
+    let part = |module: &Module| format!("{prefix}{}.{}.weight", module.parent(), module.name());
+    fused.modules.iter().map(part).collect()
 }

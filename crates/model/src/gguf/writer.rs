@@ -1,6 +1,7 @@
 //! A model written as a GGUF file, as llama.cpp's converter and `llama-quantize` would make it.
 
 mod adapter;
+mod conventions;
 mod description;
 mod file_type;
 mod form;
@@ -9,16 +10,19 @@ mod vocabulary;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use collimate_kernels::quant::BlockKind;
 use file_type::Fit;
 use form::{Form, Pairs, Tensor};
 
 use super::permutation::RotaryHeads;
-use super::{ROPE_DIVISORS, names, types};
+use super::{NORM, ROPE_DIVISORS, names, types};
 use crate::config::DecoderConfig;
 use crate::elements::Elements;
 use crate::error::{Error, Result};
 use crate::family;
+use crate::fusion::{AsStored, as_stored, parts};
 use crate::model::Model;
+use crate::safetensors_writer::WeightSource;
 
 pub use adapter::write_adapter;
 pub use file_type::GgufType;
@@ -89,10 +93,9 @@ impl<'a> Plan<'a> {
             shape: vec![divisors.len()],
             elements: Elements::F32,
         }));
-        for (weight, shape) in decoder.weights() {
-            let name = names::stored(&weight).ok_or_else(|| Error::UnexpectedTensor {
-                path: model.path().to_owned(),
-                name: weight.clone(),
+        for (weight, shape) in as_stored(decoder, decoder.weights()) {
+            let name = names::stored(&weight, family::of(decoder.family)).ok_or_else(|| {
+                Error::UnexpectedTensor { path: model.path().to_owned(), name: weight.clone() }
             })?;
             let (elements, fit) = kind.elements(&name, &shape, decoder);
             plan.fell_back += usize::from(fit == Fit::FellBack);
@@ -129,18 +132,23 @@ impl<'a> Plan<'a> {
         form: &mut Form,
         (numbers, bytes): (&mut Vec<f32>, &mut Vec<u8>),
     ) -> Result<()> {
-        let heads = rotary_heads(weight, tensor.shape[0], self.model.config());
+        let decoder = self.model.config();
+        let heads = rotary_heads(weight, tensor.shape[0], decoder);
         if let Elements::Blocks(kind) = tensor.elements
-            && let Some(mut stored) = self.model.blocks(weight)?.filter(|stored| stored.kind == kind)
+            && self.stored_blocks(weight, kind, bytes)?
         {
             if let Some(heads) = heads {
-                heads.permute(&mut stored.bytes);
+                heads.permute(bytes);
             }
-            return form.put(&stored.bytes);
+            return form.put(bytes);
         }
-        self.model.read(weight, numbers)?;
+        // A model's weights are always in the buffer.
+        AsStored::new(self.model, decoder).weight(weight, numbers)?;
         if let Some(heads) = heads {
             heads.permute(numbers);
+        }
+        if decoder.unit_offset_norms && weight.ends_with(NORM) {
+            numbers.iter_mut().for_each(|weight| *weight += 1.0);
         }
         self.check_range(weight, tensor.elements, numbers)?;
         for piece in numbers.chunks(PIECE) {
@@ -149,6 +157,18 @@ impl<'a> Plan<'a> {
             form.put(bytes)?;
         }
         Ok(())
+    }
+
+    /// Replaces `bytes` by the model's own blocks of the weight, or of all that are in it, if they are of this kind.
+    fn stored_blocks(&self, weight: &str, kind: BlockKind, bytes: &mut Vec<u8>) -> Result<bool> {
+        bytes.clear();
+        for part in parts(weight, self.model.config()) {
+            match self.model.blocks(&part)?.filter(|stored| stored.kind == kind) {
+                Some(stored) => bytes.extend(stored.bytes),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Half precision, and scales in it, end at 65504; blocks of no numbers mean nothing.

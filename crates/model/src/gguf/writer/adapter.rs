@@ -9,7 +9,7 @@ use crate::config::DecoderConfig;
 use crate::config_file::unsupported;
 use crate::elements::Elements;
 use crate::error::{Error, Result};
-use crate::family;
+use crate::family::{self, Description};
 use crate::gguf::names;
 use crate::gguf::value::Value;
 use crate::lora::{Lora, LoraSlot};
@@ -24,17 +24,24 @@ pub fn write_adapter(lora: &Lora, decoder: &DecoderConfig, path: &Path) -> Resul
         let hint = "llama.cpp's adapters hold pairs of matrices A and B alone: merge the adapter into its model instead";
         return Err(unsupported(path, "adapter", "more than pairs of matrices", hint));
     }
+    let family = family::of(decoder.family);
+    if let Some(fused) =
+        family.fused.iter().find(|fused| lora.slots.iter().any(|slot| fused.modules.contains(&slot.module)))
+    {
+        let hint = "llama.cpp holds it as one matrix with others: merge the adapter into its model instead";
+        return Err(unsupported(path, "target_modules", format!("a part of {}", fused.name), hint));
+    }
     let alpha = lora.slots.iter().map(alpha).find(|alpha| *alpha != 0.0);
     // llama.cpp takes an alpha of 0 for none, and multiplies by 1.
     let alpha = alpha.unwrap_or(1.0);
     let mut pairs = vec![
-        ("general.architecture".to_owned(), Value::text(family::of(decoder.family).gguf_architecture)),
+        ("general.architecture".to_owned(), Value::text(family.gguf_architecture)),
         ("general.type".to_owned(), Value::text("adapter")),
         ("adapter.type".to_owned(), Value::text("lora")),
         ("adapter.lora.alpha".to_owned(), Value::f32(alpha)),
     ];
     pairs.extend(general(GgufType::F32));
-    let tensors = lora.slots.iter().map(|slot| tensors(slot, path)).collect::<Result<Vec<_>>>()?;
+    let tensors = lora.slots.iter().map(|slot| tensors(slot, family, path)).collect::<Result<Vec<_>>>()?;
     let mut form = Form::start(path, &pairs, tensors.as_flattened())?;
     let mut bytes = Vec::new();
     for slot in &lora.slots {
@@ -63,9 +70,9 @@ fn alpha(slot: &LoraSlot) -> f32 {
     slot.scale * slot.rank as f32
 }
 
-fn tensors(slot: &LoraSlot, path: &Path) -> Result<[Tensor; 2]> {
+fn tensors(slot: &LoraSlot, family: &Description, path: &Path) -> Result<[Tensor; 2]> {
     let weight = format!("{}.weight", slot.module.path(slot.layer));
-    let name = names::stored(&weight);
+    let name = names::stored(&weight, family);
     let name = name.ok_or_else(|| Error::UnexpectedTensor { path: path.to_owned(), name: weight })?;
     let tensor = |letter: char, shape: [usize; 2]| Tensor {
         name: format!("{name}.lora_{letter}"),

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::form::Pairs;
-use super::{GgufType, NEWEST_BLOCKS};
+use super::{GgufType, NEWEST_BLOCKS, conventions};
 use crate::config::DecoderConfig;
 use crate::config_file::unsupported;
-use crate::conventions::{Activation, LayerAttention, SublayerNorms};
 use crate::error::Result;
 use crate::family;
 use crate::gguf::value::Value;
@@ -17,27 +16,11 @@ use crate::rope::{Rope, RopeScaling, Yarn};
 /// Refuses what llama.cpp would compute in another way than here.
 pub(super) fn check(model: &Model) -> Result<()> {
     let (decoder, path) = (model.config(), model.path());
-    let refuse = |setting: &str, value: &str, hint: &str| Err(unsupported(path, setting, value, hint));
     if decoder.output_heads != OutputHeads::Tokens {
         let hint = "llama.cpp has no scalar heads: write the model that the reward model was made from";
-        return refuse("score", "a scalar head", hint);
+        return Err(unsupported(path, "score", "a scalar head", hint));
     }
-    let usual = LayerAttention::default();
-    let plain = decoder.activation == Activation::Silu
-        && decoder.sublayer_norms == SublayerNorms::Before
-        && !decoder.qk_norm
-        && !decoder.unit_offset_norms
-        && decoder.layer_attention.iter().all(|layer| *layer == usual)
-        && decoder.local_rope.is_none();
-    let factors =
-        [decoder.attention_scale, decoder.attention_softcap, decoder.logit_softcap, decoder.embedding_scale];
-    if !plain || factors.iter().any(Option::is_some) {
-        let kind = family::of(decoder.family).model_types[0];
-        let hint = "GGUF files are written of Llama and Qwen2, and of Mistral without a sliding window; save the model as \
-                    a Hugging Face folder and convert it with llama.cpp's own converter";
-        return refuse("model_type", kind, hint);
-    }
-    Ok(())
+    conventions::check(decoder, path)
 }
 
 /// `general.…` and `<architecture>.…`.
@@ -76,6 +59,7 @@ pub(super) fn pairs(model: &Model, kind: GgufType) -> Result<Pairs> {
     for (key, value) in rope_scaling(&decoder.rope.scaling, path)? {
         put(key, value);
     }
+    pairs.extend(conventions::pairs(decoder));
     Ok(pairs)
 }
 

@@ -177,7 +177,8 @@ impl Role {
         }
         let place = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
         match place.and_then(|(layer, part)| Some((layer.parse().ok()?, part))) {
-            Some((layer, "attn_v.weight")) => Self::Value(layer),
+            // Where q, k and v are one matrix, it counts as the values.
+            Some((layer, "attn_v.weight" | "attn_qkv.weight")) => Self::Value(layer),
             Some((layer, "ffn_down.weight")) => Self::Down(layer),
             _ => Self::Other,
         }
