@@ -84,6 +84,19 @@ fn assert_same_tokenizer(left: &Tokenizer, right: &Tokenizer) {
     assert_eq!(named(left), named(right));
 }
 
+/// Runs `fixtures/gguf_roundtrip.py`, which must succeed, where there is a Python for it.
+fn run_python(arguments: &[&Path]) {
+    let Some(python) = std::env::var_os("COLLIMATE_TEST_PYTHON") else {
+        eprintln!("skipped: COLLIMATE_TEST_PYTHON names no Python with gguf and llama_cpp");
+        return;
+    };
+    let script = common::fixture("gguf_roundtrip.py");
+    let said = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.status.success(), "{out}\n{err}");
+    eprintln!("{out}");
+}
+
 /// The first cases are the tokenizers and rotary embeddings, the others are families.
 const PLAIN_CASES: usize = 4;
 
@@ -317,16 +330,24 @@ fn an_adapter_is_written_with_its_products() {
 
 #[test]
 fn llama_cpp_opens_the_files_and_makes_the_same_bytes() {
-    let Some(python) = std::env::var_os("COLLIMATE_TEST_PYTHON") else {
+    if std::env::var_os("COLLIMATE_TEST_PYTHON").is_none() {
         eprintln!("skipped: COLLIMATE_TEST_PYTHON names no Python with gguf and llama_cpp");
         return;
-    };
+    }
     let folder = tempfile::tempdir().unwrap();
     write_for_python(folder.path());
-    let script = common::fixture("gguf_roundtrip.py");
-    let said =
-        Command::new(python).arg(script).arg(folder.path()).arg(common::fixture("adapter")).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-    assert!(said.status.success(), "{out}\n{err}");
-    eprintln!("{out}");
+    run_python(&[folder.path(), &common::fixture("adapter")]);
+}
+
+/// The texts were recorded from transformers, and are what is written here too.
+#[test]
+fn real_models_write_the_same_text_in_llama_cpp() {
+    let Some(models) = common::real_models() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    for name in ["smol", "qwen"] {
+        write(&Model::open(&models.join(name)).unwrap(), &path, GgufType::F32).unwrap();
+        let recorded = format!("{}/../../fixtures/real/greedy_{name}.json.gz", env!("CARGO_MANIFEST_DIR"));
+        run_python(&[&path, Path::new(&recorded)]);
+    }
 }
