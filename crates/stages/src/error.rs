@@ -190,6 +190,13 @@ pub enum Error {
         "give --adapter_name_or_path FOLDER; `collimate model export` writes a model in another form as it is"
     ))]
     NothingToMerge,
+    /// An adapter alone is wanted, and it is none or several.
+    #[error("one adapter is written by itself, and {adapters} are given")]
+    #[diagnostic(help("give --adapter_name_or_path once; `--format gguf` merges any number into the model"))]
+    NotOneAdapter {
+        /// How many.
+        adapters: usize,
+    },
     /// Weights that are not one for each adapter.
     #[error("there are {adapters} adapters and {weights} weights")]
     #[diagnostic(help(

@@ -22,9 +22,11 @@ pub const COMMANDS: &[Entry] = &[
     Entry {
         path: "model export",
         arguments: export::Config::augment_args,
-        examples: "  collimate model export --model_name_or_path model.gguf --format hf
+        examples: "  collimate model export --model_name_or_path models/base \\
+      --adapter_name_or_path models/sft_output --outtype Q8_0
   collimate model export --model_name_or_path models/base --adapter_name_or_path models/sft_output \\
-      --format hf --dtype float16 --output_dir models/half",
+      --format gguf_lora --output_dir models/adapter-gguf
+  collimate model export --model_name_or_path model.gguf --format hf --dtype float16",
         action: Action::Stage(|session| session.stage(export::ModelExport::new, render::model_written)),
     },
 ];

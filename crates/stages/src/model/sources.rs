@@ -77,13 +77,7 @@ impl Sources {
     /// What turns text into tokens: the model's own, or where that has no chat template, that of the first adapter
     /// with one and as many tokens. None where there is no tokenizer at all.
     pub(super) fn tokenizer(&self, base: &Model, context: &Context) -> Result<Option<Tokenizer>, Error> {
-        let without_tokens = |metadata: &Metadata| !metadata.has("tokenizer.ggml.tokens");
-        let own = match base.tokenizer() {
-            Err(collimate_model::Error::NoTokenizer { .. }) => None,
-            _ if base.gguf_metadata().is_some_and(without_tokens) => None,
-            own => Some(own?),
-        };
-        let Some(own) = own else {
+        let Some(own) = own_tokenizer(base)? else {
             let text = format!("{} holds no tokenizer, so that none is written", base.path().display());
             context.report(Event::Warning(&text));
             return Ok(None);
@@ -100,5 +94,15 @@ impl Sources {
             }
         }
         Ok(Some(own))
+    }
+}
+
+/// The model's own tokenizer; none where it has none.
+pub(super) fn own_tokenizer(model: &Model) -> Result<Option<Tokenizer>, Error> {
+    let without_tokens = |metadata: &Metadata| !metadata.has("tokenizer.ggml.tokens");
+    match model.tokenizer() {
+        Err(collimate_model::Error::NoTokenizer { .. }) => Ok(None),
+        _ if model.gguf_metadata().is_some_and(without_tokens) => Ok(None),
+        own => Ok(Some(own?)),
     }
 }

@@ -21,13 +21,19 @@ pub struct Storage {
     #[arg(long, value_name = "NAME")]
     #[serde(serialize_with = "name")]
     pub dtype: Option<StoredType>,
-    /// Size of a file from which on another is begun.
-    #[arg(long, value_name = "SIZE", default_value = "5GB")]
-    pub max_shard_size: ByteSize,
+    /// Most that one file of weights holds, such as 2GB; 5GB, if not given.
+    #[arg(long, value_name = "SIZE")]
+    #[serde(serialize_with = "length")]
+    pub max_shard_size: Option<ByteSize>,
 }
 
 fn name<S: serde::Serializer>(dtype: &Option<StoredType>, serializer: S) -> Result<S::Ok, S::Error> {
     dtype.map(StoredType::name).serialize(serializer)
+}
+
+/// In bytes: as text, sizes that differ would look alike.
+fn length<S: serde::Serializer>(size: &Option<ByteSize>, serializer: S) -> Result<S::Ok, S::Error> {
+    size.map(|size| size.as_u64()).serialize(serializer)
 }
 
 /// What was written.
@@ -54,8 +60,11 @@ impl Storage {
         let Opened { base, merged } = &opened;
         let stored = self.dtype.or(base.stored_type()).unwrap_or_default();
         let tokenizer = sources.tokenizer(base, context)?;
-        let max_shard_size = usize::try_from(self.max_shard_size.as_u64()).unwrap_or(usize::MAX);
-        write_folder((merged, tokenizer.as_ref()), SaveOptions { stored, max_shard_size }, context)?;
+        let mut options = SaveOptions { stored, ..SaveOptions::default() };
+        if let Some(size) = self.max_shard_size {
+            options.max_shard_size = usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+        }
+        write_folder((merged, tokenizer.as_ref()), options, context)?;
         opened.compare((context.output(), stored.name()), context)
     }
 }
