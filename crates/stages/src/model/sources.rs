@@ -24,6 +24,7 @@ pub struct Sources {
     /// What each adapter's change is multiplied by, in their order and separated by commas; 1 for each, if not given.
     /// The weights become W + the sum of weight · scale · B·A, which PEFT calls the combination type cat.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adapter_weights: Vec<f32>,
 }
 
