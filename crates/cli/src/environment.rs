@@ -1,10 +1,12 @@
 //! The one place that reads the environment.
 #![allow(clippy::disallowed_methods, reason = "only the command line reads the environment, and only here")]
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use collimate_hub::HubOptions;
 use collimate_stages::generator::ServerSettings;
 use collimate_stages::rewards::RewardSettings;
 use etcetera::BaseStrategy;
@@ -50,8 +52,7 @@ pub fn is_typed_in() -> bool {
 /// # Errors
 /// [`Error::NoCache`] for a user without a home folder.
 pub fn cache() -> Result<PathBuf> {
-    // An empty one counts as not set.
-    if let Some(folder) = std::env::var_os("COLLIMATE_CACHE").filter(|folder| !folder.is_empty()) {
+    if let Some(folder) = set("COLLIMATE_CACHE") {
         return Ok(PathBuf::from(folder));
     }
     let platform = etcetera::choose_base_strategy().map_err(|source| Error::NoCache { source })?;
@@ -98,6 +99,70 @@ fn api_key_in(path: &Path) -> Result<Option<SecretString>> {
         }
     }
     Ok(None)
+}
+
+/// The Hub with its cache and token, as the variables of Python's `huggingface_hub` say.
+///
+/// # Errors
+/// A user without a home folder; a token file that cannot be read.
+pub fn hub() -> Result<HubOptions> {
+    let is_set = |name: &str| {
+        let value = set(name).unwrap_or_default().to_string_lossy().to_uppercase();
+        ["1", "ON", "YES", "TRUE"].contains(&value.as_str())
+    };
+    let text = |name: &str| set(name).map(|value| value.to_string_lossy().trim().to_owned());
+    let proxy = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(text);
+    Ok(HubOptions {
+        endpoint: text("HF_ENDPOINT").unwrap_or_else(|| HubOptions::ENDPOINT.to_owned()),
+        token: hub_token()?,
+        proxy: proxy.map(SecretString::from),
+        offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
+        ..HubOptions::new(hub_cache()?)
+    })
+}
+
+/// The cache that is shared with Python's tools: `HF_HUB_CACHE`, else `hub` in `HF_HOME`.
+///
+/// # Errors
+/// [`Error::NoCache`] for a user without a home folder.
+pub fn hub_cache() -> Result<PathBuf> {
+    match set("HF_HUB_CACHE").or_else(|| set("HUGGINGFACE_HUB_CACHE")) {
+        Some(folder) => Ok(folder.into()),
+        None => Ok(hub_home()?.join("hub")),
+    }
+}
+
+fn hub_home() -> Result<PathBuf> {
+    if let Some(folder) = set("HF_HOME") {
+        return Ok(folder.into());
+    }
+    // On every platform, as in Python.
+    let cache = match set("XDG_CACHE_HOME") {
+        Some(folder) => folder.into(),
+        None => etcetera::home_dir().map_err(|source| Error::NoCache { source })?.join(".cache"),
+    };
+    Ok(cache.join("huggingface"))
+}
+
+fn hub_token() -> Result<Option<SecretString>> {
+    let plain = |token: &str| Some(token.trim()).filter(|token| !token.is_empty()).map(SecretString::from);
+    if let Some(token) = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")) {
+        return Ok(plain(&token.to_string_lossy()));
+    }
+    let path = match set("HF_TOKEN_PATH") {
+        Some(path) => PathBuf::from(path),
+        None => hub_home()?.join("token"),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(token) => Ok(plain(&token)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(collimate_run::Error::read(&path, error).into()),
+    }
+}
+
+/// A variable's value; an empty one counts as not set.
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ pub enum Error {
         /// The names that are settings.
         known: Vec<String>,
     },
+    /// A model that is not where it should be, or an environment in which it cannot be.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Hub(#[from] collimate_hub::HubError),
     /// A table that no stage has.
     #[error("{place}: `[{name}]` is not a stage")]
     #[diagnostic(help("{}", nearest_or_all(name, known)))]

@@ -11,6 +11,7 @@ mod failure;
 mod figures;
 mod interrupt;
 mod job;
+mod models;
 mod progress;
 mod recipe;
 mod render;

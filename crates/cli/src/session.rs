@@ -15,6 +15,7 @@ use crate::arguments::Shared;
 use crate::commands::Entry;
 use crate::error::{Error, Result};
 use crate::job::{Job, job};
+use crate::models::Absent;
 use crate::progress::Style;
 use crate::settings::{self, Setting};
 use crate::{interrupt, progress};
@@ -74,15 +75,20 @@ impl<'a> Session<'a> {
                 [file.unwrap_or_default(), self.sets()?].concat()
             }
         };
-        settings::merge(self.matches, &overrides)
+        settings::merge(self.matches, &overrides, self.absent())
     }
 
     /// The settings of a command that runs a recipe, whose `--set` is for the steps: what was typed as flags.
     pub fn flags<T: Args>(&self) -> Result<T> {
         match &self.shared.config {
             Some(path) => Err(Error::ConfigBesideRecipe { path: path.clone() }),
-            None => settings::merge(self.matches, &[]),
+            None => settings::merge(self.matches, &[], Absent::Left),
         }
+    }
+
+    /// Of a step's settings, all may name what earlier steps have yet to make.
+    fn absent(&self) -> Absent {
+        if matches!(self.layers, Layers::Step(_)) { Absent::Left } else { Absent::Refused }
     }
 
     /// What `--set` says.

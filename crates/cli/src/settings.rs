@@ -24,6 +24,10 @@ pub use file::{COMMAND, Document, Section, read as read_file};
 use schema::Schema;
 
 use crate::error::{Error, Result};
+use crate::models::{self, Absent};
+
+/// The setting that lets a server answer.
+const SERVER: &str = "base_url";
 
 /// One setting from a file or from `--set`.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,11 +53,13 @@ pub fn parse_sets(texts: &[String]) -> Result<Vec<Setting>> {
     texts.iter().map(parse).collect()
 }
 
-/// Fills `T`: what was typed, else the last of `overrides` (file first, then `--set`), else the default.
+/// Fills `T`: what was typed, else the last of `overrides` (file first, then `--set`), else the default. An id of a model
+/// becomes its folder in the cache; `absent` says what becomes of one that is not there.
 ///
 /// # Errors
-/// An unknown name (with the nearest known one), a value that the setting cannot take, a missing required setting.
-pub fn merge<T: Args>(matches: &ArgMatches, overrides: &[Setting]) -> Result<T> {
+/// An unknown name (with the nearest known one), a value that the setting cannot take, a missing required setting, an
+/// id that is not in the cache.
+pub fn merge<T: Args>(matches: &ArgMatches, overrides: &[Setting], absent: Absent) -> Result<T> {
     // Values arrive one by one: a list's comma has done its work by now, or stands within an item.
     let command = T::augment_args(Command::new("settings").no_binary_name(true))
         .mut_args(|argument| argument.value_delimiter(None));
@@ -61,11 +67,14 @@ pub fn merge<T: Args>(matches: &ArgMatches, overrides: &[Setting]) -> Result<T> 
     for setting in overrides {
         schema.check(setting)?;
     }
+    let on_server = schema.arguments().find(|argument| argument.get_id() == SERVER);
+    let on_server = on_server.is_some_and(|argument| !chosen(argument, matches, overrides).is_empty());
     let (mut flags, mut positionals) = (Vec::new(), vec![OsString::from("--")]);
     for argument in schema.arguments() {
         let words = if argument.is_positional() { &mut positionals } else { &mut flags };
-        let values = chosen(argument, matches, overrides).into_iter();
-        words.extend(values.filter_map(|value| schema::word(argument, value)));
+        for value in chosen(argument, matches, overrides) {
+            words.extend(schema::word(argument, models::find(argument, value, on_server, absent)?));
+        }
     }
     flags.append(&mut positionals);
     let parsed = command.try_get_matches_from(flags).and_then(|matches| T::from_arg_matches(&matches));

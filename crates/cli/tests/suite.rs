@@ -19,6 +19,7 @@ mod judge_pairs;
 mod judge_translate;
 mod judge_writing;
 mod killed;
+mod model_fetch;
 mod recipe;
 mod recipe_checks;
 mod report;

@@ -4,10 +4,18 @@ use clap::Args;
 use collimate_stages::model::{export, merge};
 
 use super::{Action, Entry};
-use crate::render;
+use crate::{models, render};
 
 /// The commands.
 pub const COMMANDS: &[Entry] = &[
+    Entry {
+        path: "model fetch",
+        arguments: models::Config::augment_args,
+        examples: "  collimate model fetch Qwen/Qwen2.5-0.5B-Instruct
+  collimate model fetch bartowski/Qwen2.5-0.5B-Instruct-GGUF --include '*Q4_K_M.gguf'
+  collimate model fetch org/name --revision v1.0 --local_dir models/base",
+        action: Action::Other(models::run),
+    },
     Entry {
         path: "model merge",
         arguments: merge::Config::augment_args,

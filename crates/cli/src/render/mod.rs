@@ -19,7 +19,7 @@ use crate::figures::figure;
 pub use data::{data_clean, data_inspect, data_rejected, data_sft};
 pub use eval::{eval_accuracy, eval_compare, eval_loss, eval_rewards};
 pub use judge::{judge_hint, judge_pairs, judge_prompts, judge_sample, judge_tidy, judge_translate};
-pub use model::model_written;
+pub use model::{model_fetch, model_written};
 pub use recipe::{dry_run, offers, walked};
 pub use report::report;
 pub use train::{train, train_on_policy};

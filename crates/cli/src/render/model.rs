@@ -1,10 +1,23 @@
 //! What became of a model
 
+use collimate_hub::Fetched;
 use collimate_run::Outcome;
 use collimate_stages::model::{Change, Fidelity, Written};
 
 use super::{bytes, count, known, percent};
 use crate::figures::figure;
+
+/// What was fetched, beside the path that is the result.
+pub fn model_fetch(fetched: &Fetched) -> String {
+    let Fetched { id, commit, files, bytes: size, received, .. } = fetched;
+    let commit = commit.as_deref().unwrap_or("an unknown commit");
+    let now = if *received == 0 {
+        "all of it was there".to_owned()
+    } else {
+        format!("{} fetched now", bytes(*received))
+    };
+    format!("{id} at {commit}: {} files, {}, {now}", count(*files as u64), bytes(*size))
+}
 
 /// What was written, and how near it is to what was to be written.
 pub fn model_written(outcome: &Outcome<Written>) -> String {

@@ -47,7 +47,7 @@ fn merged(typed: &[&str], file: &str, sets: &[&str]) -> Result<Example> {
     let matches = command.try_get_matches_from(words).unwrap();
     let mut overrides = read_text(file).unwrap();
     overrides.extend(parse_sets(&sets.iter().map(ToString::to_string).collect::<Vec<_>>())?);
-    merge(&matches, &overrides)
+    merge(&matches, &overrides, Absent::Refused)
 }
 
 fn read_text(text: &str) -> Result<Vec<Setting>> {
