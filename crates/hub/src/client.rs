@@ -56,7 +56,14 @@ pub(crate) struct Client<'a> {
 impl<'a> Client<'a> {
     pub(crate) fn new(options: &'a HubOptions, context: &'a Context<'a>) -> Result<Self> {
         let endpoint = parse_endpoint(&options.endpoint)?;
-        let proxy = options.proxy.as_ref().map(|proxy| Proxy::new(proxy.expose_secret())).transpose();
+        let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here = host.parse().map_or(host == "localhost", |ip: std::net::IpAddr| ip.is_loopback());
+        let proxy = options
+            .proxy
+            .as_ref()
+            .filter(|_| !is_here)
+            .map(|proxy| Proxy::new(proxy.expose_secret()))
+            .transpose();
         let config = Agent::config_builder()
             .proxy(proxy.map_err(|_| HubError::Proxy)?)
             .user_agent(concat!("collimate/", env!("CARGO_PKG_VERSION")))
@@ -74,8 +81,6 @@ impl<'a> Client<'a> {
         });
         let authorization =
             authorization.transpose().map_err(|_: header::InvalidHeaderValue| HubError::TokenFormat)?;
-        let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_here = host.parse().map_or(host == "localhost", |ip: std::net::IpAddr| ip.is_loopback());
         if authorization.is_some() && endpoint.scheme() == Some(&Scheme::HTTP) && !is_here {
             context.report(Event::Warning("the token goes to HF_ENDPOINT unencrypted: others can read it"));
         }
@@ -126,7 +131,11 @@ impl<'a> Client<'a> {
         let headers = Patience::new(&what, self.options, self.context).until_done(|| {
             let response = self.send(&Method::HEAD, &url, 0)?;
             if response.status().is_redirection() {
-                return Ok(response.headers().clone());
+                let mut headers = response.headers().clone();
+                // Those of the redirect itself.
+                headers.remove(header::ETAG);
+                headers.remove(header::CONTENT_LENGTH);
+                return Ok(headers);
             }
             Ok(self.accept(response, id, &what)?.headers().clone())
         })?;

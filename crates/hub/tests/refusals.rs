@@ -77,6 +77,16 @@ fn checksums_that_are_paths_are_refused() {
         |_, _| None,
     );
     assert!(other.fetch(cache.path()).unwrap_err().to_string().contains("another commit"));
+    // What a redirect to another host says of itself is not said of the file.
+    let elsewhere = Hub::with(
+        model(),
+        |_, seen| {
+            let headers = "location: http://127.0.0.1:1/x\r\netag: \"x\"\r\n";
+            seen.line.starts_with("HEAD").then(|| head(302, headers, 3, seen, b""))
+        },
+        |_, _| None,
+    );
+    assert!(elsewhere.fetch(cache.path()).unwrap_err().to_string().contains("no checksum"));
 }
 
 #[test]
