@@ -44,7 +44,13 @@ struct Watched<'a> {
 impl WeightSource for Watched<'_> {
     fn weight<'a>(&'a self, name: &str, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
         (self.watch)(name)?;
-        self.model.read(name, buffer)?;
+        self.model.weight(name, buffer)
+    }
+}
+
+impl WeightSource for Model {
+    fn weight<'a>(&'a self, name: &str, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        self.read(name, buffer)?;
         Ok(buffer)
     }
 }

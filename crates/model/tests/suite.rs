@@ -15,8 +15,8 @@ mod config;
 mod families;
 #[path = "common/gguf.rs"]
 mod gguf;
-mod relatives;
 mod gguf_writer;
+mod relatives;
 mod reward;
 mod save;
 mod template;
