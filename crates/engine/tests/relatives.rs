@@ -2,9 +2,11 @@
 
 use crate::support::{Expected, Sequence, append, engine, fixtures, largest_difference, log_probs};
 use collimate_engine::{Batch, CpuEngine, Dropout, Dtype, Engine};
-use collimate_model::{Lora, LoraConfig, Model, Targets};
+use collimate_model::{Lora, LoraConfig, Model, OneOrMore, Targets};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -216,4 +218,86 @@ fn a_fresh_adapter_changes_nothing() {
 
 fn names(names: &[&str]) -> Option<Targets> {
     Some(Targets::Names(names.iter().map(|name| (*name).to_owned()).collect()))
+}
+
+/// Configurations that none of the recorded adapters has.
+fn written() -> Vec<(&'static str, LoraConfig)> {
+    let config =
+        |modules: &[&str]| LoraConfig { r: 3, target_modules: names(modules), ..LoraConfig::default() };
+    let whole = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    vec![
+        (
+            "llama",
+            LoraConfig { use_rslora: true, use_dora: true, ..config(&["k_proj", "o_proj", "up_proj"]) },
+        ),
+        (
+            "qwen2",
+            LoraConfig {
+                layers_to_transform: Some(OneOrMore::More(vec![1])),
+                rank_pattern: [("layers.1.*.gate_proj".to_owned(), 5)].into_iter().collect(),
+                alpha_pattern: [("q_proj".to_owned(), 2.5)].into_iter().collect(),
+                modules_to_save: whole(&["embed_tokens"]),
+                ..config(&["q_proj", "gate_proj"])
+            },
+        ),
+        ("llama", LoraConfig { modules_to_save: whole(&["lm_head", "embed_tokens"]), ..config(&["v_proj"]) }),
+        (
+            "qwen2_untied_yarn",
+            LoraConfig {
+                use_dora: true,
+                modules_to_save: whole(&["lm_head"]),
+                ..config(&["q_proj", "down_proj"])
+            },
+        ),
+    ]
+}
+
+/// Where `COLLIMATE_TEST_PYTHON` names a Python with PEFT, it opens what is written here.
+#[test]
+fn peft_opens_what_is_written() {
+    #[expect(clippy::disallowed_methods, reason = "only the caller knows where PEFT is installed")]
+    let Some(python) = std::env::var_os("COLLIMATE_TEST_PYTHON") else {
+        eprintln!("skipped: COLLIMATE_TEST_PYTHON does not name a Python with peft");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut asked, mut expected) = (String::new(), Vec::new());
+    for (number, (base, config)) in written().into_iter().enumerate() {
+        let model = model(base);
+        let mut lora = Lora::beside(config, &model, 9).unwrap();
+        let shake = |i: usize| 1.0 + 0.3 * (i as f32 * 0.7).sin();
+        lora.values.iter_mut().enumerate().for_each(|(i, value)| *value *= shake(i));
+        for slot in &lora.slots {
+            let b = lora.values[slot.b.clone()].iter_mut().enumerate();
+            b.for_each(|(i, value)| *value = 0.2 * (i as f32 * 1.3).cos());
+        }
+        let adapter = folder.path().join(number.to_string());
+        lora.save(&adapter).unwrap();
+        let mut relative = Relative::of(lora, &model, 2, Dtype::Float32);
+        let ids = relative.sequences[1].ids.clone();
+        let line = serde_json::json!({"base": model.path(), "adapter": adapter, "ids": ids});
+        asked += &format!("{line}\n");
+        expected.push(log_probs(&mut relative.engine, &ids, Some(&relative.lora)));
+    }
+    let mut child = Command::new(python)
+        .arg(fixtures().join("open_adapter.py"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(asked.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let answers: Vec<Vec<f64>> = output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!(answers.len(), expected.len());
+    for (number, (got, peft)) in expected.iter().zip(&answers).enumerate() {
+        let error = largest_difference(got, peft);
+        assert!(error < 5e-5, "adapter {number}: {error:e}");
+    }
 }

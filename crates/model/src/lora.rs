@@ -87,7 +87,12 @@ impl Lora {
         self
     }
 
-    /// The values of every B: what LoRA+ trains faster, in order.
+    /// Whether it has matrices A and B alone, and perhaps a scalar head.
+    pub fn is_plain(&self) -> bool {
+        !self.config.use_dora && self.embedding.is_none() && self.head.is_none()
+    }
+
+    /// The values of every B, and of the magnitudes: what LoRA+ trains faster, in order.
     pub fn outer_ranges(&self) -> Vec<Range<usize>> {
         self.slots.iter().map(|slot| slot.b.start..slot.range().end).collect()
     }

@@ -20,6 +20,7 @@ mod train_policy_prompts;
 mod train_policy_resume;
 mod train_policy_settings;
 mod train_preferences;
+mod train_relatives;
 mod train_reward;
 mod train_sft;
 mod trl_dpo;

@@ -2,14 +2,13 @@
 
 use crate::judgement::Judgement;
 use crate::micro_batch::MicroBatches;
-use crate::optimiser::clip_norm;
+use crate::optimiser::{ParameterGroup, clip_norm};
 use crate::task::observe;
 use crate::{AdamW, Error, Result, Task, TrainingExample};
 use collimate_engine::{Dropout, Engine};
 use collimate_model::{Lora, Trainable};
 use collimate_objective::Metrics;
 use collimate_run::{Context, random};
-use std::ops::Range;
 
 /// Keys the dropout masks, so that no other draw under the same seed shares them.
 const DROPOUT: u64 = u64::from_le_bytes(*b"dropouts");
@@ -55,18 +54,19 @@ pub struct Learner {
     pub carried: Vec<f64>,
     /// Means of the last step.
     pub metrics: Metrics,
-    undecayed: Vec<Range<usize>>,
+    groups: Vec<ParameterGroup>,
     gradients: Vec<f32>,
     micro_batches: MicroBatches,
     judgement: Judgement,
 }
 
 impl Learner {
-    /// A learner that goes on from these parameters and this optimiser.
-    pub fn new(parameters: Trainable, optimiser: AdamW) -> Self {
+    /// A learner that goes on from these parameters and this optimiser; of an adapter, B and DoRA's magnitudes learn
+    /// `loraplus_lr_ratio` times as fast as A (Hayou et al. 2024, LoRA+), as PEFT's `create_loraplus_optimizer` has it.
+    pub fn new(parameters: Trainable, optimiser: AdamW, loraplus_lr_ratio: Option<f64>) -> Self {
         let gradients = vec![0.0; parameters.values().len()];
         Self {
-            undecayed: parameters.undecayed(),
+            groups: groups(&parameters, loraplus_lr_ratio),
             parameters,
             optimiser,
             reference: None,
@@ -137,7 +137,7 @@ impl Learner {
             return Err(task.not_finite("gradient", plan.step + 1, plan.numbers.iter().copied()));
         }
         let values = self.parameters.values_mut();
-        self.optimiser.update(values, &self.gradients, plan.learning_rate, &self.undecayed);
+        self.optimiser.update(values, &self.gradients, plan.learning_rate, &self.groups);
         engine.refresh(&self.parameters)?;
         std::mem::swap(&mut self.carried, &mut self.judgement.carried);
         Ok(StepOutcome { loss, grad_norm, tokens })
@@ -152,6 +152,15 @@ impl Learner {
             *old = alpha * new + (1.0 - alpha) * *old;
         }
     }
+}
+
+fn groups(parameters: &Trainable, loraplus_lr_ratio: Option<f64>) -> Vec<ParameterGroup> {
+    let undecayed = parameters.undecayed().into_iter();
+    let undecayed = undecayed.map(|range| ParameterGroup { range, decays: false, rate: 1.0 });
+    let outer = parameters.adapter().zip(loraplus_lr_ratio).into_iter().flat_map(|(lora, rate)| {
+        lora.outer_ranges().into_iter().map(move |range| ParameterGroup { range, decays: true, rate })
+    });
+    undecayed.chain(outer).collect()
 }
 
 fn dropout(parameters: &Trainable, plan: &StepPlan<'_>, index: usize) -> Option<Dropout> {

@@ -19,6 +19,17 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
 }
 
+/// Parameters that are moved in another way than the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterGroup {
+    /// Where they lie in the values.
+    pub range: Range<usize>,
+    /// Whether they know weight decay.
+    pub decays: bool,
+    /// Their learning rate by that of the rest.
+    pub rate: f64,
+}
+
 impl Default for AdamWSettings {
     /// The defaults of the Hugging Face trainer.
     fn default() -> Self {
@@ -45,8 +56,8 @@ impl AdamW {
         Self { settings, mean: vec![0.0; parameters], square: vec![0.0; parameters], step: 0 }
     }
 
-    /// Moves `values` one step against `gradients`: both `[parameters]`. The parameters in `undecayed`, which are in
-    /// order, know no weight decay.
+    /// Moves `values` one step against `gradients`: both `[parameters]`. The groups are in order; what stands in none of
+    /// them decays, and has the learning rate itself.
     ///
     /// θ ← θ (1 - ηλ);  m ← m + (1 - β₁)(g - m);  v ← β₂ v + (1 - β₂) g²;
     /// θ ← θ - η / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε).
@@ -55,17 +66,20 @@ impl AdamW {
         values: &mut [f32],
         gradients: &[f32],
         learning_rate: f64,
-        undecayed: &[Range<usize>],
+        groups: &[ParameterGroup],
     ) {
         self.step += 1;
-        let keep = (1.0 - learning_rate * self.settings.weight_decay) as f32;
+        let weight_decay = self.settings.weight_decay;
+        let keep = |rate: f64| (1.0 - rate * weight_decay) as f32;
         let mut start = 0;
-        for range in undecayed {
-            self.move_range(start..range.start, keep, values, (gradients, learning_rate));
-            self.move_range(range.clone(), 1.0, values, (gradients, learning_rate));
+        for ParameterGroup { range, decays, rate } in groups {
+            self.move_range(start..range.start, keep(learning_rate), values, (gradients, learning_rate));
+            let rate = rate * learning_rate;
+            let keep = if *decays { keep(rate) } else { 1.0 };
+            self.move_range(range.clone(), keep, values, (gradients, rate));
             start = range.end;
         }
-        self.move_range(start..values.len(), keep, values, (gradients, learning_rate));
+        self.move_range(start..values.len(), keep(learning_rate), values, (gradients, learning_rate));
     }
 
     fn move_range(
@@ -122,16 +136,21 @@ mod tests {
     }
 
     #[test]
-    fn some_parameters_do_not_decay() {
+    fn groups_decay_or_not_and_have_learning_rates_of_their_own() {
         let settings = AdamWSettings { weight_decay: 0.5, ..AdamWSettings::default() };
-        let step = |settings: AdamWSettings, undecayed: &[Range<usize>]| {
+        let step = |settings: AdamWSettings, rate: f64, groups: &[ParameterGroup]| {
             let (mut optimiser, mut values) = (AdamW::new(settings, 5), [1.0f32, 2.0, 3.0, 4.0, 5.0]);
-            optimiser.update(&mut values, &[1.0; 5], 0.1, undecayed);
+            optimiser.update(&mut values, &[1.0; 5], rate, groups);
             values
         };
-        let (all, none) = (step(settings, &[]), step(AdamWSettings::default(), &[]));
+        let group = |range, decays, rate| ParameterGroup { range, decays, rate };
+        let (all, none) = (step(settings, 0.1, &[]), step(AdamWSettings::default(), 0.1, &[]));
         assert!(all.iter().zip(&none).all(|(all, none)| all < none));
-        assert_eq!(step(settings, &[1..2, 3..5]), [all[0], none[1], all[2], none[3], none[4]]);
+        let undecayed = [group(1..2, false, 1.0), group(3..5, false, 1.0)];
+        assert_eq!(step(settings, 0.1, &undecayed), [all[0], none[1], all[2], none[3], none[4]]);
+        let fast = step(settings, 0.4, &[]);
+        let faster = [group(0..1, true, 4.0), group(4..5, true, 4.0)];
+        assert_eq!(step(settings, 0.1, &faster), [fast[0], all[1], all[2], all[3], fast[4]]);
     }
 
     #[test]

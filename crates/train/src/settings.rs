@@ -60,6 +60,8 @@ pub struct Settings {
     pub schedule: ScheduleSettings,
     /// The optimiser.
     pub optimiser: AdamWSettings,
+    /// How many times as fast an adapter's B learns as its A, if not alike.
+    pub loraplus_lr_ratio: Option<f64>,
     /// Gradients are clipped to this norm; 0 for no clipping.
     pub max_grad_norm: f64,
     /// Steps between two log records.
@@ -131,6 +133,8 @@ impl Settings {
         demand((0.0..1.0).contains(&beta2), "adam_beta2", beta2, "0 or more and below 1")?;
         demand(positive(epsilon), "adam_epsilon", epsilon, "0 or more")?;
         demand(positive(weight_decay), "weight_decay", weight_decay, "0 or more")?;
+        let ratio = self.loraplus_lr_ratio.unwrap_or(1.0);
+        demand(ratio > 0.0 && ratio.is_finite(), "loraplus_lr_ratio", ratio, "above 0")?;
         demand(positive(self.max_grad_norm), "max_grad_norm", self.max_grad_norm, "0 or more")?;
         let alpha = self.reference_sync.map_or(1.0, |sync| sync.mixup_alpha);
         demand((0.0..=1.0).contains(&alpha), "ref_model_mixup_alpha", alpha, "between 0 and 1")?;

@@ -72,7 +72,7 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
         let start = parameters.adapter().filter(|_| settings.reference_sync.is_some()).cloned();
         let (learner, state) = match resumed {
             Some(found) => {
-                let mut learner = Learner::new(found.parameters, found.optimiser);
+                let mut learner = Learner::new(found.parameters, found.optimiser, settings.loraplus_lr_ratio);
                 let start = parameters.adapter().cloned();
                 learner.reference = found.reference.zip(start).map(|(values, lora)| Lora { values, ..lora });
                 learner.carried.clone_from(&found.state.stateful_callbacks.collimate.carried);
@@ -80,7 +80,7 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
             }
             None => {
                 let optimiser = AdamW::new(settings.optimiser, parameters.values().len());
-                (Learner::new(parameters, optimiser), TrainerState::default())
+                (Learner::new(parameters, optimiser, settings.loraplus_lr_ratio), TrainerState::default())
             }
         };
         engine.refresh(&learner.parameters)?;

@@ -55,6 +55,7 @@ fn settings(guards: Option<Guards>) -> Settings {
         eval_steps: 4,
         save_steps: 3,
         save_total_limit: None,
+        loraplus_lr_ratio: None,
         early_stopping: None,
         guards,
         reference_sync: None,

@@ -77,6 +77,7 @@ fn settings() -> Settings {
         eval_steps: 4,
         save_steps: 3,
         save_total_limit: None,
+        loraplus_lr_ratio: None,
         early_stopping: None,
         guards: None,
         reference_sync: Some(ReferenceSync { mixup_alpha: 0.6, steps: 2 }),

@@ -31,6 +31,7 @@ fn settings() -> Settings {
         eval_steps: 4,
         save_steps: 5,
         save_total_limit: None,
+        loraplus_lr_ratio: None,
         early_stopping: None,
         guards: None,
         reference_sync: None,

@@ -207,8 +207,8 @@ impl<M: Method> Training<M> {
         }
         let adapter = match &named {
             Some(Named::Adapter(adapter)) => Some(adapter.as_ref()),
-            // A fresh adapter adds nothing: the policy is the base.
-            _ => start.adapter().filter(|_| common.adapter_name_or_path.is_some()),
+            // A fresh adapter adds nothing, in any arithmetic if it is a plain one: the policy is the base.
+            _ => start.adapter().filter(|lora| !lora.is_plain() || common.adapter_name_or_path.is_some()),
         };
         let mut engine = load_engine(model, options, context)?;
         let found = cached.ask(&mut engine, &common.model_name_or_path, adapter, wanted)?;

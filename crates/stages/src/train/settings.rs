@@ -1,11 +1,13 @@
 //! The settings that all trainings share, and what they mean to the adapter and to the training loop.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use bytesize::ByteSize;
 use clap::ArgAction;
 use collimate_engine::Dtype;
-use collimate_model::{LoraConfig, Targets};
+use collimate_model::{LoraConfig, OneOrMore, Targets};
 use collimate_train::{
     AdamWSettings, BatchSize, EarlyStopping, Length, Order, ReferenceSync, ScheduleKind, ScheduleSettings,
     Settings,
@@ -35,7 +37,10 @@ pub struct Common {
     #[arg(
         long,
         value_name = "FOLDER",
-        conflicts_with_all = ["lora_r", "lora_alpha", "lora_target_modules", "use_rslora"]
+        conflicts_with_all = [
+            "lora_r", "lora_alpha", "lora_target_modules", "layers_to_transform", "rank_pattern", "alpha_pattern",
+            "modules_to_save", "use_rslora", "use_dora"
+        ]
     )]
     pub adapter_name_or_path: Option<PathBuf>,
     /// An adapter to merge into the weights first; what is trained then stands on both.
@@ -46,7 +51,9 @@ pub struct Common {
         long,
         group = "whole",
         conflicts_with_all = [
-            "adapter_name_or_path", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora"
+            "adapter_name_or_path", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
+            "layers_to_transform", "rank_pattern", "alpha_pattern", "modules_to_save", "use_rslora", "use_dora",
+            "loraplus_lr_ratio"
         ]
     )]
     pub full: bool,
@@ -66,9 +73,28 @@ pub struct Common {
     /// regular expression over full names, or all-linear.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values_t = ["q_proj".to_owned(), "v_proj".to_owned()])]
     pub lora_target_modules: Vec<String>,
+    /// Layers that get an adapter, by their numbers from 0: 0,1,2; all, if not given.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    pub layers_to_transform: Vec<usize>,
+    /// Ranks of particular modules: q_proj=16,layers.0.mlp.up_proj=4; the first name or regular expression that fits counts.
+    #[arg(long, value_name = "NAME=RANK", value_delimiter = ',', value_parser = named::<usize>)]
+    pub rank_pattern: Vec<(String, usize)>,
+    /// lora_alpha of particular modules, likewise.
+    #[arg(long, value_name = "NAME=NUMBER", value_delimiter = ',', value_parser = named::<f64>)]
+    pub alpha_pattern: Vec<(String, f64)>,
+    /// Modules that are trained whole beside the adapter, and saved with it: embed_tokens, lm_head.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub modules_to_save: Vec<String>,
     /// Multiply by lora_alpha / sqrt(lora_r) instead (rsLoRA).
     #[arg(long)]
     pub use_rslora: bool,
+    /// Learn the length of each row of the weights by itself, and its direction by the adapter (DoRA): often better at
+    /// low ranks, and slower.
+    #[arg(long)]
+    pub use_dora: bool,
+    /// How many times as fast the adapter's B learns as its A (LoRA+): 16, say, with a lower learning rate.
+    #[arg(long, value_name = "NUMBER")]
+    pub loraplus_lr_ratio: Option<f64>,
     /// Examples of one optimiser step, together with gradient_accumulation_steps: their product counts.
     #[arg(long, value_name = "EXAMPLES", default_value_t = 2)]
     pub per_device_train_batch_size: usize,
@@ -175,7 +201,12 @@ impl Common {
             lora_alpha: self.lora_alpha,
             lora_dropout: self.lora_dropout,
             target_modules: Some(targets(&self.lora_target_modules)),
+            layers_to_transform: some(&self.layers_to_transform).map(OneOrMore::More),
+            rank_pattern: self.rank_pattern.iter().cloned().collect(),
+            alpha_pattern: self.alpha_pattern.iter().cloned().collect(),
+            modules_to_save: some(&self.modules_to_save),
             use_rslora: self.use_rslora,
+            use_dora: self.use_dora,
             ..LoraConfig::default()
         }
     }
@@ -204,6 +235,7 @@ impl Common {
                 epsilon: self.adam_epsilon,
                 weight_decay: self.weight_decay,
             },
+            loraplus_lr_ratio: self.loraplus_lr_ratio,
             max_grad_norm: self.max_grad_norm,
             logging_steps: self.logging_steps,
             eval_steps: self.eval_steps,
@@ -232,6 +264,17 @@ impl Common {
             (None, None) => default,
         }
     }
+}
+
+/// A list, if there is anything in it.
+fn some<T: Clone>(items: &[T]) -> Option<Vec<T>> {
+    (!items.is_empty()).then(|| items.to_vec())
+}
+
+/// A module's name or pattern with its value; the pattern itself may hold the sign.
+fn named<T: FromStr<Err: Display>>(text: &str) -> Result<(String, T), String> {
+    let (name, value) = text.rsplit_once('=').ok_or("give it as NAME=VALUE, such as q_proj=16")?;
+    Ok((name.to_owned(), value.parse().map_err(|error| format!("`{value}`: {error}"))?))
 }
 
 /// A list of names; or, where something cannot be a name, one regular expression, put together again at its commas.
@@ -278,6 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn relatives_are_configured_as_peft_names_them() {
+        let words = "--layers_to_transform 0,2 --rank_pattern q_proj=16,.*a=b=2 --alpha_pattern v_proj=2.5 \
+                     --modules_to_save embed_tokens,lm_head --use_dora --use_rslora";
+        let config = parse(&words.split_whitespace().collect::<Vec<_>>()).unwrap().lora();
+        let ours = serde_json::to_value(&config).unwrap();
+        assert_eq!(ours["layers_to_transform"], serde_json::json!([0, 2]));
+        assert_eq!(ours["rank_pattern"], serde_json::json!({"q_proj": 16, ".*a=b": 2}));
+        assert_eq!(ours["alpha_pattern"], serde_json::json!({"v_proj": 2.5}));
+        assert_eq!(ours["modules_to_save"], serde_json::json!(["embed_tokens", "lm_head"]));
+        assert_eq!((&ours["use_dora"], &ours["use_rslora"]), (&true.into(), &true.into()));
+        let plain = serde_json::to_value(parse(&[]).unwrap().lora()).unwrap();
+        assert_eq!((&plain["layers_to_transform"], &plain["modules_to_save"]), (&().into(), &().into()));
+    }
+
+    #[test]
     fn all_weights_learn_more_slowly_unless_told_otherwise() {
         let rate = |words: &[&str], given| parse(words).unwrap().learning_rate(given, [1e-4, 1e-6]);
         assert_eq!(
@@ -306,6 +364,11 @@ mod tests {
             &["--full", "--adapter_name_or_path", "a"],
             &["--full", "--save_merged"],
             &["--merge_adapter", "a"],
+            &["--full", "--use_dora"],
+            &["--full", "--loraplus_lr_ratio", "4"],
+            &["--adapter_name_or_path", "a", "--rank_pattern", "q_proj=4"],
+            &["--rank_pattern", "q_proj"],
+            &["--rank_pattern", "q_proj=many"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

@@ -97,7 +97,7 @@ impl Common {
             return Ok(FullWeights::read(model)?.into());
         }
         let Some(folder) = &self.adapter_name_or_path else {
-            return Ok(Lora::new(self.lora(), model.config(), self.seed)?.into());
+            return Ok(Lora::beside(self.lora(), model, self.seed)?.into());
         };
         let mut lora = Lora::load(folder, model.config())?;
         lora.config.lora_dropout = self.lora_dropout;

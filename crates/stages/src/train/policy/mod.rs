@@ -185,7 +185,8 @@ impl<M: PolicyMethod> OnPolicy<M> {
         }
         let heads = if self.config.values() { OutputHeads::Both } else { OutputHeads::Tokens };
         let (model, parameters) = common.set_up(heads)?;
-        let start = parameters.adapter().filter(|_| common.adapter_name_or_path.is_some());
+        let given = common.adapter_name_or_path.is_some();
+        let start = parameters.adapter().filter(|lora| given || !lora.is_plain());
         let start = start.cloned().map(Lora::without_score);
         Ok((model, parameters, start))
     }
