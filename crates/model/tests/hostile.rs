@@ -13,10 +13,11 @@ mod common;
 
 use std::path::Path;
 
-use collimate_model::{DecoderConfig, Lora, Model};
+use collimate_model::{ChatTemplate, DecoderConfig, Lora, Model, TemplateOptions};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use serde_json::{Map, json};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -95,6 +96,7 @@ fn spoilt_files_neither_panic_nor_take_memory() {
     spoilt_configurations();
     spoilt_adapters();
     arbitrary_bytes();
+    greedy_templates();
 }
 
 fn spoilt_gguf_files() {
@@ -157,4 +159,43 @@ fn arbitrary_bytes() {
         common::write(&weights, &bytes);
         bounded(bytes.len() + 2048, || read_all(folder.path()));
     });
+}
+
+/// Each step of a template's budget pays for 64 bytes, and some more that a value takes beside them.
+const TEMPLATE_MEMORY: usize = 192 << 20;
+
+/// What makes a large value of `ns.x`, a text of 60,000 letters, or of a long message.
+const GREEDY: [&str; 14] = [
+    "ns.x | list",
+    "ns.x.split(',')",
+    "ns.x.rsplit(',')",
+    "ns.x.partition(',')",
+    "ns.x.casefold()",
+    "ns.x.upper()",
+    "ns.x.removeprefix('b')",
+    "ns.x | tojson",
+    "ns.x | replace('a', 'bb')",
+    "','.join(ns.x | list)",
+    "range(60000) | list",
+    "messages * 60000",
+    "messages | map(attribute='content') | list",
+    "messages[0].content ~ ns.x",
+];
+
+/// Hoards, in a loop that would not end, what each expression makes.
+fn greedy_templates() {
+    let content = "a,".repeat(100_000);
+    let messages = [json!({"role": "user", "content": content})];
+    for greedy in GREEDY {
+        let source = format!(
+            "{{% set ns = namespace(x='a,' * 30000, kept=[]) %}}{{% for i in range(99999) %}}{{% for j in range(99999) %}}\
+             {{% set ns.kept = [ns.kept, {greedy}] %}}{{% endfor %}}{{% endfor %}}"
+        );
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
+        let rendered = ChatTemplate::new(source, Map::new()).render(&messages, &TemplateOptions::default());
+        let taken = ALLOCATOR.peak_usage().saturating_sub(before);
+        assert!(rendered.is_err(), "{greedy}");
+        assert!(taken <= TEMPLATE_MEMORY, "{taken} bytes of memory for {greedy}");
+    }
 }
