@@ -1,18 +1,19 @@
-//! Gradients of all weights: against PyTorch (`fixtures/weights.json`), finite differences, and themselves.
+//! Gradients of all weights: against PyTorch (`fixtures/weights.json`, `fixtures/families.json`), finite
+//! differences, and themselves.
 
 use crate::support::{TINY, Tiny, engine, fixtures};
 use collimate_engine::{Batch, CpuEngine, Dtype, Engine, Error};
 use collimate_model::{FullWeights, Model};
 use serde::Deserialize;
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Recorded {
     name: String,
     loss: f64,
     weights: Vec<Weight>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Weight {
     name: String,
     norm: f64,
@@ -62,8 +63,10 @@ fn norm(values: &[f32]) -> f64 {
 
 #[test]
 fn gradients_of_every_weight_equal_pytorchs() {
-    let recorded = std::fs::read(fixtures().join("weights.json")).unwrap();
-    let recorded: Vec<Recorded> = serde_json::from_slice(&recorded).unwrap();
+    let read = |file: &str| -> Vec<Recorded> {
+        serde_json::from_slice(&std::fs::read(fixtures().join(file)).unwrap()).unwrap()
+    };
+    let recorded = [read("weights.json"), read("families.json")].concat();
     assert_eq!(recorded.len(), TINY.len());
     for Recorded { name, loss, weights } in &recorded {
         let mut whole = Whole::open(name, 2);

@@ -69,17 +69,20 @@ fn products(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn attention_of_four(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("attention, 4 sequences of 256");
+/// Pairs of tokens that see each other, of all query heads, are what throughput counts, so that a window that spares
+/// none of its work is seen.
+fn attention_of_four(criterion: &mut Criterion, name: &str, kind: Attention) {
+    let mut group = criterion.benchmark_group(name);
     let len = TOKENS / 4;
     let segments: Vec<_> =
         (0..4).map(|i| Segment { start: i * len, len, parent: None, position: 0 }).collect();
-    let (plan, kind) = (Plan::new(&segments, HEADS.key_value), Attention::new(HEADS));
+    let plan = Plan::new(&segments, HEADS.key_value);
     let qkv = values(TOKENS * HEADS.row());
     let d_out = values(TOKENS * HEADS.query_row());
     let mut out = vec![0.0; TOKENS * HEADS.query_row()];
     let (mut log_sums, mut d_qkv) = (vec![0.0; TOKENS * HEADS.query], vec![0.0; qkv.len()]);
-    let seen = (4 * len * (len + 1) / 2 * HEADS.query * HEADS.dim) as u64;
+    let pairs: usize = (1..=len).map(|seen| kind.window.unwrap_or(len).min(seen)).sum();
+    let seen = (4 * pairs * HEADS.query * HEADS.dim) as u64;
     group.throughput(Throughput::Elements(4 * seen));
     group.bench_function("forward", |bencher| {
         bencher.iter(|| attention::forward(&plan, kind, &qkv, &mut out, &mut log_sums));
@@ -90,6 +93,15 @@ fn attention_of_four(criterion: &mut Criterion) {
         bencher.iter(|| attention::backward(&plan, kind, saved, &mut d_qkv));
     });
     group.finish();
+}
+
+fn attentions(criterion: &mut Criterion) {
+    let plain = Attention::new(HEADS);
+    attention_of_four(criterion, "attention, 4 sequences of 256", plain);
+    let window = Attention { window: Some(64), ..plain };
+    attention_of_four(criterion, "attention, the same with a window of 64", window);
+    let capped = Attention { softcap: Some(50.0), ..plain };
+    attention_of_four(criterion, "attention, the same with capped scores", capped);
 }
 
 fn token_log_probs(criterion: &mut Criterion, dtype: Dtype) {
@@ -123,5 +135,5 @@ fn heads(criterion: &mut Criterion) {
     Dtype::TRAINABLE.into_iter().for_each(|dtype| token_log_probs(criterion, dtype));
 }
 
-criterion_group!(kernels, products, attention_of_four, heads);
+criterion_group!(kernels, products, attentions, heads);
 criterion_main!(kernels);

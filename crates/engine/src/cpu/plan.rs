@@ -127,7 +127,7 @@ mod tests {
 
     fn batch() -> Batch {
         let (mut batch, mut ranges) = (Batch::new(), Vec::new());
-        let tokens: Vec<u32> = (0..250).map(|i| i * 7 % 149).collect();
+        let tokens: Vec<u32> = (0..250).map(|i| i * 7 % 89).collect();
         let branches = [(&tokens[100..150], 90), (&tokens[150..], 101)];
         batch.push_tree(&tokens[..100], branches, &mut ranges);
         batch
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_plan_is_what_is_allocated() {
-        for name in ["llama", "qwen2_untied_yarn"] {
+        for name in ["llama", "qwen2_untied_yarn", "qwen3", "gemma2"] {
             let (model, all) = open(name);
             for trained in &all {
                 let mut engine = engine(&model, None);
@@ -175,20 +175,23 @@ mod tests {
 
     #[test]
     fn a_budget_is_kept_by_recomputing_and_changes_no_bit() {
-        let (model, all) = open("llama_untied_llama3rope");
-        for trained in &all {
-            let size = |engine: &CpuEngine| engine.plan(batch().tokens.len(), batch().targets.len(), trained);
-            let mut free = engine(&model, None);
-            let (whole, expected) = (size(&free), step(&mut free, trained));
+        for name in ["llama_untied_llama3rope", "qwen3", "gemma2"] {
+            let (model, all) = open(name);
+            for trained in &all {
+                let size =
+                    |engine: &CpuEngine| engine.plan(batch().tokens.len(), batch().targets.len(), trained);
+                let mut free = engine(&model, None);
+                let (whole, expected) = (size(&free), step(&mut free, trained));
 
-            let mut tight = engine(&model, Some(whole.total() - 1));
-            let plan = size(&tight);
-            assert!(plan.fits() && plan.recomputed == 1, "{plan:?}");
-            assert_eq!(step(&mut tight, trained), expected);
-            assert_eq!(tight.space.bytes(), planned(&tight, &plan, trained));
+                let mut tight = engine(&model, Some(whole.total() - 1));
+                let plan = size(&tight);
+                assert!(plan.fits() && plan.recomputed == 1, "{name}: {plan:?}");
+                assert_eq!(step(&mut tight, trained), expected, "{name}");
+                assert_eq!(tight.space.bytes(), planned(&tight, &plan, trained), "{name}");
 
-            let impossible = size(&engine(&model, Some(1)));
-            assert_eq!((impossible.fits(), impossible.recomputed), (false, 1));
+                let impossible = size(&engine(&model, Some(1)));
+                assert_eq!((impossible.fits(), impossible.recomputed), (false, plan.layers - 2), "{name}");
+            }
         }
     }
 }

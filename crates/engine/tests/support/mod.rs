@@ -7,7 +7,19 @@ use collimate_model::{Lora, Model};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-pub const TINY: [&str; 4] = ["llama", "llama_untied_llama3rope", "qwen2", "qwen2_untied_yarn"];
+pub const TINY: [&str; 11] = [
+    "llama",
+    "llama_untied_llama3rope",
+    "qwen2",
+    "qwen2_untied_yarn",
+    "mistral",
+    "qwen2_window",
+    "qwen3",
+    "smollm3",
+    "gemma2",
+    "gemma3",
+    "phi3",
+];
 
 #[derive(Deserialize)]
 pub struct Sequence {
