@@ -24,6 +24,26 @@ fn greedy_tokens_are_pytorchs() {
     }
 }
 
+#[test]
+fn log_probs_of_its_logits_are_pytorchs() {
+    for name in TINY {
+        let mut tiny = Tiny::open(name);
+        let sequence = &tiny.expected.sequences[2];
+        let mut decoder = tiny.engine.decoder([&tiny.lora], MEMORY).unwrap();
+        for (adapter, expected) in
+            [(None, &sequence.log_probs_f64), (Some(0), &sequence.adapter_log_probs_f64)]
+        {
+            let mut written = decoder.begin(adapter, &sequence.ids);
+            for (token, expected) in sequence.ids.windows(2).zip(expected) {
+                let logits = append(&mut decoder, &mut written, &token[..1]);
+                let sum = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+                let got = f64::from(logits[token[1] as usize]) - sum;
+                assert!((got - expected).abs() < 5e-5, "{name}: {got} instead of {expected}");
+            }
+        }
+    }
+}
+
 /// A text without a pattern that matters.
 fn text(seed: u32, len: usize) -> Vec<u32> {
     (0..len as u32).map(|i| (i * 37 + seed * 101 + i * i % 13) % 88 + 1).collect()

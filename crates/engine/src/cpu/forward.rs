@@ -1,16 +1,17 @@
 //! The forward pass: for every layer a region of row blocks, then attention.
+//!
+//! What is done to a block's rows stands in [`super::sublayers`].
 
 use super::adapter::{Adapter, Block};
 use super::rotary::RotaryTables;
 use super::shape::Shape;
-use super::weights::{Layer, Linear, Weights};
+use super::sublayers::{End, Start};
+use super::weights::{Linear, Weights};
 use super::workspace::Workspace;
 use collimate_kernels::attention;
-use collimate_kernels::gated::gated;
 use collimate_kernels::head::{Head, OUTPUTS, Outputs, Targets};
 use collimate_kernels::norm::rms_norm;
-use collimate_kernels::parallel::{RowBlocks, Rows, with_scratch};
-use collimate_kernels::rotary::Turn;
+use collimate_kernels::parallel::{RowBlocks, Rows};
 use collimate_model::Module;
 use std::ops::Range;
 
@@ -89,7 +90,7 @@ impl Pass<'_> {
     }
 
     /// y = x·Wᵀ + b for the rows of a block.
-    fn product(&self, linear: &Linear, block: &Block, x: &[f32], y: &mut [f32]) {
+    pub fn product(&self, linear: &Linear, block: &Block, x: &[f32], y: &mut [f32]) {
         match self.sharing {
             Sharing::Rows => linear.forward(block.rows.len(), x, y),
             Sharing::Columns => linear.forward_columns(block.rows.len(), x, y),
@@ -97,7 +98,13 @@ impl Pass<'_> {
     }
 
     /// Adds what the adapters beside `modules` make of their rows of a block.
-    fn adapt(&self, block: &Block, modules: &[Module], (x, y): (&[f32], &mut [f32]), reduced: &mut [f32]) {
+    pub fn adapt(
+        &self,
+        block: &Block,
+        modules: &[Module],
+        (x, y): (&[f32], &mut [f32]),
+        reduced: &mut [f32],
+    ) {
         let first = block.rows.start;
         let [inputs, outputs] = [x.len(), y.len()].map(|len| len / block.rows.len().max(1));
         for (rows, adapter) in self.adapters {
@@ -172,79 +179,6 @@ impl Pass<'_> {
         self.adapters.iter().find_map(|(_, adapter)| adapter.head).unwrap_or(&self.weights.head)
     }
 
-    /// Norm, queries, keys and values, the norms over heads, and the turn.
-    fn start(&self, block: &Block, input: &[f32], positions: &[u32], start: Start<'_>) {
-        let Start { qkv, unnormed, reduced } = start;
-        let (shape, layer) = (self.shape, &self.weights.layers[block.layer]);
-        with_scratch([input.len()], |[normed]| {
-            rms_norm(input, &layer.attention_norm, shape.epsilon, normed);
-            self.product(&layer.qkv, block, normed, qkv);
-            self.adapt(block, &QKV, (normed, qkv), reduced);
-        });
-        if let Some(norms) = &layer.head_norms {
-            self.norm_heads(norms, qkv, unnormed);
-        }
-        self.turn(block.layer, qkv, positions, Turn::Forward);
-    }
-
-    /// Norms every head of queries and keys, and keeps what they were.
-    fn norm_heads(&self, [queries, keys]: &[Vec<f32>; 2], qkv: &mut [f32], unnormed: &mut [f32]) {
-        let Shape { heads, epsilon, unnormed: width, .. } = self.shape;
-        for (row, kept) in qkv.chunks_exact_mut(heads.row()).zip(unnormed.chunks_exact_mut(width)) {
-            kept.copy_from_slice(&row[..width]);
-            let ((q, k), (kept_q, kept_k)) =
-                (row[..width].split_at_mut(heads.query_row()), kept.split_at(heads.query_row()));
-            rms_norm(kept_q, queries, epsilon, q);
-            rms_norm(kept_k, keys, epsilon, k);
-        }
-    }
-
-    /// Turns the query and key heads of every row, if the layer turns them.
-    pub fn turn(&self, layer: usize, qkv: &mut [f32], positions: &[u32], turn: Turn) {
-        let Some(table) = self.rotary.of(self.weights.layers[layer].rotary) else { return };
-        let heads = self.shape.heads;
-        for (row, &position) in qkv.chunks_exact_mut(heads.row()).zip(positions) {
-            let turned = (heads.query + heads.key_value) * heads.dim;
-            table.apply(&mut row[..turned], position as usize, turn);
-        }
-    }
-
-    /// Output projection, norm, MLP, both residuals, and the norms on what is added to them, if there are any.
-    fn finish(&self, block: &Block, (input, attended): (&[f32], &[f32]), end: End<'_>) {
-        let End { middle, gate_up, attention_output, mlp_output, reduced, output } = end;
-        let (shape, m) = (self.shape, block.rows.len());
-        let layer: &Layer = &self.weights.layers[block.layer];
-        // Products are formed by themselves and then added to the stream, in one rounding: some of its values are
-        // so large that a sum carried on from them would lose what is added.
-        with_scratch([m * shape.hidden, m * shape.intermediate], |[normed, inner]| {
-            let norm = layer.attention_output_norm.as_deref();
-            let product = if norm.is_some() { &mut *attention_output } else { &mut *normed };
-            self.product(&layer.output, block, attended, product);
-            self.adapt(block, &[Module::O], (attended, product), reduced);
-            if let Some(norm) = norm {
-                rms_norm(attention_output, norm, shape.epsilon, normed);
-            }
-            add(input, normed, middle);
-            rms_norm(middle, &layer.mlp_norm, shape.epsilon, normed);
-            self.product(&layer.gate_up, block, normed, gate_up);
-            self.adapt(block, &GATE_UP, (normed, gate_up), reduced);
-            let (down, norm) = ([Module::Down], layer.mlp_output_norm.as_deref());
-            let adapted = self.adapters.iter().any(|(_, adapter)| adapter.adapts(block.layer, &down));
-            if output.is_none() && norm.is_none() && !adapted {
-                return;
-            }
-            gated(shape.activation, gate_up, shape.intermediate, inner);
-            let product = if norm.is_some() { &mut *mlp_output } else { &mut *normed };
-            self.product(&layer.down, block, inner, product);
-            self.adapt(block, &down, (inner, product), reduced);
-            let Some(output) = output else { return };
-            if let Some(norm) = norm {
-                rms_norm(mlp_output, norm, shape.epsilon, normed);
-            }
-            add(middle, normed, output);
-        });
-    }
-
     /// Final norm and head for every target; keeps the gradients by the hidden states when asked. Logits are
     /// divided by the temperature in that the hidden states are.
     pub fn head(&self, space: &mut Workspace, keep: bool) {
@@ -274,39 +208,6 @@ impl Pass<'_> {
     }
 }
 
-/// What the start of a layer writes, for one block of rows.
-struct Start<'a> {
-    qkv: &'a mut [f32],
-    unnormed: &'a mut [f32],
-    reduced: &'a mut [f32],
-}
-
-impl<'a> Start<'a> {
-    /// Of the rows of `LayerState::starts`.
-    fn of([qkv, unnormed, reduced]: [&'a mut [f32]; 3]) -> Self {
-        Self { qkv, unnormed, reduced }
-    }
-}
-
-/// What the end of a layer writes, for one block of rows.
-struct End<'a> {
-    middle: &'a mut [f32],
-    gate_up: &'a mut [f32],
-    attention_output: &'a mut [f32],
-    mlp_output: &'a mut [f32],
-    reduced: &'a mut [f32],
-    /// The layer's output, if it is wanted.
-    output: Option<&'a mut [f32]>,
-}
-
-impl<'a> End<'a> {
-    /// Of the rows of `LayerState::ends`, and the output's.
-    fn of(rows: [&'a mut [f32]; 5], output: Option<&'a mut [f32]>) -> Self {
-        let [middle, gate_up, attention_output, mlp_output, reduced] = rows;
-        Self { middle, gate_up, attention_output, mlp_output, reduced, output }
-    }
-}
-
 /// Two different elements, where they are asked for.
 fn two<T>(elements: &mut [T], wanted: [Option<usize>; 2]) -> [Option<&mut T>; 2] {
     let mut found = [None, None];
@@ -316,13 +217,6 @@ fn two<T>(elements: &mut [T], wanted: [Option<usize>; 2]) -> [Option<&mut T>; 2]
         }
     }
     found
-}
-
-/// out = a + b.
-fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
-    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        *out = a + b;
-    }
 }
 
 /// Rows of a buffer.

@@ -14,6 +14,7 @@ mod plan;
 mod readout;
 mod rotary;
 mod shape;
+mod sublayers;
 mod trained;
 mod weights;
 mod workspace;
