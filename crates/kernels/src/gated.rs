@@ -13,7 +13,7 @@ pub enum Activation {
 }
 
 /// 2 · √(2/π).
-const DOUBLE: f32 = 1.595_769_1;
+const DOUBLE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 /// Rows of [gate | up], each half `width` wide, into rows of `width`.
