@@ -1,6 +1,6 @@
 //! What can go wrong in an engine.
 
-use collimate_kernels::Dtype;
+use collimate_kernels::{Dtype, Quantisation};
 use miette::Diagnostic;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -79,15 +79,36 @@ pub enum Error {
 
     /// Training with weights in a type that has no gradients.
     #[error("the weights cannot be held in {dtype} for training")]
-    #[diagnostic(help("train in {}", Dtype::TRAINABLE.map(Dtype::name).join(" or ")))]
+    #[diagnostic(help(
+        "train in {}, on weights that --quantise makes small",
+        Dtype::TRAINABLE.map(Dtype::name).join(" or ")
+    ))]
     NotTrainable {
         /// The type.
         dtype: Dtype,
     },
 
+    /// Weights that are quantised and then multiplied as integers of another kind.
+    #[error("weights quantised to {quantise} cannot be multiplied in {dtype}")]
+    #[diagnostic(help("give --dtype {}, or leave --quantise out", Dtype::TRAINABLE.map(Dtype::name).join(" or ")))]
+    TwiceQuantised {
+        /// How they are quantised.
+        quantise: Quantisation,
+        /// What they were to be multiplied in.
+        dtype: Dtype,
+    },
+
+    /// All weights in training where they are quantised.
+    #[error("weights quantised to {quantise} are frozen: they cannot be trained themselves")]
+    #[diagnostic(help("train an adapter on them (without --full), or leave --quantise out"))]
+    QuantisedWhole {
+        /// How they are quantised.
+        quantise: Quantisation,
+    },
+
     /// The blocks of a GGUF file asked of a model that is none.
     #[error("{} is no GGUF file, so it has no quantised blocks", path.display())]
-    #[diagnostic(help("give a .gguf file, or take another type: {}", Dtype::ALL.map(Dtype::name).join(", ")))]
+    #[diagnostic(help("give a .gguf file, or another --quantise or --dtype than gguf"))]
     NoBlocks {
         /// Where the model was opened from.
         path: PathBuf,

@@ -8,8 +8,8 @@ mod engine;
 mod error;
 
 pub use batch::{Batch, Target};
-pub use collimate_kernels::Dtype;
 pub use collimate_kernels::attention::Segment;
+pub use collimate_kernels::{Dtype, Quantisation};
 pub use cpu::{CpuEngine, CpuOptions, Decoder, MemoryPlan, Sequence, Span};
 pub use engine::{Dropout, Engine, Scores};
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 
 mod decoder;
 mod integers;
+mod quantised;
 mod real;
 mod relatives;
 mod support;

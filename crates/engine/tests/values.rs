@@ -83,7 +83,7 @@ impl Case {
 }
 
 fn training(threads: usize, memory: Option<u64>) -> CpuOptions {
-    CpuOptions { threads: Some(threads), training: true, dtype: Dtype::Float32, memory }
+    CpuOptions { threads: Some(threads), training: true, memory, ..CpuOptions::default() }
 }
 
 /// The same adapter with a scalar head.

@@ -20,9 +20,11 @@ pub mod head;
 pub mod norm;
 pub mod parallel;
 pub mod quant;
+mod quantisation;
 pub mod rotary;
 mod simd;
 pub mod softcap;
 pub mod softmax;
 
 pub use dtype::Dtype;
+pub use quantisation::Quantisation;

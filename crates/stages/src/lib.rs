@@ -19,6 +19,7 @@ mod log_probs;
 pub mod model;
 pub mod packages;
 pub mod prompts;
+pub mod quantising;
 pub mod rewards;
 pub mod sampling;
 pub mod statistics;

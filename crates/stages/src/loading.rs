@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use collimate_data::{
     Examples, InstructionRow, Rejects, SftFormat, SftOptions, read_instructions, sft_examples,
 };
-use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_engine::{CpuEngine, CpuOptions, Quantisation};
 use collimate_model::{Model, Tokenizer};
 use collimate_run::{Context, Event};
 
@@ -87,6 +88,14 @@ pub(crate) fn load_engine(model: &Model, options: CpuOptions, context: &Context)
     let progress = |layers: usize| context.report(Event::Advanced { done: layers as u64, fields: &[] });
     let engine = CpuEngine::load(model, options, progress)?;
     context.report(Event::Finished);
+    if options.quantise != Quantisation::None {
+        let (bytes, weights) = engine.layer_weights();
+        let each = bytes as f64 / weights.max(1) as f64;
+        let (kind, bytes) = (options.quantise, ByteSize(bytes).display().si());
+        context.report(Event::Note(&format!(
+            "the layers' weights take {bytes} in {kind}, {each:.3} bytes each"
+        )));
+    }
     if engine.arithmetic() != options.dtype {
         let (asked, used) = (options.dtype, engine.arithmetic());
         context.report(Event::Warning(&format!("this machine does not multiply in {asked}: {used} is used")));

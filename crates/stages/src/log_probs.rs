@@ -36,7 +36,7 @@ pub(crate) fn compute<X: TrainingExample>(
 ) -> Result<LogProbs, Error> {
     let file = match cache {
         Some(folder) => {
-            let arithmetic = engine.arithmetic().to_string();
+            let arithmetic = engine.described();
             Some(folder.join(CACHE_FOLDER).join(key(subject, &arithmetic, examples, context)?))
         }
         None => None,

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 use crate::generator::{Address, Batch, ModelSettings, NamedAdapter, Selection, Source};
 use crate::loading::load_engine;
+use crate::quantising::Quantising;
 use crate::sampling::is_default;
 use crate::train::Named;
 
@@ -172,7 +173,8 @@ impl RewardSettings {
             return Err(unusable(spec, "it is a reward model, which gives numbers and writes no judgements"));
         }
         let named = adapter.map(|folder| NamedAdapter { name: ADAPTER.to_owned(), folder });
-        let settings = ModelSettings { model_name_or_path: base, dtype: self.reward_dtype };
+        let (dtype, quantising) = (self.reward_dtype, Quantising::default());
+        let settings = ModelSettings { model_name_or_path: base, dtype, quantising };
         let selection = Selection {
             model: &settings,
             adapters: named.as_slice(),

@@ -5,7 +5,7 @@
 //! ‖w + scale·b·A‖² = ‖w‖² + 2·scale·b·(A·w) + scale²·b·(A·Aᵀ)·b for each row w of W and b of B.
 
 use super::adapter::{Adapter, Block};
-use super::weights::Linear;
+use super::linear::Linear;
 use collimate_kernels::gemm::{Left, Target, dots};
 use collimate_kernels::parallel::with_scratch;
 use collimate_model::{Lora, LoraSlot, Module, gain};

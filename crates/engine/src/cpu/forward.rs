@@ -3,10 +3,11 @@
 //! What is done to a block's rows stands in [`super::sublayers`].
 
 use super::adapter::{Adapter, Block};
+use super::linear::Linear;
 use super::rotary::RotaryTables;
 use super::shape::Shape;
 use super::sublayers::{End, Start};
-use super::weights::{Linear, Weights};
+use super::weights::Weights;
 use super::workspace::Workspace;
 use collimate_kernels::attention;
 use collimate_kernels::head::{Head, OUTPUTS, Outputs, Targets};

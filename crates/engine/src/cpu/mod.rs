@@ -10,6 +10,7 @@ mod decoder;
 mod dora;
 mod forward;
 mod full;
+mod linear;
 mod plan;
 mod readout;
 mod rotary;
@@ -24,10 +25,10 @@ pub use plan::MemoryPlan;
 
 use crate::{Batch, Dropout, Engine, Error, Result, Scores};
 use adapter::Prepared;
-use collimate_kernels::Dtype;
 use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::parallel::RowBlocks;
+use collimate_kernels::{Dtype, Quantisation};
 use collimate_model::{DecoderConfig, Lora, Model, Parameters, WeightLayout};
 use forward::{Pass, Sharing};
 use rotary::RotaryTables;
@@ -50,6 +51,11 @@ pub struct CpuOptions {
     /// What the model's weights are held and multiplied in; [`CpuEngine::arithmetic`] says what came of it. Whatever it
     /// is, sums, the residual stream, attention and adapters are in f32.
     pub dtype: Dtype,
+    /// How the matrices of the layers are held: quantised, they are held once for both directions, and multiplied in
+    /// `dtype`, which must then be one of [`Dtype::TRAINABLE`].
+    pub quantise: Quantisation,
+    /// Whether the largest magnitudes of blocks of 4 bits are quantised in their turn.
+    pub double_quant: bool,
     /// Bytes that training may take, weights and all; layers are recomputed in the backward pass to keep to it.
     pub memory: Option<u64>,
 }
@@ -65,6 +71,8 @@ pub struct CpuEngine {
     pool: rayon::ThreadPool,
     training: bool,
     dtype: Dtype,
+    quantise: Quantisation,
+    double_quant: bool,
     memory: Option<u64>,
     /// How many layers share states for the sake of memory, in the backward pass of the largest batch so far.
     sharing: usize,
@@ -100,6 +108,8 @@ impl CpuEngine {
             pool,
             training: options.training,
             dtype: options.dtype.supported(),
+            quantise: options.quantise,
+            double_quant: options.double_quant,
             memory: options.memory,
             sharing: 0,
             prepared: Prepared::default(),
@@ -112,6 +122,25 @@ impl CpuEngine {
     /// What the frozen weights are multiplied in: what was asked for where this machine can, else f32.
     pub fn arithmetic(&self) -> Dtype {
         self.dtype
+    }
+
+    /// What the bits of its results depend on beside the model: what the weights are multiplied in, and how those of the
+    /// layers are quantised.
+    pub fn described(&self) -> String {
+        let twice = if self.double_quant { ", twice" } else { "" };
+        match self.quantise {
+            Quantisation::None => self.dtype.to_string(),
+            kind @ (Quantisation::Nf4 | Quantisation::Fp4) => format!("{} by {kind}{twice}", self.dtype),
+            kind => format!("{} by {kind}", self.dtype),
+        }
+    }
+
+    /// Bytes that the matrices of the layers take, and the weights in them.
+    pub fn layer_weights(&self) -> (u64, u64) {
+        let matrices = self.layout.layers.iter().flat_map(|layer| {
+            [&layer.qkv, &layer.output, &layer.gate_up, &layer.down].map(|place| place.weight.len() as u64)
+        });
+        (self.weights.linear_bytes(), matrices.sum())
     }
 
     /// Copies the batch into the workspace and makes room.
@@ -210,6 +239,9 @@ impl CpuEngine {
 
     /// Checks that weights were laid out for this model.
     fn check_weights(&self, layout: &WeightLayout, values: &[f32]) -> Result<()> {
+        if self.quantise != Quantisation::None {
+            return Err(Error::QuantisedWhole { quantise: self.quantise });
+        }
         if *layout == self.layout && values.len() == layout.len() {
             return Ok(());
         }
@@ -335,11 +367,15 @@ impl Scores {
 
 /// Checks that the weights can be had in the type that is asked for.
 fn check_dtype(model: &Model, options: CpuOptions) -> Result<()> {
-    let CpuOptions { dtype, training, .. } = options;
+    let CpuOptions { dtype, training, quantise, .. } = options;
     if training && !Dtype::TRAINABLE.contains(&dtype) {
         return Err(Error::NotTrainable { dtype });
     }
-    if dtype == Dtype::Gguf && model.gguf_metadata().is_none() {
+    if quantise != Quantisation::None && !Dtype::TRAINABLE.contains(&dtype) {
+        return Err(Error::TwiceQuantised { quantise, dtype });
+    }
+    let stored = dtype == Dtype::Gguf || quantise == Quantisation::Gguf;
+    if stored && model.gguf_metadata().is_none() {
         return Err(Error::NoBlocks { path: model.path().to_owned() });
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What a backward pass learns: the gradients of an adapter, or of the weights themselves.
 
 use super::adapter::{Adapter, Backward, Block};
+use super::linear::Linear;
 use super::shape::Shape;
-use super::weights::Linear;
 use collimate_kernels::norm::rms_norm_weight_gradient;
 use collimate_model::{Module, WeightLayout};
 use std::ops::Range;

@@ -1,113 +1,18 @@
-//! The weights, packed at load: W for the gradient, its transpose for the forward pass.
+//! The weights, packed at load: W for the gradient, its transpose for the forward pass; or the layers' quantised, once
+//! for both.
 
 use super::CpuOptions;
 use super::forward::{GATE_UP, QKV};
+use super::linear::{Linear, Matrix};
 use crate::Result;
-use collimate_kernels::Dtype;
 use collimate_kernels::attention::{Attention, Heads};
-use collimate_kernels::gemm::{Into, Packed};
+use collimate_kernels::gemm::{Frozen, Packed};
 use collimate_kernels::head::Head;
-use collimate_kernels::quant::Blocks;
+use collimate_kernels::quant::{Blocks, FourBit, Nibbles, RowBytes};
+use collimate_kernels::{Dtype, Quantisation};
 use collimate_model::gguf::StoredBlocks;
-use collimate_model::{DecoderConfig, FullWeights, LayerPlaces, LinearPlace, Model, Module, Rotary};
+use collimate_model::{DecoderConfig, FullWeights, LayerPlaces, Model, Module, Rotary};
 use std::ops::Range;
-use std::sync::OnceLock;
-
-/// Rows of the identity that are multiplied at a time, to see the weights as they are held.
-const PROBES: usize = 64;
-
-/// A linear layer y = x·Wᵀ + b, or several with the same input side by side.
-#[derive(Debug)]
-pub(super) struct Linear {
-    forward: Packed,
-    backward: Option<Packed>,
-    bias: Vec<f32>,
-    row_squares: OnceLock<Vec<f64>>,
-}
-
-impl Linear {
-    /// y = x·Wᵀ + b for `m` rows.
-    pub fn forward(&self, m: usize, x: &[f32], y: &mut [f32]) {
-        self.product(m, x, y);
-        self.add_bias(y);
-    }
-
-    /// y = x·Wᵀ for `m` rows.
-    pub fn product(&self, m: usize, x: &[f32], y: &mut [f32]) {
-        self.forward.apply(m, x, y, Into::Replace);
-    }
-
-    /// [`Linear::product`] for a few rows, the columns shared out to the threads.
-    pub fn product_columns(&self, m: usize, x: &[f32], y: &mut [f32]) {
-        self.forward.apply_columns(m, x, y, Into::Replace);
-    }
-
-    /// Outputs, of all layers side by side.
-    pub fn outputs(&self) -> usize {
-        self.forward.columns()
-    }
-
-    /// b, [outputs]; empty where there is none.
-    pub fn bias(&self) -> &[f32] {
-        &self.bias
-    }
-
-    /// Σ w² of each row w of W as it is held, [outputs]: found by products with the identity when first asked for.
-    pub fn row_squares(&self) -> &[f64] {
-        self.row_squares.get_or_init(|| {
-            let (inputs, outputs) = (self.forward.rows(), self.outputs());
-            let mut squares = vec![0.0; outputs];
-            let (mut identity, mut columns) = (vec![0.0; PROBES * inputs], vec![0.0; PROBES * outputs]);
-            for start in (0..inputs).step_by(PROBES) {
-                let m = PROBES.min(inputs - start);
-                identity.fill(0.0);
-                (0..m).for_each(|i| identity[i * inputs + start + i] = 1.0);
-                self.product_columns(m, &identity[..m * inputs], &mut columns);
-                for column in columns.chunks_exact(outputs).take(m) {
-                    squares.iter_mut().zip(column).for_each(|(sum, &w)| *sum += f64::from(w) * f64::from(w));
-                }
-            }
-            squares
-        })
-    }
-
-    /// [`Linear::forward`] for a few rows, the columns shared out to the threads.
-    pub fn forward_columns(&self, m: usize, x: &[f32], y: &mut [f32]) {
-        self.product_columns(m, x, y);
-        self.add_bias(y);
-    }
-
-    /// dx = dy·W.
-    pub fn backward(&self, m: usize, dy: &[f32], dx: &mut [f32]) {
-        if let Some(backward) = &self.backward {
-            backward.apply(m, dy, dx, Into::Replace);
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let backward = self.backward.as_ref().map_or(0, Packed::bytes);
-        (self.forward.bytes() + backward + size_of_val(&*self.bias)) as u64
-    }
-
-    /// Takes over other weights of the same shape.
-    fn refresh(&mut self, place: &LinearPlace, values: &[f32]) {
-        let weight = &values[place.weight.clone()];
-        self.forward.refill_transposed(weight);
-        if let Some(backward) = &mut self.backward {
-            backward.refill(weight);
-        }
-        self.bias.copy_from_slice(&values[place.bias.clone()]);
-        self.row_squares = OnceLock::new();
-    }
-
-    fn add_bias(&self, y: &mut [f32]) {
-        if !self.bias.is_empty() {
-            for row in y.chunks_exact_mut(self.bias.len()) {
-                row.iter_mut().zip(&self.bias).for_each(|(y, b)| *y += b);
-            }
-        }
-    }
-}
 
 /// One decoder layer.
 #[derive(Debug)]
@@ -182,8 +87,8 @@ impl Weights {
     /// Reads and packs every weight; `progress` hears of each finished layer.
     pub fn load(model: &Model, options: CpuOptions, mut progress: impl FnMut(usize)) -> Result<Self> {
         let config = model.config();
-        let CpuOptions { dtype, training, .. } = options;
-        let mut loader = Loader { model, dtype, training, buffer: Vec::new(), part: Vec::new() };
+        let training = options.training;
+        let mut loader = Loader { model, options, buffer: Vec::new(), part: Vec::new() };
         let size = [config.hidden_size, config.vocab_size];
         let name = "model.embed_tokens.weight".to_owned();
         let (head, embedding) = if config.has_lm_head() {
@@ -204,18 +109,24 @@ impl Weights {
         Ok(Self { layers, norm, head, embedding, score, unit_offset_norms })
     }
 
+    /// Bytes that the matrices of the layers take.
+    pub fn linear_bytes(&self) -> u64 {
+        let of = |layer: &Layer| {
+            let linear = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
+            linear.map(Linear::bytes).iter().sum::<u64>()
+        };
+        self.layers.iter().map(of).sum()
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
         let embedding = self.embedding.as_ref().map_or(0, Packed::bytes);
         let backward = self.head.backward.as_ref().map_or(0, Packed::bytes);
         let outer = self.head.forward.bytes() + backward + embedding;
-        let layer = |layer: &Layer| {
-            let norms: usize = layer.norms().map(|norm| size_of_val(&**norm)).sum();
-            let linear = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
-            norms as u64 + linear.map(Linear::bytes).iter().sum::<u64>()
-        };
+        let norms = |layer: &Layer| layer.norms().map(|norm| size_of_val(&**norm)).sum::<usize>();
+        let norms: usize = self.layers.iter().map(norms).sum();
         let score = self.score.as_ref().map_or(0, |score| size_of_val(&**score));
-        (outer + size_of_val(&*self.norm) + score) as u64 + self.layers.iter().map(layer).sum::<u64>()
+        (outer + size_of_val(&*self.norm) + score + norms) as u64 + self.linear_bytes()
     }
 
     /// Takes over other weights of the same model, without new memory.
@@ -282,8 +193,7 @@ fn attention(config: &DecoderConfig, index: usize) -> Attention {
 /// Reads weights into buffers that are reused.
 struct Loader<'a> {
     model: &'a Model,
-    dtype: Dtype,
-    training: bool,
+    options: CpuOptions,
     buffer: Vec<f32>,
     part: Vec<f32>,
 }
@@ -335,8 +245,46 @@ impl Loader<'_> {
             bias.extend(self.vector(&format!("{}.bias", module.path(layer)))?);
         }
         let names: Vec<_> = modules.iter().map(|module| format!("{}.weight", module.path(layer))).collect();
-        let (forward, backward) = self.pack(&names, [inputs, outputs], self.training)?;
-        Ok(Linear { forward, backward, bias, row_squares: OnceLock::new() })
+        if let Some(matrix) = self.frozen(&names, modules)? {
+            return Ok(Linear::new(matrix, bias));
+        }
+        let (forward, backward) = self.pack(&names, [inputs, outputs], self.options.training)?;
+        Ok(Linear::new(Matrix::Packed(forward, backward), bias))
+    }
+
+    /// The matrices quantised, if they are to be, each by itself; none where a file that is to be taken as it is stores
+    /// one of them without blocks.
+    fn frozen(&mut self, names: &[String], modules: &[Module]) -> Result<Option<Matrix>> {
+        let CpuOptions { dtype, quantise, double_quant, .. } = self.options;
+        let mut parts = Vec::with_capacity(names.len());
+        for (name, module) in names.iter().zip(modules) {
+            let (inputs, outputs) = module.dimensions(self.model.config());
+            let kind = match quantise {
+                Quantisation::None => return Ok(None),
+                Quantisation::Gguf => {
+                    let Some(stored) = self.model.blocks(name)? else { return Ok(None) };
+                    let part = Frozen::from_blocks(Blocks::from(&stored), inputs, dtype);
+                    parts.push(part.map_err(collimate_model::Error::from)?);
+                    continue;
+                }
+                Quantisation::Int8 => None,
+                Quantisation::Nf4 => Some(FourBit::Nf4),
+                Quantisation::Fp4 => Some(FourBit::Fp4),
+            };
+            self.model.read(name, &mut self.buffer)?;
+            parts.push(match kind {
+                Some(kind) => {
+                    let nibbles = Nibbles::quantise(kind, &self.buffer);
+                    let nibbles = if double_quant { nibbles.nested() } else { nibbles };
+                    Frozen::from_nibbles(nibbles, [outputs, inputs], dtype)
+                }
+                None => {
+                    let rows = RowBytes::quantise(&self.buffer, inputs);
+                    Frozen::from_rows(rows, [outputs, inputs], dtype)
+                }
+            });
+        }
+        Ok(Some(Matrix::Frozen(parts)))
     }
 
     /// Matrices one below the other: the transpose packed for the forward pass, and for a `backward` pass what they are.
@@ -346,7 +294,7 @@ impl Loader<'_> {
         [inputs, outputs]: [usize; 2],
         backward: bool,
     ) -> Result<(Packed, Option<Packed>)> {
-        let dtype = self.dtype;
+        let dtype = self.options.dtype;
         if let Some(stored) = self.blocks(names)? {
             let blocks: Vec<Blocks<'_>> = stored.iter().map(Blocks::from).collect();
             let packed = Packed::from_blocks(&blocks, inputs).map_err(collimate_model::Error::from)?;
@@ -359,7 +307,7 @@ impl Loader<'_> {
 
     /// The blocks of matrices, if they are to be multiplied as they are and all of them are stored so.
     fn blocks(&self, names: &[String]) -> Result<Option<Vec<StoredBlocks>>> {
-        if self.dtype != Dtype::Gguf {
+        if self.options.dtype != Dtype::Gguf {
             return Ok(None);
         }
         Ok(names.iter().map(|name| self.model.blocks(name)).collect::<Result<_, _>>()?)

@@ -49,7 +49,7 @@ pub fn fixtures() -> PathBuf {
 
 pub fn engine(model: &Model, threads: usize, dtype: Dtype) -> CpuEngine {
     let training = Dtype::TRAINABLE.contains(&dtype);
-    let options = CpuOptions { threads: Some(threads), training, dtype, memory: None };
+    let options = CpuOptions { threads: Some(threads), training, dtype, ..CpuOptions::default() };
     CpuEngine::load(model, options, |_| {}).unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use collimate_engine::{CpuEngine, CpuOptions, Engine};
+use collimate_engine::{CpuEngine, Engine};
 use collimate_generate::EngineGenerator;
 use collimate_model::{Lora, Model, TemplateOptions, Tokenizer};
 use collimate_run::Context;
@@ -39,8 +39,7 @@ impl BuiltIn {
             }
             loaded.push((name.clone(), Lora::load(folder, model.config())?));
         }
-        let options = CpuOptions { threads, training: false, dtype: settings.dtype, ..CpuOptions::default() };
-        let engine = load_engine(&model, options, context)?;
+        let engine = load_engine(&model, settings.engine_options(threads), context)?;
         let (batch_size, memory) = (batch.per_device_eval_batch_size, batch.memory());
         Ok(Self { engine, tokenizer, adapters: loaded, batch_size, memory })
     }

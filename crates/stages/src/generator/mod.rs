@@ -9,13 +9,14 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::ArgGroup;
-use collimate_engine::Dtype;
+use collimate_engine::{CpuOptions, Dtype};
 use collimate_generate::{Endpoint, Generator, ServerGenerator, ServerOptions};
 use collimate_run::{Context, Event, available_memory};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::Error;
+use crate::quantising::Quantising;
 pub use adapters::{Adapters, NamedAdapter};
 pub(crate) use built_in::BuiltIn;
 pub use server::ServerSettings;
@@ -48,6 +49,17 @@ pub struct ModelSettings {
     /// are.
     #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32, conflicts_with = SERVER)]
     pub dtype: Dtype,
+    /// How the weights of the layers are held.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub quantising: Quantising,
+}
+
+impl ModelSettings {
+    /// How the engine is made that only reads the model.
+    pub(crate) fn engine_options(&self, threads: Option<usize>) -> CpuOptions {
+        self.quantising.with(CpuOptions { threads, dtype: self.dtype, ..CpuOptions::default() })
+    }
 }
 
 /// How much is written at once.

@@ -8,12 +8,14 @@ use std::time::Duration;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
+use collimate_engine::Quantisation;
 use collimate_generate::{BaseUrl, ServerOptions};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{ModelSettings, SERVER};
+use crate::quantising::Quantising;
 
 /// Which server answers, if one is to, and how hard it may be pressed.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
@@ -117,7 +119,16 @@ impl ServerSettings {
                 ("base_url".to_owned(), json!(url)),
                 ("model_name_or_path".to_owned(), json!(model.model_name_or_path)),
             ]),
-            None => Map::from_iter([("dtype".to_owned(), json!(model.dtype))]),
+            None => {
+                let ModelSettings { dtype, quantising, .. } = model;
+                let Quantising { quantise, bnb_4bit_use_double_quant: twice } = quantising;
+                let mut described = Map::from_iter([("dtype".to_owned(), json!(dtype))]);
+                if *quantise != Quantisation::None {
+                    described.insert("quantise".to_owned(), json!(quantise));
+                    described.insert("bnb_4bit_use_double_quant".to_owned(), json!(twice));
+                }
+                described
+            }
         }
     }
 }
@@ -134,7 +145,9 @@ mod tests {
         let command = ServerSettings::augment_args(Command::new("test").no_binary_name(true));
         let matches = command.try_get_matches_from(words.split_whitespace()).unwrap();
         let settings = ServerSettings::from_arg_matches(&matches).unwrap();
-        let model = ModelSettings { model_name_or_path: "org/model".into(), dtype: Dtype::Float32 };
+        let quantising = Quantising::default();
+        let model =
+            ModelSettings { model_name_or_path: "org/model".into(), dtype: Dtype::Float32, quantising };
         settings.options(&model, Some(&"key".into()))
     }
 

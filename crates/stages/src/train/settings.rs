@@ -14,6 +14,8 @@ use collimate_train::{
 };
 use serde::Serialize;
 
+use crate::quantising::Quantising;
+
 /// Passes over the data where `max_steps` leaves it to `num_train_epochs` and that is not given, as in transformers.
 const DEFAULT_EPOCHS: f64 = 3.0;
 
@@ -115,6 +117,10 @@ pub struct Common {
     /// Arithmetic: float32, or bfloat16 for the products with the frozen weights.
     #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32, value_parser = Dtype::trainable)]
     pub dtype: Dtype,
+    /// How the frozen weights are held.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub quantising: Quantising,
     /// Memory to keep to, such as 8GB; most of what is free, if not given. Where the layers' states do not fit, some are
     /// computed again in the backward pass; the result stays the same.
     #[arg(long, value_name = "SIZE")]

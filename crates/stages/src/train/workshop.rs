@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use collimate_engine::{CpuOptions, MemoryPlan};
+use collimate_engine::{CpuOptions, MemoryPlan, Quantisation};
 use collimate_model::{FullWeights, Lora, Model, OutputHeads, SaveOptions, Trainable};
 use collimate_run::{Context, Event, atomic, available_memory};
 use collimate_train::{ModelCard, Settings, Trained, checkpoint};
@@ -61,6 +61,10 @@ impl Common {
     /// The settings of the training loop, checked before anything is read; says which of them has no effect.
     pub(super) fn checked(&self, settings: Settings, context: &Context) -> Result<Settings, Error> {
         settings.check(self.eval_dataset.is_some())?;
+        let quantise = self.quantising.quantise;
+        if self.full && quantise != Quantisation::None {
+            return Err(collimate_engine::Error::QuantisedWhole { quantise }.into());
+        }
         if self.max_steps.is_some_and(|steps| steps > 0) && self.num_train_epochs.is_some() {
             context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
         }
@@ -108,7 +112,9 @@ impl Common {
     pub(super) fn engine_options(&self, threads: Option<usize>) -> CpuOptions {
         let free = || available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
         let memory = self.memory.map(|size| size.as_u64()).or_else(free);
-        CpuOptions { threads, training: true, dtype: self.dtype, memory }
+        let options =
+            CpuOptions { threads, training: true, dtype: self.dtype, memory, ..CpuOptions::default() };
+        self.quantising.with(options)
     }
 
     /// Says what the training will take, before its first step.

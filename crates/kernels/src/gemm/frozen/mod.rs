@@ -122,6 +122,11 @@ impl Frozen {
         Ok(Self { outputs, inputs, codes, scales, values, unit: unit(dtype) })
     }
 
+    /// Columns of W.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// Rows of W.
     pub fn outputs(&self) -> usize {
         self.outputs

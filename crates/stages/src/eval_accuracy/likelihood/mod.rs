@@ -5,7 +5,6 @@ mod figures;
 use std::path::Path;
 
 use collimate_data::PreferenceExample;
-use collimate_engine::CpuOptions;
 use collimate_model::{Lora, Model};
 use collimate_run::{Context, peak_memory};
 use collimate_train::LogProbs;
@@ -69,8 +68,7 @@ impl EvalAccuracy {
         context: &Context,
     ) -> Result<(LogProbs, Option<LogProbs>), Error> {
         let path = &self.config.model.model_name_or_path;
-        let options =
-            CpuOptions { threads: self.threads, dtype: self.config.model.dtype, ..CpuOptions::default() };
+        let options = self.config.model.engine_options(self.threads);
         let all: Vec<usize> = (0..pairs.len()).collect();
         let ask = |engine: &mut _, model: &Path, adapter: Option<&Lora>, task| {
             let micro_batch_tokens = self.config.max_tokens_per_micro_batch;

@@ -4,7 +4,7 @@ mod figures;
 
 use std::path::PathBuf;
 
-use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_engine::CpuEngine;
 use collimate_model::{Lora, LoraConfig, Model, OutputHeads};
 use collimate_run::{Context, peak_memory};
 use collimate_train::{Scorer, ValuedExample, Values, values};
@@ -77,8 +77,7 @@ impl EvalAccuracy {
         examples: &[ValuedExample],
         context: &Context,
     ) -> Result<(Option<Values>, Option<Values>), Error> {
-        let options =
-            CpuOptions { threads: self.threads, dtype: self.config.model.dtype, ..CpuOptions::default() };
+        let options = self.config.model.engine_options(self.threads);
         let ask = |engine: &mut CpuEngine, adapter: Option<&Lora>, task| {
             let micro_batch_tokens = self.config.max_tokens_per_micro_batch;
             Ok::<_, Error>(values(Scorer { engine, adapter, micro_batch_tokens, task }, examples, context)?)
