@@ -2,7 +2,7 @@
 //! `cargo bench -p collimate-engine`. Tokens are counted as a trainer without prefix trees would, prompts twice.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a timing that cannot be set up is to fail")]
 
-use collimate_engine::{Batch, CpuEngine, CpuOptions, Dtype, Engine};
+use collimate_engine::{Batch, CpuEngine, CpuOptions, Dtype, Engine, Quantisation};
 use collimate_model::{Lora, LoraConfig, Model, Targets};
 use std::time::Instant;
 
@@ -56,11 +56,14 @@ fn main() {
     let (batches, tokens) = micro_batches();
     // Words on the command line pick what is run.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    for dtype in Dtype::TRAINABLE {
+    let plain = Dtype::TRAINABLE.map(|dtype| (dtype, Quantisation::None));
+    let quantised = [Quantisation::Nf4, Quantisation::Int8].map(|kind| (Dtype::Bfloat16, kind));
+    for (dtype, quantise) in plain.into_iter().chain(quantised) {
         if !wanted.is_empty() && !wanted.contains(&dtype.to_string()) {
             continue;
         }
-        let options = CpuOptions { training: true, dtype, ..CpuOptions::default() };
+        let double_quant = true;
+        let options = CpuOptions { training: true, dtype, quantise, double_quant, ..CpuOptions::default() };
         let mut engine = CpuEngine::load(&model, options, |_| {}).unwrap();
         for (name, reference) in [("reference at hand", false), ("with reference", true)] {
             let mut best = vec![f64::INFINITY; batches.len()];
@@ -72,7 +75,7 @@ fn main() {
                 }
             }
             let speed = tokens as f64 / best.iter().sum::<f64>();
-            println!("{}, {name}: {speed:.0} tokens/s", engine.arithmetic());
+            println!("{}, {name}: {speed:.0} tokens/s", engine.described());
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::family::Family;
 use crate::output_heads::OutputHeads;
 use crate::rope::Rope;
 
+/// The one kind of quantised folders that is read.
+const BITSANDBYTES: &str = "bitsandbytes";
+
 /// The end of an architecture's name where texts are scored; where text is written.
 pub(crate) const CLASSIFIER: &str = "ForSequenceClassification";
 pub(crate) const WRITER: &str = "ForCausalLM";
@@ -275,8 +278,10 @@ impl ConfigFile {
         }
         if let Some(quantization) = &self.quantization_config {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("set");
-            let hint = "take the model's unquantised folder, or a GGUF file of it";
-            return Err(unsupported(path, "quantization_config", method, hint));
+            if method != BITSANDBYTES {
+                let hint = "take the model's unquantised folder, one that bitsandbytes quantised, or a GGUF file of it";
+                return Err(unsupported(path, "quantization_config", method, hint));
+            }
         }
         let labels = self.id2label.as_ref().map_or(2, Map::len);
         if self.output_heads() == OutputHeads::Score && labels != 1 {

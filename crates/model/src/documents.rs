@@ -47,6 +47,8 @@ impl Documents {
             }
         };
         let generation = generation.map(|path| read_json(&path)).transpose()?;
+        // Whatever the weights were, they are saved as floats.
+        config.shift_remove("quantization_config");
         let classifier = model.config().output_heads == OutputHeads::Score;
         if classifier {
             describe_classifier(&mut config, family::of(model.config().family).architectures[0]);

@@ -127,7 +127,8 @@ impl Gguf {
     }
 
     pub(crate) fn elements(&self, name: &str) -> Option<Elements> {
-        Some(self.tensor(name)?.elements)
+        let stored = self.pieces.get(name).map_or(name, |piece| &piece.matrix);
+        Some(self.tensor(stored)?.elements)
     }
 
     /// Appends the numbers of the tensor of this canonical name to `out`.

@@ -2,6 +2,7 @@
 //!
 //! May touch: the files of the models and adapters that it is given.
 
+mod bitsandbytes;
 mod config;
 mod config_file;
 mod conventions;
@@ -30,6 +31,7 @@ mod tokenizer;
 mod trainable;
 mod weights;
 
+pub use bitsandbytes::StoredCodes;
 pub use config::DecoderConfig;
 pub use conventions::{Activation, LayerAttention, NormNames, Rotary, SublayerNorms};
 pub use error::{Error, Result};

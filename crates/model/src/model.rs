@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bitsandbytes::StoredCodes;
 use crate::config::DecoderConfig;
 use crate::config_file::unsupported;
 use crate::error::{Error, Result};
@@ -127,6 +128,19 @@ impl Model {
         match &self.weights {
             Weights::Gguf(gguf) if !self.adapters.iter().any(|adapter| changes(adapter, name)) => {
                 gguf.blocks(self.stored(name))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The tensor of this canonical name as bitsandbytes quantised it; none where it is stored in another way, or an
+    /// adapter is merged into it.
+    ///
+    /// Errors: parts that are missing or do not belong together, a failed read.
+    pub fn codes(&self, name: &str) -> Result<Option<StoredCodes>> {
+        match &self.weights {
+            Weights::Safetensors(weights) if !self.adapters.iter().any(|adapter| changes(adapter, name)) => {
+                weights.codes(name)
             }
             _ => Ok(None),
         }

@@ -8,6 +8,7 @@ use ::safetensors::Dtype;
 use ::safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
+use crate::bitsandbytes::{self, Stored, StoredCodes};
 use crate::config::DecoderConfig;
 use crate::elements::Elements;
 use crate::error::{Error, Result, nearest};
@@ -84,6 +85,20 @@ impl SafetensorsFile {
         self.file.visit(range, elements.unit_bytes(), |bytes| elements.decode(bytes, out))
     }
 
+    /// The tensor's bytes as they are.
+    fn bytes(&self, name: &str, dtype: Dtype) -> Result<Vec<u8>> {
+        let info = self.metadata.info(name).ok_or_else(|| self.missing(name))?;
+        if info.dtype != dtype {
+            return Err(self.wrong_type(name, info.dtype, &dtype.to_string()));
+        }
+        let mut bytes = Vec::new();
+        self.file.visit(self.range(info), 1, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
     pub(crate) fn missing(&self, name: &str) -> Error {
         let names = self.names();
         Error::MissingTensor {
@@ -103,13 +118,13 @@ impl SafetensorsFile {
             Dtype::F32 => Ok(Elements::F32),
             Dtype::F16 => Ok(Elements::F16),
             Dtype::BF16 => Ok(Elements::Bf16),
-            other => Err(Error::TensorType {
-                path: self.path().to_owned(),
-                name: name.to_owned(),
-                got: other.to_string(),
-                known: "F32, F16, BF16".to_owned(),
-            }),
+            other => Err(self.wrong_type(name, other, "F32, F16, BF16")),
         }
+    }
+
+    fn wrong_type(&self, name: &str, got: Dtype, known: &str) -> Error {
+        let (path, name) = (self.path().to_owned(), name.to_owned());
+        Error::TensorType { path, name, got: got.to_string(), known: known.to_owned() }
     }
 }
 
@@ -133,7 +148,7 @@ fn header_length(file: &DataFile) -> Result<u64> {
     Ok(length)
 }
 
-fn unsound(path: &Path, reason: impl ToString) -> Error {
+pub(crate) fn unsound(path: &Path, reason: impl ToString) -> Error {
     Error::Safetensors { path: path.to_owned(), reason: reason.to_string() }
 }
 
@@ -144,6 +159,8 @@ pub(crate) struct Safetensors {
     /// Which shard holds a tensor.
     places: BTreeMap<String, usize>,
     pieces: Pieces,
+    /// How weights are stored that bitsandbytes quantised.
+    quantised: BTreeMap<String, Stored>,
 }
 
 /// `model.safetensors.index.json`.
@@ -156,7 +173,8 @@ impl Safetensors {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = SafetensorsFile::open(path)?;
         let places = file.names().into_iter().map(|name| (name, 0)).collect();
-        Ok(Self { shards: vec![file], places, pieces: Pieces::default() })
+        Self { shards: vec![file], places, pieces: Pieces::default(), quantised: BTreeMap::new() }
+            .with_quantised()
     }
 
     /// Opens the shards that the index at `path` names; they lie beside it.
@@ -180,7 +198,12 @@ impl Safetensors {
             }
             places.insert(name.clone(), place);
         }
-        Ok(Self { shards, places, pieces: Pieces::default() })
+        Self { shards, places, pieces: Pieces::default(), quantised: BTreeMap::new() }.with_quantised()
+    }
+
+    fn with_quantised(mut self) -> Result<Self> {
+        self.quantised = bitsandbytes::find(&self)?;
+        Ok(self)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -195,23 +218,73 @@ impl Safetensors {
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         match self.pieces.get(name) {
             Some(piece) => Some(&piece.shape),
-            None => self.shards[*self.places.get(name)?].shape(name),
+            None => self.quantised.get(name).and_then(Stored::shape).or_else(|| self.stored_shape(name)),
         }
     }
 
     /// The type of the tensor's numbers; none where they are not read as they lie there.
     pub(crate) fn elements(&self, name: &str) -> Option<Elements> {
-        let file = &self.shards[*self.places.get(name)?];
-        file.elements(name, file.metadata.info(name)?).ok()
+        let stored = self.pieces.get(name).map_or(name, |piece| &piece.matrix);
+        if self.quantised.contains_key(stored) {
+            return None;
+        }
+        let file = &self.shards[*self.places.get(stored)?];
+        file.elements(stored, file.metadata.info(stored)?).ok()
     }
 
     /// Appends the numbers of the tensor, which must be there, to `out`.
     pub(crate) fn read(&self, name: &str, out: &mut Vec<f32>) -> Result<()> {
-        let shard = |name: &str| &self.shards[self.places.get(name).copied().unwrap_or(0)];
-        match self.pieces.get(name) {
-            Some(piece) => shard(&piece.matrix).read_piece(piece, out),
-            None => shard(name).read(name, out),
+        if let Some(piece) = self.pieces.get(name) {
+            return self.read_piece(piece, out);
         }
+        match self.quantised.get(name) {
+            Some(stored) => bitsandbytes::read(self, name, stored, out),
+            None => self.shard(name).read(name, out),
+        }
+    }
+
+    /// Appends the numbers of a weight that lies with others in one matrix.
+    fn read_piece(&self, piece: &Piece, out: &mut Vec<f32>) -> Result<()> {
+        let name = &piece.matrix;
+        if !self.quantised.contains_key(name) {
+            return self.shard(name).read_piece(piece, out);
+        }
+        let mut matrix = Vec::new();
+        self.read(name, &mut matrix)?;
+        let range = piece.range(0..matrix.len() as u64);
+        out.extend_from_slice(&matrix[range.start as usize..range.end as usize]);
+        Ok(())
+    }
+
+    /// The codes and scales of a weight that bitsandbytes quantised.
+    pub(crate) fn codes(&self, name: &str) -> Result<Option<StoredCodes>> {
+        self.quantised.get(name).map(|stored| bitsandbytes::codes(self, name, stored)).transpose()
+    }
+
+    /// The shape of the tensor itself.
+    pub(crate) fn stored_shape(&self, name: &str) -> Option<&[usize]> {
+        self.shards[*self.places.get(name)?].shape(name)
+    }
+
+    /// The bytes of a tensor of this type.
+    pub(crate) fn bytes(&self, name: &str, dtype: Dtype) -> Result<Vec<u8>> {
+        self.shard(name).bytes(name, dtype)
+    }
+
+    /// The numbers of a tensor that is not quantised.
+    pub(crate) fn floats(&self, name: &str) -> Result<Vec<f32>> {
+        let mut floats = Vec::new();
+        self.shard(name).read(name, &mut floats)?;
+        Ok(floats)
+    }
+
+    /// The file that holds a tensor, or should.
+    pub(crate) fn path_of(&self, name: &str) -> &Path {
+        self.shard(name).path()
+    }
+
+    fn shard(&self, name: &str) -> &SafetensorsFile {
+        &self.shards[self.places.get(name).copied().unwrap_or(0)]
     }
 }
 

@@ -122,7 +122,7 @@ fn settings_that_change_the_mathematics_are_refused() {
     help: supported activations: silu, gelu_pytorch_tanh
 
     config.json: `quantization_config` is awq, which is not supported
-    help: take the model's unquantised folder, or a GGUF file of it
+    help: take the model's unquantised folder, one that bitsandbytes quantised, or a GGUF file of it
 
     config.json: `rope_type` is dynamic, which is not supported
     help: supported kinds: default, linear, llama3, yarn

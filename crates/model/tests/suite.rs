@@ -16,6 +16,7 @@ mod families;
 #[path = "common/gguf.rs"]
 mod gguf;
 mod gguf_writer;
+mod quantised;
 mod relatives;
 mod reward;
 mod save;

@@ -11,7 +11,7 @@ use collimate_kernels::head::Head;
 use collimate_kernels::quant::{Blocks, FourBit, Nibbles, RowBytes};
 use collimate_kernels::{Dtype, Quantisation};
 use collimate_model::gguf::StoredBlocks;
-use collimate_model::{DecoderConfig, FullWeights, LayerPlaces, Model, Module, Rotary};
+use collimate_model::{DecoderConfig, FullWeights, LayerPlaces, Model, Module, Rotary, StoredCodes};
 use std::ops::Range;
 
 /// One decoder layer.
@@ -271,14 +271,19 @@ impl Loader<'_> {
                 Quantisation::Nf4 => Some(FourBit::Nf4),
                 Quantisation::Fp4 => Some(FourBit::Fp4),
             };
-            self.model.read(name, &mut self.buffer)?;
-            parts.push(match kind {
-                Some(kind) => {
+            parts.push(match (kind, self.model.codes(name)?) {
+                (Some(kind), Some(StoredCodes::Nibbles(nibbles))) if nibbles.kind == kind => {
+                    Frozen::from_nibbles(nibbles, [outputs, inputs], dtype)
+                }
+                (None, Some(StoredCodes::Rows(rows))) => Frozen::from_rows(rows, [outputs, inputs], dtype),
+                (Some(kind), _) => {
+                    self.model.read(name, &mut self.buffer)?;
                     let nibbles = Nibbles::quantise(kind, &self.buffer);
                     let nibbles = if double_quant { nibbles.nested() } else { nibbles };
                     Frozen::from_nibbles(nibbles, [outputs, inputs], dtype)
                 }
-                None => {
+                (None, _) => {
+                    self.model.read(name, &mut self.buffer)?;
                     let rows = RowBytes::quantise(&self.buffer, inputs);
                     Frozen::from_rows(rows, [outputs, inputs], dtype)
                 }
