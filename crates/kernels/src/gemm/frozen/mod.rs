@@ -157,7 +157,7 @@ impl Frozen {
                 // SAFETY: tasks write columns that do not overlap, inside the target.
                 unsafe {
                     let y = Destination { data: y.at(panel * PANEL), row };
-                    self.panels(Direction::Forward, m, factor, panel..panel + 1, y, Into::Replace);
+                    self.panels(Direction::Forward, m, factor, (panel..panel + 1, y), Into::Replace);
                 }
             });
         });
@@ -185,7 +185,7 @@ impl Frozen {
         let c = Destination { data: c.data.as_mut_ptr(), row: c.row };
         self.with_factor([m, inner], a, |factor| {
             // SAFETY: the target was just checked, and is borrowed exclusively.
-            unsafe { self.panels(direction, m, factor, 0..outer.div_ceil(PANEL), c, into) }
+            unsafe { self.panels(direction, m, factor, (0..outer.div_ceil(PANEL), c), into) }
         });
     }
 
@@ -208,8 +208,7 @@ impl Frozen {
         direction: Direction,
         m: usize,
         a: Factor<'_>,
-        panels: Range<usize>,
-        c: Destination,
+        (panels, c): (Range<usize>, Destination),
         into: Into,
     ) {
         let [inner, outer] = self.size(direction);
