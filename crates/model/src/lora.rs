@@ -4,6 +4,7 @@ mod config;
 mod files;
 mod fresh;
 mod layout;
+mod patterns;
 mod targets;
 
 use std::ops::Range;

@@ -61,8 +61,10 @@ fn key<X: TrainingExample>(
         for slot in &lora.slots {
             let place =
                 [slot.layer as u64, slot.module as u64, slot.rank as u64, slot.scale.to_bits().into()];
-            hash_numbers(&mut hasher, place);
+            hash_numbers(&mut hasher, place.into_iter().chain([slot.magnitude.is_some().into()]));
         }
+        let whole = [&lora.embedding, &lora.head, &lora.score].map(|place| u64::from(place.is_some()));
+        hash_numbers(&mut hasher, whole);
         hash_numbers(&mut hasher, lora.values.iter().map(|value| u64::from(value.to_bits())));
     }
     let mut part = MicroBatch::default();

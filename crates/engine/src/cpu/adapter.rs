@@ -51,7 +51,7 @@ impl Prepared {
         dropout: Option<Dropout>,
         (shape, weights): (Shape, &'a Weights),
     ) -> Adapter<'a> {
-        self.turned.resize(lora.values.len(), 0.0);
+        self.turned.resize(lora.slots.last().map_or(0, |slot| slot.range().end), 0.0);
         self.columns.clear();
         self.stretches.clear();
         let (mut layer, mut column) = (0, 0);

@@ -1,7 +1,8 @@
-//! DoRA (Liu et al. 2024): beside each adapted layer, y = x·Wᵀ + b + (g - 1)·(x'·Wᵀ) + g·scale·B·A·x' with x' = drop(x)
-//! and g = m / ‖W + scale·B·A‖, one number an output; the norm is a constant to the gradient (section 4.3).
+//! DoRA: beside each adapted layer, y = x·Wᵀ + b + (g - 1)·(x'·Wᵀ) + g·scale·B·A·x' with x' = drop(x) and
+//! g = m / ‖W + scale·B·A‖, one number an output.
 //!
-//! Without dropout that is g·(x·Wᵀ + scale·B·A·x) + b. The norm is formed of products with the weights as they are held:
+//! The norm is a constant to the gradient (Liu et al. 2024, section 4.3). Without dropout y is
+//! g·(x·Wᵀ + scale·B·A·x) + b. The norm is formed of products with the weights as they are held:
 //! ‖w + scale·b·A‖² = ‖w‖² + 2·scale·b·(A·w) + scale²·b·(A·Aᵀ)·b for each row w of W and b of B.
 
 use super::adapter::{Adapter, Block};

@@ -68,13 +68,18 @@ impl CpuEngine {
 
     fn plan_of(&self, room: &Room, trained: Parameters<'_>) -> MemoryPlan {
         let (values, copies) = match trained {
-            Parameters::Adapter(lora) => (size_of_val(&*lora.values) as u64, 2),
-            Parameters::Weights(weights) => (size_of_val(&*weights.values) as u64, 1),
+            Parameters::Adapter(lora) => {
+                // The slots turned for the products, and a head of its own packed for both directions.
+                let slots = lora.slots.last().map_or(0, |slot| slot.range().end);
+                let head = lora.head.as_ref().map_or(0, ExactSizeIterator::len);
+                (size_of_val(&*lora.values) as u64, 4 * (slots + 2 * head) as u64)
+            }
+            Parameters::Weights(weights) => (size_of_val(&*weights.values) as u64, 0),
         };
         let scratch = self.pool.current_num_threads() as u64 * room.scratch_bytes();
         MemoryPlan {
             weights: self.weights.bytes(),
-            parameters: copies * values,
+            parameters: values + copies,
             optimiser: 3 * values,
             activations: room.layer_bytes(),
             workspace: room.single_bytes() + scratch,

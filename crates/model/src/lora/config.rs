@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use indexmap::IndexMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::targets::{LayerFilter, OneOrMore, PythonRegex, Targets};
+use super::patterns::{Patterns, each_whole_if_whole, null_as_empty, whole_if_whole};
+use super::targets::{LayerFilter, OneOrMore, Targets};
 use crate::config_file::unsupported;
 use crate::error::{Error, Result};
 
@@ -288,7 +289,7 @@ impl LoraConfig {
     }
 
     /// Which layers are adapted, if that is said by their numbers.
-    pub(super) fn layer_filter(&self) -> Result<Option<LayerFilter<'_>>> {
+    pub(super) fn layer_filter(&self) -> Result<Option<LayerFilter>> {
         let Some(layers) = self.layers_to_transform.as_ref().map(OneOrMore::as_slice) else {
             return Ok(None);
         };
@@ -320,11 +321,7 @@ impl LoraConfig {
 
     /// The rank and the scale of one module.
     pub(super) fn patterns(&self) -> Result<Patterns<'_>> {
-        Ok(Patterns {
-            config: self,
-            ranks: compile("rank_pattern", &self.rank_pattern)?,
-            alphas: compile("alpha_pattern", &self.alpha_pattern)?,
-        })
+        Patterns::new(self)
     }
 }
 
@@ -343,69 +340,4 @@ fn is_neutral(value: &Value) -> bool {
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
     }
-}
-
-/// `rank_pattern` and `alpha_pattern`, ready to be asked.
-pub(super) struct Patterns<'a> {
-    config: &'a LoraConfig,
-    ranks: Vec<(PythonRegex, usize)>,
-    alphas: Vec<(PythonRegex, f64)>,
-}
-
-impl Patterns<'_> {
-    /// The rank of the module of this full name, and what the product of its matrices is multiplied by.
-    pub(super) fn rank_and_scale(&self, path: &str) -> Result<(usize, f32)> {
-        let rank = first_match(&self.ranks, path)?.unwrap_or(self.config.r);
-        let alpha = first_match(&self.alphas, path)?.unwrap_or(self.config.lora_alpha);
-        let divisor = if self.config.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
-        Ok((rank, (alpha / divisor) as f32))
-    }
-}
-
-fn compile<T: Copy>(setting: &str, pattern: &IndexMap<String, T>) -> Result<Vec<(PythonRegex, T)>> {
-    pattern.iter().map(|(key, value)| Ok((PythonRegex::key(setting, key)?, *value))).collect()
-}
-
-fn first_match<T: Copy>(patterns: &[(PythonRegex, T)], path: &str) -> Result<Option<T>> {
-    for (pattern, value) in patterns {
-        if pattern.matches(path)? {
-            return Ok(Some(*value));
-        }
-    }
-    Ok(None)
-}
-
-/// Some versions of PEFT write null for a pattern that is not set.
-fn null_as_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: Default + Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// PEFT's alphas are whole numbers, and some readers insist on it.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Alpha {
-    Whole(i64),
-    Broken(f64),
-}
-
-impl From<f64> for Alpha {
-    fn from(alpha: f64) -> Self {
-        let whole = alpha.fract() == 0.0 && alpha.abs() < 1e15;
-        if whole { Self::Whole(alpha as i64) } else { Self::Broken(alpha) }
-    }
-}
-
-fn whole_if_whole<S: Serializer>(alpha: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    Alpha::from(*alpha).serialize(serializer)
-}
-
-fn each_whole_if_whole<S: Serializer>(
-    alphas: &IndexMap<String, f64>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(alphas.iter().map(|(key, alpha)| (key, Alpha::from(*alpha))))
 }

@@ -1,5 +1,7 @@
 //! Which modules an adapter stands beside, by PEFT's rules (`peft.tuners.tuners_utils`).
 
+use std::collections::BTreeSet;
+
 use fancy_regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -52,17 +54,18 @@ impl<T> OneOrMore<T> {
 }
 
 /// `layers_to_transform` and `layers_pattern`, ready to be asked.
-pub(super) struct LayerFilter<'a> {
-    layers: &'a [usize],
+pub(super) struct LayerFilter {
+    layers: BTreeSet<usize>,
     /// What stands before a layer's number; any name where there is none.
     patterns: Vec<PythonRegex>,
 }
 
-impl<'a> LayerFilter<'a> {
-    pub(super) fn new(layers: &'a [usize], patterns: &[String]) -> Result<Self> {
+impl LayerFilter {
+    pub(super) fn new(layers: &[usize], patterns: &[String]) -> Result<Self> {
         let compile = |pattern: &String| {
             PythonRegex::new("layers_pattern", pattern, &format!(r"\A(?:|.*?\.)(?:{pattern})\.\d+\."))
         };
+        let layers = layers.iter().copied().collect();
         Ok(Self { layers, patterns: patterns.iter().map(compile).collect::<Result<_>>()? })
     }
 
@@ -104,7 +107,7 @@ pub(super) struct Selection<'a> {
     config: &'a LoraConfig,
     targets: Matcher<'a>,
     excluded: Option<Matcher<'a>>,
-    layers: Option<LayerFilter<'a>>,
+    layers: Option<LayerFilter>,
 }
 
 impl<'a> Selection<'a> {
@@ -168,7 +171,7 @@ impl<'a> Selection<'a> {
     /// Checks that each name of a list stands for some module, and each number for one of so many layers: PEFT passes
     /// over a misspelt one in silence.
     pub(super) fn check_names(&self, chosen: &[(usize, Module)], layers: usize) -> Result<()> {
-        let wanted = self.layers.iter().flat_map(|filter| filter.layers);
+        let wanted = self.layers.iter().flat_map(|filter| &filter.layers);
         if let Some(layer) = wanted.copied().find(|&layer| layer >= layers) {
             let reason =
                 format!("`layers_to_transform` asks for layer {layer}; the model has 0 to {}", layers - 1);
