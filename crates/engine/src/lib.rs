@@ -10,6 +10,6 @@ mod error;
 pub use batch::{Batch, Target};
 pub use collimate_kernels::attention::Segment;
 pub use collimate_kernels::{Dtype, Quantisation};
-pub use cpu::{CpuEngine, CpuOptions, Decoder, MemoryPlan, Sequence, Span};
+pub use cpu::{CpuEngine, CpuOptions, Decoder, Described, MemoryPlan, Sequence, Span, TrainedSizes};
 pub use engine::{Dropout, Engine, Scores};
 pub use error::{Error, Result};

@@ -2,7 +2,7 @@
 //! words where they cannot be.
 
 use crate::support::{Tiny, append, fixtures, log_probs};
-use collimate_engine::{CpuEngine, CpuOptions, Dtype, Engine, Error, Quantisation};
+use collimate_engine::{CpuEngine, CpuOptions, Dtype, Engine, Error, MemoryPlan, Quantisation};
 use collimate_kernels::quant::{FourBit, Nibbles, RowBytes};
 use collimate_model::{FullWeights, Lora, LoraConfig, Model, Targets};
 
@@ -107,6 +107,28 @@ fn what_is_stored_quantised_is_taken_as_it_is() {
             log_probs(&mut engine, &[1, 5, 9, 30, 22, 7], None)
         });
         assert_eq!(plain, stored, "{name}");
+    }
+}
+
+#[test]
+fn what_is_stored_quantised_is_planned_as_it_is_held() {
+    let folder = fixtures().join("../crates/model/tests/fixtures");
+    for (name, quantise) in [
+        ("quantised/nf4", Quantisation::Nf4),
+        ("quantised/fp4", Quantisation::Fp4),
+        ("quantised/int8", Quantisation::Int8),
+        // Of another kind than it is stored in.
+        ("quantised/int8", Quantisation::Nf4),
+        ("tiny-llama.gguf", Quantisation::Gguf),
+    ] {
+        let model = Model::open(&folder.join(name)).unwrap();
+        let target_modules = Some(Targets::Pattern("all-linear".to_owned()));
+        let config = LoraConfig { target_modules, ..LoraConfig::default() };
+        let planned = Lora::planned(config.clone(), model.config()).unwrap();
+        let lora = Lora::new(config, model.config(), 1).unwrap();
+        let options = CpuOptions { training: true, threads: Some(2), quantise, ..CpuOptions::default() };
+        let plan = MemoryPlan::of(&model, options, [90, 90], (&planned).into());
+        assert_eq!(plan, load(&model, options).plan(90, 90, &lora), "{name} as {quantise}");
     }
 }
 

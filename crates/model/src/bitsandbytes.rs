@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use ::safetensors::Dtype;
-use collimate_kernels::quant::{Absmax, DynamicMap, FourBit, Nested, Nibbles, RowBytes};
+use collimate_kernels::quant::{Absmax, DynamicMap, FourBit, Nested, Nibbles, Packing, RowBytes};
 use serde::Deserialize;
 
 use crate::error::Result;
@@ -58,6 +58,17 @@ impl Stored {
         match self {
             Self::Nibbles(state) => Some(&state.description.shape),
             Self::Rows { .. } => None,
+        }
+    }
+
+    /// How it is packed.
+    pub(crate) fn packing(&self) -> Packing {
+        match self {
+            Self::Nibbles(State { kind, description }) => {
+                let (block, nested) = (description.blocksize, description.nested_offset.is_some());
+                Packing::FourBit { kind: *kind, block, nested }
+            }
+            Self::Rows { .. } => Packing::Rows,
         }
     }
 }

@@ -36,9 +36,9 @@ impl Documents {
     /// describes the same decoder.
     pub(crate) fn of(model: &Model, stored: StoredType) -> Result<Self> {
         let path = model.path();
-        let (mut config, generation): (Map<_, _>, _) = match model.gguf_metadata() {
-            Some(_) => (describe(model.config(), path)?, None),
-            None => {
+        let (mut config, generation): (Map<_, _>, _) = match model.has_config_file() {
+            false => (describe(model.config(), path)?, None),
+            true => {
                 let config = match nested::text_part(&path.join(CONFIG))? {
                     Some(part) => part,
                     None => read_json(&path.join(CONFIG))?,

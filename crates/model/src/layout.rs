@@ -95,6 +95,11 @@ impl WeightLayout {
         self.len() == 0
     }
 
+    /// Where each weight lies, in their order.
+    pub fn tensors(&self) -> Vec<Range<usize>> {
+        self.slots.iter().map(|slot| slot.range.clone()).collect()
+    }
+
     /// Norms and biases, which weight decay leaves alone, as transformers' trainer does; in order.
     pub fn undecayed(&self) -> Vec<Range<usize>> {
         self.slots.iter().filter(|slot| slot.shape.len() == 1).map(|slot| slot.range.clone()).collect()

@@ -3,6 +3,7 @@
 //! May touch: the files of the models and adapters that it is given.
 
 mod bitsandbytes;
+mod blank;
 mod config;
 mod config_file;
 mod conventions;
@@ -15,6 +16,7 @@ mod full;
 mod fusion;
 pub mod gguf;
 mod layout;
+mod listing;
 mod lora;
 mod merge;
 mod model;
@@ -38,11 +40,12 @@ pub use error::{Error, Result};
 pub use family::Family;
 pub use full::FullWeights;
 pub use layout::{LayerPlaces, LinearPlace, WeightLayout, WeightSlot};
+pub use listing::{StoredTensor, adapter_tensors};
 pub use lora::{Lora, LoraConfig, LoraSlot, OneOrMore, Targets};
 pub use merge::gain;
 pub use model::Model;
 pub use module::Module;
-pub use output_heads::OutputHeads;
+pub use output_heads::{OutputHeads, SCORE};
 pub use rope::{Rope, RopeScaling, Yarn};
 pub use safetensors_writer::SaveOptions;
 pub use save::Watch;

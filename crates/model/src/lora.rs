@@ -14,6 +14,7 @@ use crate::module::Module;
 use crate::output_heads::fresh_score;
 
 pub use config::LoraConfig;
+pub(crate) use files::adapter_weights;
 pub use targets::{OneOrMore, Targets};
 
 /// A LoRA adapter: `y += scale · B (A x)` beside each chosen linear layer, and with DoRA (Liu et al. 2024, equation 5)

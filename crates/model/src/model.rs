@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_kernels::quant::Packing;
+
 use crate::bitsandbytes::StoredCodes;
 use crate::config::DecoderConfig;
 use crate::config_file::unsupported;
+use crate::elements::Elements;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Metadata, StoredBlocks};
 use crate::lora::Lora;
@@ -57,7 +60,16 @@ impl Model {
         if weights.shape(SCORE_BIAS).is_some() && config.output_heads.score() {
             return Err(unsupported(path, SCORE_BIAS, "there", "a scalar head must have no bias"));
         }
-        Ok(Self { path: path.to_owned(), config, weights, adapters: Vec::new(), score: None, untied: false })
+        Ok(Self::with_weights(path.to_owned(), config, weights))
+    }
+
+    pub(crate) fn with_weights(path: PathBuf, config: DecoderConfig, weights: Weights) -> Self {
+        Self { path, config, weights, adapters: Vec::new(), score: None, untied: false }
+    }
+
+    /// Whether there is a `config.json` beside the weights.
+    pub(crate) fn has_config_file(&self) -> bool {
+        matches!(self.weights, Weights::Safetensors(_))
     }
 
     /// The folder or file that the model was opened from.
@@ -79,7 +91,7 @@ impl Model {
     pub fn gguf_metadata(&self) -> Option<&Metadata> {
         match &self.weights {
             Weights::Gguf(gguf) => Some(gguf.metadata()),
-            Weights::Safetensors(_) => None,
+            Weights::Safetensors(_) | Weights::Blank(_) => None,
         }
     }
 
@@ -94,6 +106,11 @@ impl Model {
             }
         }
         counts.into_iter().max_by_key(|(_, count)| *count).and_then(|(stored, _)| stored)
+    }
+
+    /// How the numbers of the tensor of this canonical name lie in the file.
+    pub(crate) fn elements(&self, name: &str) -> Option<Elements> {
+        self.weights.elements(name)
     }
 
     /// Whether there is a tensor of this canonical name.
@@ -143,6 +160,20 @@ impl Model {
                 weights.codes(name)
             }
             _ => Ok(None),
+        }
+    }
+
+    /// How the tensor of this canonical name is quantised: what [`Model::blocks`] or [`Model::codes`] would give, known
+    /// without reading it.
+    pub fn packing(&self, name: &str) -> Option<Packing> {
+        if self.adapters.iter().any(|adapter| changes(adapter, name)) {
+            return None;
+        }
+        let name = self.stored(name);
+        match (&self.weights, self.weights.elements(name)) {
+            (Weights::Safetensors(weights), _) => weights.packing(name),
+            (_, Some(Elements::Blocks(kind))) => Some(Packing::Blocks(kind)),
+            _ => None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::lora::Lora;
 use crate::model::Model;
 
 /// The name of the scalar head's weights, `[1, hidden]`, in models and, after a prefix, in adapters.
-pub(crate) const SCORE: &str = "score.weight";
+pub const SCORE: &str = "score.weight";
 
 /// The spread of a fresh scalar head: transformers' `initializer_range`.
 const SPREAD: f64 = 0.02;

@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 
 use ::safetensors::Dtype;
 use ::safetensors::tensor::{Metadata, TensorInfo};
+use collimate_kernels::quant::Packing;
 use serde::Deserialize;
 
 use crate::bitsandbytes::{self, Stored, StoredCodes};
@@ -65,6 +66,12 @@ impl SafetensorsFile {
 
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.metadata.info(name).map(|info| info.shape.as_slice())
+    }
+
+    /// Shape and type of a tensor.
+    pub(crate) fn described(&self, name: &str) -> Result<(&[usize], Elements)> {
+        let info = self.metadata.info(name).ok_or_else(|| self.missing(name))?;
+        Ok((&info.shape, self.elements(name, info)?))
     }
 
     /// Appends the tensor's numbers to `out`.
@@ -259,6 +266,11 @@ impl Safetensors {
     /// The codes and scales of a weight that bitsandbytes quantised.
     pub(crate) fn codes(&self, name: &str) -> Result<Option<StoredCodes>> {
         self.quantised.get(name).map(|stored| bitsandbytes::codes(self, name, stored)).transpose()
+    }
+
+    /// How the tensor is quantised; none where it is not.
+    pub(crate) fn packing(&self, name: &str) -> Option<Packing> {
+        self.quantised.get(name).map(Stored::packing)
     }
 
     /// The shape of the tensor itself.

@@ -84,6 +84,11 @@ impl ChatTemplate {
         &self.sources
     }
 
+    /// Whether `{% generation %}` marks what the assistant says.
+    pub fn marks_generation(&self) -> bool {
+        self.sources.values().any(|source| generation::marks(source))
+    }
+
     /// Renders `messages`, as `apply_chat_template(..., tokenize=False)` does in transformers.
     ///
     /// Fails with [`Error::TemplateRaised`] where the template itself refuses the messages, with

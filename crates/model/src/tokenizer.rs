@@ -135,6 +135,16 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The kind of its model: `BPE`, `Unigram`, `WordPiece` or `WordLevel`.
+    pub fn kind(&self) -> &'static str {
+        match self.inner.get_model() {
+            tokenizers::ModelWrapper::BPE(_) => "BPE",
+            tokenizers::ModelWrapper::Unigram(_) => "Unigram",
+            tokenizers::ModelWrapper::WordPiece(_) => "WordPiece",
+            tokenizers::ModelWrapper::WordLevel(_) => "WordLevel",
+        }
+    }
+
     /// The number of tokens, added ones included; a model's embedding may have more rows.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)

@@ -56,6 +56,14 @@ impl Trainable {
         self.adapter().map_or(0.0, |lora| lora.config.lora_dropout)
     }
 
+    /// The tensors that all parameters are made of, in their order: where each lies in the values.
+    pub fn tensors(&self) -> Vec<Range<usize>> {
+        match self {
+            Self::Adapter(lora) => lora.tensors(),
+            Self::Weights(weights) => weights.layout.tensors(),
+        }
+    }
+
     /// The parameters that weight decay leaves alone, in order.
     pub fn undecayed(&self) -> Vec<Range<usize>> {
         match self {

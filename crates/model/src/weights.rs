@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::blank::Blank;
 use crate::config::DecoderConfig;
 use crate::elements::Elements;
 use crate::error::{Error, Result, nearest};
@@ -14,6 +15,7 @@ use crate::stored_type::StoredType;
 pub(crate) enum Weights {
     Safetensors(Safetensors),
     Gguf(Box<Gguf>),
+    Blank(Blank),
 }
 
 impl Weights {
@@ -21,16 +23,22 @@ impl Weights {
         match self {
             Self::Safetensors(weights) => weights.shape(name),
             Self::Gguf(weights) => weights.shape(name),
+            Self::Blank(weights) => weights.shape(name),
+        }
+    }
+
+    /// How the tensor's numbers lie in the file; none where there is no such tensor.
+    pub(crate) fn elements(&self, name: &str) -> Option<Elements> {
+        match self {
+            Self::Safetensors(weights) => weights.elements(name),
+            Self::Gguf(weights) => weights.elements(name),
+            Self::Blank(weights) => weights.shape(name).map(|_| Elements::F32),
         }
     }
 
     /// The type of the tensor's numbers; none where they are quantised, or there is no such tensor.
     pub(crate) fn stored_type(&self, name: &str) -> Option<StoredType> {
-        let elements = match self {
-            Self::Safetensors(weights) => weights.elements(name),
-            Self::Gguf(weights) => weights.elements(name),
-        };
-        elements.and_then(Elements::stored_type)
+        self.elements(name).and_then(Elements::stored_type)
     }
 
     /// Finds the weights that such a model stores with others in one matrix; from then on they are tensors like any.
@@ -38,6 +46,7 @@ impl Weights {
         match self {
             Self::Safetensors(weights) => weights.find_pieces(config),
             Self::Gguf(weights) => weights.find_pieces(config),
+            Self::Blank(_) => {}
         }
     }
 
@@ -46,6 +55,10 @@ impl Weights {
         match self {
             Self::Safetensors(weights) => weights.read(name, out),
             Self::Gguf(weights) => weights.read(name, out),
+            Self::Blank(weights) => {
+                weights.read(name, out);
+                Ok(())
+            }
         }
     }
 
@@ -69,6 +82,7 @@ impl Weights {
         let nearest = match self {
             Self::Safetensors(weights) => nearest(&name, weights.names()),
             Self::Gguf(weights) => nearest(&name, weights.names()),
+            Self::Blank(weights) => nearest(&name, weights.names()),
         };
         Error::MissingTensor { path: path.to_owned(), name, nearest }
     }

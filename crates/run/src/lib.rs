@@ -18,7 +18,7 @@ pub use error::{Error, INTERRUPTED, Result};
 pub use event::{Aside, Event, Reporter, Silent};
 pub use journal::{JOURNAL_FILE, Journal};
 pub use manifest::Manifest;
-pub use memory::{available_memory, peak_memory};
+pub use memory::{available_memory, peak_memory, resident_memory};
 pub use plan::{Plan, occupant, real_path};
 pub use runner::run_stage;
 pub use stage::{Context, Outcome, RunOptions, Stage};

@@ -7,6 +7,13 @@ pub fn peak_memory() -> Option<u64> {
     kibibytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
+/// Resident memory of this process in bytes, at this moment; `None` where the system does not tell.
+///
+/// Source: `VmRSS` in `/proc/self/status` (Linux).
+pub fn resident_memory() -> Option<u64> {
+    kibibytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
 /// Bytes that can be taken without swapping, within the limit of this process's control group if it has one;
 /// `None` where the system does not tell.
 ///

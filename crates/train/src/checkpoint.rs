@@ -4,10 +4,11 @@
 //! is torn or damaged all the same is recognised by its hashes, and the one before it is used.
 
 use crate::learner::Learner;
-use crate::{AdamW, AdamWSettings, Result, TrainerState};
+use crate::{AdamW, AdamWSettings, Moment, Result, TrainerState};
 use collimate_model::{DecoderConfig, Trainable};
 use collimate_run::{Event, Reporter, atomic};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,10 +52,10 @@ pub fn save(
     remove_folder(&unfinished)?;
     fs::create_dir_all(&unfinished).map_err(|source| collimate_run::Error::write(&unfinished, source))?;
     learner.parameters.save(&unfinished)?;
-    atomic::write(unfinished.join(OPTIMISER), &optimiser_bytes(&learner.optimiser)?)?;
+    write_vectors(&unfinished.join(OPTIMISER), &optimiser_vectors(&learner.optimiser))?;
     if let Some(reference) = &learner.reference {
         let values = ("values", Dtype::F32, bytes(&reference.values));
-        atomic::write(unfinished.join(REFERENCE), &tensor_file(REFERENCE, &[values])?)?;
+        write_vectors(&unfinished.join(REFERENCE), &[values])?;
     }
     write_state(&unfinished, state)?;
     save_more(&unfinished)?;
@@ -135,19 +136,17 @@ fn load(
     let hashes: BTreeMap<String, String> =
         serde_json::from_slice(&read(DONE)?).map_err(|_| Damage::Format(DONE))?;
     for (name, hash) in &hashes {
-        if blake3::hash(&read(name)?).to_hex().as_str() != hash {
+        if hash_file(&path.join(name)).ok().as_ref() != Some(hash) {
             return Err(Damage::Hash(name.clone()));
         }
     }
     let state = serde_json::from_slice(&read(STATE)?).map_err(|_| Damage::Format(STATE))?;
     let parameters = like.load_like(path, decoder)?;
     let count = parameters.values().len();
-    let optimiser = optimiser_from_bytes(&read(OPTIMISER)?, settings).ok_or(Damage::Format(OPTIMISER))?;
-    if optimiser.mean.len() != count || optimiser.square.len() != count {
-        return Err(Damage::Size);
-    }
+    let mut optimiser = AdamW::new(settings, &parameters.tensors());
+    read_optimiser(&read(OPTIMISER)?, &mut optimiser)?;
     let reference = match hashes.contains_key(REFERENCE) {
-        true => Some(read_floats(&read(REFERENCE)?, "values").ok_or(Damage::Format(REFERENCE))?),
+        true => Some(read_reference(&read(REFERENCE)?).ok_or(Damage::Format(REFERENCE))?),
         false => None,
     };
     if reference.as_ref().is_some_and(|values| values.len() != count) {
@@ -176,54 +175,90 @@ fn folder_names(folder: &Path) -> Result<Vec<String>> {
 
 fn hash_files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let hash = |name: String| {
-        let path = folder.join(&name);
-        let bytes = fs::read(&path).map_err(|source| collimate_run::Error::read(&path, source))?;
-        Ok((name, blake3::hash(&bytes).to_hex().to_string()))
+        let hash = hash_file(&folder.join(&name))?;
+        Ok((name, hash))
     };
     folder_names(folder)?.into_iter().map(hash).collect()
 }
 
-fn bytes(values: &[f32]) -> Vec<u8> {
+/// The hash of a file, which is never in memory as a whole.
+fn hash_file(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let hashed = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
+    hashed.map_err(|source| collimate_run::Error::read(path, source))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// A vector's name, type and bytes in a safetensors file.
+type Vector<'a> = (&'static str, Dtype, Cow<'a, [u8]>);
+
+/// The bytes of floats as files hold them, without a copy where the machine holds them so too.
+fn bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        return bytemuck::cast_slice(values).into();
+    }
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// The content of a safetensors file of vectors.
-fn tensor_file(name: &str, vectors: &[(&str, Dtype, Vec<u8>)]) -> Result<Vec<u8>> {
-    let written = vectors
-        .iter()
-        .map(|vector| {
-            let (name, dtype, bytes) = vector;
-            let len = bytes.len() * 8 / dtype.bitsize();
-            Ok((*name, TensorView::new(*dtype, vec![len], bytes)?))
-        })
+/// Writes a safetensors file of vectors, one after the other, through to the disk.
+fn write_vectors(path: &Path, vectors: &[Vector<'_>]) -> Result<()> {
+    let views = vectors.iter().map(|(name, dtype, bytes)| {
+        let len = bytes.len() * 8 / dtype.bitsize();
+        Ok((*name, TensorView::new(*dtype, vec![len], bytes)?))
+    });
+    let written = views
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .and_then(|tensors| safetensors::serialize(tensors, None));
-    let invalid = |source| std::io::Error::new(std::io::ErrorKind::InvalidInput, source);
-    Ok(written.map_err(|source| collimate_run::Error::write(name, invalid(source)))?)
+        .and_then(|views| safetensors::serialize_to_file(views, None, path));
+    let synced = written.map_err(std::io::Error::other).and_then(|()| fs::File::open(path)?.sync_all());
+    Ok(synced.map_err(|source| collimate_run::Error::write(path, source))?)
 }
 
-fn read_floats(file: &[u8], name: &str) -> Option<Vec<f32>> {
-    let tensors = SafeTensors::deserialize(file).ok()?;
+fn read_floats(tensors: &SafeTensors<'_>, name: &str) -> Option<Vec<f32>> {
     let tensor = tensors.tensor(name).ok().filter(|tensor| tensor.dtype() == Dtype::F32)?;
     let (floats, _) = tensor.data().as_chunks();
     Some(floats.iter().map(|&float| f32::from_le_bytes(float)).collect())
 }
 
-fn optimiser_bytes(optimiser: &AdamW) -> Result<Vec<u8>> {
-    let vectors = [
-        ("exp_avg", Dtype::F32, bytes(&optimiser.mean)),
-        ("exp_avg_sq", Dtype::F32, bytes(&optimiser.square)),
-        ("step", Dtype::U64, optimiser.step.to_le_bytes().to_vec()),
-    ];
-    tensor_file(OPTIMISER, &vectors)
+fn read_reference(file: &[u8]) -> Option<Vec<f32>> {
+    read_floats(&SafeTensors::deserialize(file).ok()?, "values")
 }
 
-fn optimiser_from_bytes(bytes: &[u8], settings: AdamWSettings) -> Option<AdamW> {
-    let mut optimiser = AdamW::new(settings, 0);
-    (optimiser.mean, optimiser.square) = (read_floats(bytes, "exp_avg")?, read_floats(bytes, "exp_avg_sq")?);
-    let tensors = SafeTensors::deserialize(bytes).ok()?;
-    optimiser.step = u64::from_le_bytes(tensors.tensor("step").ok()?.data().try_into().ok()?);
-    Some(optimiser)
+/// Names of m and v in f32, as PyTorch calls them; of their codes and their scales, as bitsandbytes does.
+const MOMENTS: [[&str; 3]; 2] = [["exp_avg", "state1", "absmax1"], ["exp_avg_sq", "state2", "absmax2"]];
+
+fn optimiser_vectors(optimiser: &AdamW) -> Vec<Vector<'_>> {
+    let moments = MOMENTS.into_iter().zip([&optimiser.mean, &optimiser.square]);
+    let vectors = moments.flat_map(|([floats, codes, scales], moment)| {
+        [
+            (floats, Dtype::F32, bytes(&moment.floats)),
+            (codes, Dtype::U8, moment.codes.as_slice().into()),
+            (scales, Dtype::F32, bytes(&moment.scales)),
+        ]
+    });
+    let step = ("step", Dtype::U64, optimiser.step.to_le_bytes().to_vec().into());
+    vectors.filter(|(_, _, bytes)| !bytes.is_empty()).chain([step]).collect()
+}
+
+/// Fills a fresh optimiser; what has no elements stands in no file.
+fn read_optimiser(bytes: &[u8], optimiser: &mut AdamW) -> Result<(), Damage> {
+    let format = || Damage::Format(OPTIMISER);
+    let tensors = SafeTensors::deserialize(bytes).map_err(|_| format())?;
+    for ([floats, codes, scales], moment) in
+        MOMENTS.into_iter().zip([&mut optimiser.mean, &mut optimiser.square])
+    {
+        let read = Moment {
+            floats: read_floats(&tensors, floats).unwrap_or_default(),
+            codes: tensors.tensor(codes).map(|codes| codes.data().to_vec()).unwrap_or_default(),
+            scales: read_floats(&tensors, scales).unwrap_or_default(),
+        };
+        if read.lengths() != moment.lengths() {
+            return Err(Damage::Size);
+        }
+        *moment = read;
+    }
+    let step = tensors.tensor("step").ok().and_then(|step| step.data().try_into().ok());
+    optimiser.step = u64::from_le_bytes(step.ok_or_else(format)?);
+    Ok(())
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {

@@ -34,7 +34,7 @@ pub use evaluate::{Evaluation, Probe, SequenceScore, evaluate};
 pub use log_probs::{LogProbs, Scorer};
 pub use micro_batch::{MicroBatch, MicroBatches, TrainingExample, cut};
 pub use model_card::ModelCard;
-pub use optimiser::{AdamW, AdamWSettings, ParameterGroup, clip_norm};
+pub use optimiser::{AdamW, AdamWSettings, Moment, Optim, ParameterGroup, clip_norm};
 pub use sampler::{BatchSize, Order, Position, Sampler};
 pub use schedule::{Schedule, ScheduleKind, warmup_steps};
 pub use settings::{EarlyStopping, Length, ReferenceSync, ScheduleSettings, Settings};

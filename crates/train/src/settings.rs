@@ -123,7 +123,7 @@ impl Settings {
     }
 
     fn check_numbers(&self) -> Result<()> {
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.optimiser;
+        let AdamWSettings { beta1, beta2, epsilon, weight_decay, .. } = self.optimiser;
         let positive = |value: f64| value >= 0.0 && value.is_finite();
         let rate = self.schedule.learning_rate;
         demand(positive(rate), "learning_rate", rate, "0 or more")?;

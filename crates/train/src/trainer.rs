@@ -79,7 +79,7 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
                 (learner, found.state)
             }
             None => {
-                let optimiser = AdamW::new(settings.optimiser, parameters.values().len());
+                let optimiser = AdamW::new(settings.optimiser, &parameters.tensors());
                 (Learner::new(parameters, optimiser, settings.loraplus_lr_ratio), TrainerState::default())
             }
         };

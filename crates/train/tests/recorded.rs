@@ -84,9 +84,9 @@ fn warm_up_rounds_as_transformers_does() {
 fn parameters_follow_torch() {
     let RecordedAdamW { betas: (beta1, beta2), eps, weight_decay, max_grad_norm, start, runs } =
         recorded().adamw;
-    let settings = AdamWSettings { beta1, beta2, epsilon: eps, weight_decay };
+    let settings = AdamWSettings { beta1, beta2, epsilon: eps, weight_decay, ..AdamWSettings::default() };
     for run in runs {
-        let (mut values, mut optimiser) = (start.clone(), AdamW::new(settings, start.len()));
+        let (mut values, mut optimiser) = (start.clone(), AdamW::new(settings, &[0..start.len()]));
         for (number, step) in run.steps.into_iter().enumerate() {
             let mut gradient = step.gradient;
             let norm = clip_norm(&mut gradient, max_grad_norm);

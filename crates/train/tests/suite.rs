@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up is to fail")]
 
 mod alarms;
+mod eight_bit;
 mod recorded;
 mod together;
 mod toy;

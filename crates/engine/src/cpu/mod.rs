@@ -7,6 +7,7 @@
 mod adapter;
 mod backward;
 mod decoder;
+mod described;
 mod dora;
 mod forward;
 mod full;
@@ -21,7 +22,8 @@ mod weights;
 mod workspace;
 
 pub use decoder::{Decoder, Sequence, Span};
-pub use plan::MemoryPlan;
+pub use described::Described;
+pub use plan::{MemoryPlan, TrainedSizes};
 
 use crate::{Batch, Dropout, Engine, Error, Result, Scores};
 use adapter::Prepared;
@@ -58,6 +60,8 @@ pub struct CpuOptions {
     pub double_quant: bool,
     /// Bytes that training may take, weights and all; layers are recomputed in the backward pass to keep to it.
     pub memory: Option<u64>,
+    /// Bytes of the optimiser's moments, which count towards the memory; none is two numbers of f32 a parameter.
+    pub moments: Option<u64>,
 }
 
 /// A decoder on the CPU.
@@ -74,6 +78,7 @@ pub struct CpuEngine {
     quantise: Quantisation,
     double_quant: bool,
     memory: Option<u64>,
+    moments: Option<u64>,
     /// How many layers share states for the sake of memory, in the backward pass of the largest batch so far.
     sharing: usize,
     prepared: Prepared,
@@ -111,6 +116,7 @@ impl CpuEngine {
             quantise: options.quantise,
             double_quant: options.double_quant,
             memory: options.memory,
+            moments: options.moments,
             sharing: 0,
             prepared: Prepared::default(),
             space: Workspace::default(),
@@ -196,7 +202,7 @@ impl CpuEngine {
         let mut room = self.room(self.space.tokens.len(), self.space.target_rows.len(), beside);
         if let Some(trained) = beside.filter(|_| keep) {
             // Once shared, always shared: smaller batches do not take the memory back.
-            self.sharing = self.sharing.max(self.plan_within_budget(&room, trained).0);
+            self.sharing = self.sharing.max(self.planner().within_budget(&room, self.sizes(trained)).0);
             room = Room { keep, sharing: self.sharing, ..room };
         }
         self.space.ensure(&room);

@@ -1,8 +1,10 @@
 //! The memory that training takes, known before its first step, and what is recomputed to keep to a budget.
 
-use super::CpuEngine;
+use super::described::Described;
+use super::shape::Shape;
 use super::workspace::Room;
-use collimate_model::Parameters;
+use super::{CpuEngine, CpuOptions};
+use collimate_model::{DecoderConfig, Lora, LoraSlot, Parameters, WeightLayout};
 
 /// Bytes that training takes with a batch of a given size, or a smaller one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// What is trained: an adapter and its copy turned for the products, or the weights as the optimiser sees them.
     pub parameters: u64,
-    /// The gradient and two moments for each of these parameters.
+    /// The gradient of each of these parameters, and the optimiser's moments.
     pub optimiser: u64,
     /// What the layers leave for the backward pass.
     pub activations: u64,
@@ -48,77 +50,149 @@ impl MemoryPlan {
     }
 }
 
-impl CpuEngine {
-    /// Plans the training of an adapter, or of all weights, on batches of up to `tokens` tokens and `targets` targets.
-    ///
-    /// Nothing is recomputed unless the budget of [`super::CpuOptions::memory`] demands it, and then as few layers
-    /// as will do. The engine keeps to the plan of its largest batch; where even recomputing all that can be does
-    /// not fit, [`MemoryPlan::fits`] says so.
-    pub fn plan<'a>(&self, tokens: usize, targets: usize, trained: impl Into<Parameters<'a>>) -> MemoryPlan {
-        let trained = trained.into();
-        self.plan_within_budget(&self.room(tokens, targets, Some(trained)), trained).1
+/// What decides the memory of a training beside the model and its batches: how much is trained, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainedSizes {
+    /// Parameters trained.
+    pub values: usize,
+    /// Numbers held beside them: an adapter's slots turned for the products, and a head of its own packed for both
+    /// directions.
+    copies: usize,
+    /// Widest row of reduced inputs of a layer: the sum of its ranks.
+    pub(super) reduced: usize,
+    /// Most values of a block's share of the gradients of a layer: those of its adapters, or of norms.
+    pub(super) partial: usize,
+    /// Whether it is the weights themselves that are trained.
+    pub(super) weights: bool,
+}
+
+impl TrainedSizes {
+    /// All weights of a model.
+    pub fn weights(config: &DecoderConfig) -> Self {
+        Self::whole(&WeightLayout::new(config), Shape::new(config))
     }
 
+    fn whole(layout: &WeightLayout, shape: Shape) -> Self {
+        Self { values: layout.len(), copies: 0, reduced: 0, partial: shape.norm_share(), weights: true }
+    }
+}
+
+impl From<&Lora> for TrainedSizes {
+    /// An adapter, whose values need not be there yet.
+    fn from(lora: &Lora) -> Self {
+        let layers = || lora.slots.chunk_by(|one, other| one.layer == other.layer);
+        let largest = |size: fn(&LoraSlot) -> usize| {
+            layers().map(|slots| slots.iter().map(size).sum()).max().unwrap_or(0)
+        };
+        let slots = lora.slots.last().map_or(0, |slot| slot.range().end);
+        let head = lora.head.as_ref().map_or(0, ExactSizeIterator::len);
+        Self {
+            values: lora.parameters(),
+            copies: slots + 2 * head,
+            reduced: largest(|slot| slot.rank),
+            partial: largest(|slot| slot.range().len()),
+            weights: false,
+        }
+    }
+}
+
+impl MemoryPlan {
+    /// Plans a training before anything is loaded, as [`CpuEngine::plan`] does with the model at hand. Of a description
+    /// alone it is not known what is stored quantised already.
+    pub fn of<'a>(
+        decoder: impl Into<Described<'a>>,
+        options: CpuOptions,
+        [tokens, targets]: [usize; 2],
+        trained: TrainedSizes,
+    ) -> Self {
+        let threads = options.threads.filter(|&threads| threads > 0);
+        let threads = threads.or_else(|| Some(std::thread::available_parallelism().ok()?.get()));
+        let decoder = decoder.into();
+        let planner = Planner {
+            weights: decoder.weight_bytes(options),
+            threads: threads.unwrap_or(1),
+            memory: options.memory,
+            moments: options.moments,
+        };
+        let config = decoder.config;
+        let room = Room::new(Shape::new(config), config.num_hidden_layers, [tokens, targets], Some(trained));
+        planner.within_budget(&room, trained).1
+    }
+}
+
+/// What plans are made from, whatever the batch.
+pub(super) struct Planner {
+    pub weights: u64,
+    pub threads: usize,
+    pub memory: Option<u64>,
+    pub moments: Option<u64>,
+}
+
+impl Planner {
     /// How many layers share states in a pass that is kept, and the plan that follows.
-    pub(super) fn plan_within_budget(&self, room: &Room, trained: Parameters<'_>) -> (usize, MemoryPlan) {
-        let plan = |sharing| self.plan_of(&Room { keep: true, sharing, ..*room }, trained);
+    pub fn within_budget(&self, room: &Room, trained: TrainedSizes) -> (usize, MemoryPlan) {
+        let plan = |sharing| self.plan(&Room { keep: true, sharing, ..*room }, trained);
         let sharing = (0..room.layers).find(|&sharing| plan(sharing).fits()).unwrap_or(room.layers);
         (sharing, plan(sharing))
     }
 
-    fn plan_of(&self, room: &Room, trained: Parameters<'_>) -> MemoryPlan {
-        let (values, copies) = match trained {
-            Parameters::Adapter(lora) => {
-                // The slots turned for the products, and a head of its own packed for both directions.
-                let slots = lora.slots.last().map_or(0, |slot| slot.range().end);
-                let head = lora.head.as_ref().map_or(0, ExactSizeIterator::len);
-                (size_of_val(&*lora.values) as u64, 4 * (slots + 2 * head) as u64)
-            }
-            Parameters::Weights(weights) => (size_of_val(&*weights.values) as u64, 0),
-        };
-        let scratch = self.pool.current_num_threads() as u64 * room.scratch_bytes();
+    fn plan(&self, room: &Room, trained: TrainedSizes) -> MemoryPlan {
+        let [values, copies] =
+            [trained.values, trained.copies].map(|count| (count * size_of::<f32>()) as u64);
         MemoryPlan {
-            weights: self.weights.bytes(),
+            weights: self.weights,
             parameters: values + copies,
-            optimiser: 3 * values,
+            optimiser: values + self.moments.unwrap_or(2 * values),
             activations: room.layer_bytes(),
-            workspace: room.single_bytes() + scratch,
+            workspace: room.single_bytes() + self.threads as u64 * room.scratch_bytes(),
             recomputed: room.recomputed(),
             layers: room.layers,
             budget: self.memory,
+        }
+    }
+}
+
+impl CpuEngine {
+    /// Plans the training of an adapter, or of all weights, on batches of up to `tokens` tokens and `targets` targets.
+    ///
+    /// Nothing is recomputed unless the budget of [`CpuOptions::memory`] demands it, and then as few layers
+    /// as will do. The engine keeps to the plan of its largest batch; where even recomputing all that can be does
+    /// not fit, [`MemoryPlan::fits`] says so.
+    pub fn plan<'a>(&self, tokens: usize, targets: usize, trained: impl Into<Parameters<'a>>) -> MemoryPlan {
+        let trained = trained.into();
+        self.planner().within_budget(&self.room(tokens, targets, Some(trained)), self.sizes(trained)).1
+    }
+
+    pub(super) fn planner(&self) -> Planner {
+        Planner {
+            weights: self.weights.bytes(),
+            threads: self.pool.current_num_threads(),
+            memory: self.memory,
+            moments: self.moments,
+        }
+    }
+
+    pub(super) fn sizes(&self, trained: Parameters<'_>) -> TrainedSizes {
+        match trained {
+            Parameters::Adapter(lora) => lora.into(),
+            Parameters::Weights(_) => TrainedSizes::whole(&self.layout, self.shape),
         }
     }
 
     /// The sizes that a batch asks for, in a pass that keeps nothing.
     pub(super) fn room(&self, tokens: usize, targets: usize, beside: Option<Parameters<'_>>) -> Room {
         let layers = self.config.num_hidden_layers;
-        let (mut reduced, mut partial) = (vec![0; layers], vec![0; layers]);
-        let weights = match beside {
-            Some(Parameters::Adapter(lora)) => {
-                for slot in &lora.slots {
-                    reduced[slot.layer] += slot.rank;
-                    partial[slot.layer] += slot.range().len();
-                }
-                false
-            }
-            Some(Parameters::Weights(_)) => {
-                partial.fill(self.shape.norm_share());
-                true
-            }
-            None => false,
-        };
-        let largest = |sums: Vec<usize>| sums.into_iter().max().unwrap_or(0);
-        let (reduced, partial) = (largest(reduced), largest(partial));
-        let (shape, keep, sharing) = (self.shape, false, layers);
-        Room { shape, layers, tokens, targets, reduced, partial, weights, keep, sharing }
+        let sizes = beside.map(|trained| self.sizes(trained));
+        Room::new(self.shape, layers, [tokens, targets], sizes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Batch, CpuOptions, Dropout, Engine};
-    use collimate_model::{FullWeights, Lora, Model, Trainable};
+    use crate::{Batch, Dropout, Engine};
+    use collimate_kernels::{Dtype, Quantisation};
+    use collimate_model::{FullWeights, Model, Trainable};
     use std::path::Path;
 
     /// A tiny model, with its adapter or its weights to be trained.
@@ -176,6 +250,57 @@ mod tests {
                 assert_eq!(step(&mut engine, trained), first, "{name}");
             }
         }
+    }
+
+    /// A model of which a plan is made from its description, and from its files, and what either says of it loaded.
+    fn assert_planned(model: &Model, options: CpuOptions, trained: &Trainable, described: Described<'_>) {
+        let sizes = match trained {
+            Trainable::Adapter(lora) => TrainedSizes::from(&Lora { values: Vec::new(), ..Lora::clone(lora) }),
+            Trainable::Weights(_) => TrainedSizes::weights(model.config()),
+        };
+        assert_eq!(sizes.values, trained.values().len());
+        let engine = CpuEngine::load(model, options, |_| {}).unwrap();
+        let plan = MemoryPlan::of(described, options, [250, 191], sizes);
+        assert_eq!(plan, engine.plan(250, 191, trained), "{}, {options:?}", model.path().display());
+    }
+
+    #[test]
+    fn a_plan_needs_no_weights() {
+        for name in ["llama", "qwen2_untied_yarn", "llama_untied_llama3rope", "qwen3", "gemma2"] {
+            let (model, all) = open(name);
+            for dtype in Dtype::TRAINABLE {
+                let options = CpuOptions { training: true, dtype, threads: Some(2), ..CpuOptions::default() };
+                for trained in &all {
+                    assert_planned(&model, options, trained, model.config().into());
+                    assert_planned(&model, options, trained, (&model).into());
+                }
+                for (quantise, double_quant) in [
+                    (Quantisation::Nf4, false),
+                    (Quantisation::Nf4, true),
+                    (Quantisation::Fp4, true),
+                    (Quantisation::Int8, false),
+                ] {
+                    let options = CpuOptions { quantise, double_quant, ..options };
+                    assert_planned(&model, options, &all[0], model.config().into());
+                }
+            }
+            let options = CpuOptions { dtype: Dtype::Int8, ..CpuOptions::default() };
+            let loaded = CpuEngine::load(&model, options, |_| {}).unwrap().weights.bytes();
+            assert_eq!(Described::from(model.config()).weight_bytes(options), loaded, "{name} to write with");
+        }
+    }
+
+    #[test]
+    fn smaller_moments_leave_room_for_more() {
+        let (model, [_, weights]) = open("llama");
+        let options = CpuOptions { training: true, threads: Some(2), ..CpuOptions::default() };
+        let of = |moments| {
+            let options = CpuOptions { moments, ..options };
+            CpuEngine::load(&model, options, |_| {}).unwrap().plan(250, 191, &weights)
+        };
+        let (full, none) = (of(None), of(Some(0)));
+        assert_eq!(full.optimiser, 3 * none.optimiser);
+        assert_eq!(full.total() - none.total(), 2 * none.optimiser);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The buffers of a pass, allocated for the largest batch so far and used again.
 
 use super::full::KeptSpace;
+use super::plan::TrainedSizes;
 use super::shape::Shape;
 use collimate_kernels::aligned::Aligned;
 use collimate_kernels::attention::Plan;
@@ -55,6 +56,19 @@ pub(super) struct Room {
 }
 
 impl Room {
+    /// The sizes that a batch of so many tokens and targets asks for, in a pass that keeps nothing.
+    pub fn new(
+        shape: Shape,
+        layers: usize,
+        [tokens, targets]: [usize; 2],
+        beside: Option<TrainedSizes>,
+    ) -> Self {
+        let (reduced, partial, weights) =
+            beside.map_or((0, 0, false), |sizes| (sizes.reduced, sizes.partial, sizes.weights));
+        let (keep, sharing) = (false, layers);
+        Self { shape, layers, tokens, targets, reduced, partial, weights, keep, sharing }
+    }
+
     /// Values of each buffer of a [`LayerState`], in the order of its fields.
     fn state(&self) -> [usize; STATE] {
         let (shape, heads) = (self.shape, self.shape.heads);

@@ -70,6 +70,16 @@ impl Packed {
         Self { rows, columns, panels }
     }
 
+    /// What [`Packed::bytes`] says of such a factor, before it is there.
+    pub fn planned_bytes(rows: usize, columns: usize, dtype: Dtype) -> usize {
+        let lines = match dtype.supported() {
+            Dtype::Bfloat16 => rows.div_ceil(2),
+            Dtype::Int8 => return Integers::planned_bytes([rows, columns]),
+            Dtype::Float32 | Dtype::Gguf => rows,
+        };
+        columns.div_ceil(PANEL) * lines * PANEL * size_of::<f32>()
+    }
+
     /// Packs another W of the same size, as [`Packed::new`] does, in the place of the old one.
     pub fn refill(&mut self, weight: &[f32]) {
         let (rows, columns) = (self.rows, self.columns);

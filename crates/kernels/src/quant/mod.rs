@@ -9,6 +9,7 @@ mod encode;
 mod form;
 mod four_bit;
 mod legacy;
+mod packing;
 #[cfg(test)]
 mod recorded;
 mod super_block;
@@ -19,6 +20,8 @@ pub use four_bit::{Absmax, FourBit, Nested, Nibbles};
 
 pub use encode::{PartOfBlock, encode};
 pub use form::{Form, Groups};
+pub use packing::Packing;
+pub(crate) use packing::absmax_bytes;
 
 /// Most groups that a block has.
 const MOST_GROUPS: usize = 16;

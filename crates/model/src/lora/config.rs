@@ -11,6 +11,7 @@ use super::patterns::{Patterns, each_whole_if_whole, null_as_empty, whole_if_who
 use super::targets::{LayerFilter, OneOrMore, Targets};
 use crate::config_file::unsupported;
 use crate::error::{Error, Result};
+use crate::module::Module;
 
 /// The version of PEFT whose file format is written.
 const PEFT_VERSION: &str = "0.21.2";
@@ -168,6 +169,14 @@ impl LoraConfig {
         serde_json::to_string_pretty(&fields)
     }
 
+    /// Puts the names of all linear layers in the place of `all-linear`, as PEFT does.
+    pub(super) fn spell_out_targets(&mut self) {
+        if self.target_modules.as_ref().is_some_and(Targets::is_all_linear) {
+            self.target_modules =
+                Some(Targets::Names(Module::ALL.map(|module| module.name().to_owned()).into()));
+        }
+    }
+
     /// Checks every field; `path` is the file that holds them, for messages.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         let wrong = |field: &str, expected: &str, got: String| {
@@ -298,7 +307,7 @@ impl LoraConfig {
     }
 
     /// Makes this the configuration of an adapter with a scalar head.
-    pub(super) fn add_score(&mut self) {
+    pub fn add_score(&mut self) {
         let modules = self.modules_to_save.get_or_insert_default();
         if !modules.iter().any(|module| module == SCORE_MODULES[0]) {
             modules.push(SCORE_MODULES[0].to_owned());

@@ -22,6 +22,11 @@ const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// What PEFT puts before the model's own names.
 const PREFIX: &str = "base_model.model.";
 
+/// The weights of an adapter's folder.
+pub(crate) fn adapter_weights(folder: &Path) -> Result<SafetensorsFile> {
+    SafetensorsFile::open(&find(folder, WEIGHTS_FILE)?)
+}
+
 impl Lora {
     /// Reads an adapter folder that PEFT or [`Lora::save`] wrote.
     ///
@@ -30,10 +35,10 @@ impl Lora {
     pub fn load(folder: &Path, decoder: &DecoderConfig) -> Result<Self> {
         let config = LoraConfig::read(&find(folder, CONFIG_FILE)?)?;
         let mut lora = Self::lay_out(config, decoder, Strictness::SomeNameMatches)?;
-        let file = SafetensorsFile::open(&find(folder, WEIGHTS_FILE)?)?;
+        let file = adapter_weights(folder)?;
         let matrices = lora.matrices();
         check(&matrices, &file)?;
-        lora.values.reserve_exact(lora.len());
+        lora.values.reserve_exact(lora.parameters());
         for matrix in matrices {
             file.read(&matrix.name, &mut lora.values)?;
         }

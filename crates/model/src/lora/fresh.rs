@@ -7,13 +7,12 @@ use collimate_run::random::stream;
 use serde_json::Value;
 
 use super::layout::Strictness;
-use super::{Lora, LoraConfig, Targets};
+use super::{Lora, LoraConfig};
 use crate::config::DecoderConfig;
 use crate::config_file::unsupported;
 use crate::error::{Error, Result};
 use crate::merge::row_length;
 use crate::model::Model;
-use crate::module::Module;
 use crate::output_heads::fresh_score;
 
 /// Stands for the file in messages about a configuration that was made in memory.
@@ -66,20 +65,22 @@ impl Lora {
         Ok(())
     }
 
-    /// What does not depend on the model's weights.
-    fn drawn(mut config: LoraConfig, decoder: &DecoderConfig, seed: u64) -> Result<Self> {
+    /// A fresh adapter without its values: where they would lie. Errors: those of [`Lora::beside`], failed reads aside.
+    pub fn planned(mut config: LoraConfig, decoder: &DecoderConfig) -> Result<Self> {
         let path = Path::new(IN_MEMORY);
         config.check(path)?;
         if config.init_lora_weights != Value::Bool(true) {
             let value = &config.init_lora_weights;
             return Err(unsupported(path, "init_lora_weights", value, "a fresh adapter starts with `true`"));
         }
-        if config.target_modules.as_ref().is_some_and(Targets::is_all_linear) {
-            config.target_modules =
-                Some(Targets::Names(Module::ALL.map(|module| module.name().to_owned()).into()));
-        }
-        let mut lora = Self::lay_out(config, decoder, Strictness::EachNameMatches)?;
-        lora.values = zeros(lora.len())?;
+        config.spell_out_targets();
+        Self::lay_out(config, decoder, Strictness::EachNameMatches)
+    }
+
+    /// What does not depend on the model's weights.
+    fn drawn(config: LoraConfig, decoder: &DecoderConfig, seed: u64) -> Result<Self> {
+        let mut lora = Self::planned(config, decoder)?;
+        lora.values = zeros(lora.parameters())?;
         for slot in &lora.slots {
             let bound = 1.0 / (slot.inputs as f64).sqrt();
             let mut draws = stream(seed, &[slot.layer as u64, slot.module as u64]);

@@ -40,11 +40,18 @@ impl Lora {
         Ok(Self { config, slots, embedding, head, score, hidden_size, values: Vec::new() })
     }
 
-    /// How many values it should have.
-    pub(super) fn len(&self) -> usize {
-        let whole = [&self.score, &self.head, &self.embedding].into_iter().flatten().next();
-        let slots = || self.slots.last().map_or(0, |slot| slot.range().end);
-        whole.map_or_else(slots, |place| place.end)
+    /// How many parameters it has, whether their values are there or not.
+    pub fn parameters(&self) -> usize {
+        self.tensors().last().map_or(0, |place| place.end)
+    }
+
+    /// Where each of its tensors lies in the values, in their order.
+    pub fn tensors(&self) -> Vec<Range<usize>> {
+        let slots = self
+            .slots
+            .iter()
+            .flat_map(|slot| [Some(&slot.a), Some(&slot.b), slot.magnitude.as_ref()].into_iter().flatten());
+        slots.chain(&self.embedding).chain(&self.head).chain(&self.score).cloned().collect()
     }
 }
 

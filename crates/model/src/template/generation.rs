@@ -8,6 +8,11 @@ use fancy_regex::{Captures, Regex};
 static TAG: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\{%([-+]?)(\s*)(end)?generation(\s*)([-+]?)%\}").ok());
 
+/// Whether there are such blocks.
+pub(super) fn marks(source: &str) -> bool {
+    TAG.as_ref().is_some_and(|tag| tag.is_match(source).unwrap_or(false))
+}
+
 /// Rewrites the blocks into `{% with %}`, which has the same scope and prints its body unchanged.
 ///
 /// Lines stay where they were, so that messages about errors name the right ones.

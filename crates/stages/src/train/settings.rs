@@ -9,8 +9,8 @@ use clap::ArgAction;
 use collimate_engine::Dtype;
 use collimate_model::{LoraConfig, OneOrMore, Targets};
 use collimate_train::{
-    AdamWSettings, BatchSize, EarlyStopping, Length, Order, ReferenceSync, ScheduleKind, ScheduleSettings,
-    Settings,
+    AdamWSettings, BatchSize, EarlyStopping, Length, Optim, Order, ReferenceSync, ScheduleKind,
+    ScheduleSettings, Settings,
 };
 use serde::Serialize;
 
@@ -143,6 +143,9 @@ pub struct Common {
     /// Steps over which the learning rate rises from 0, instead of a share.
     #[arg(long, value_name = "STEPS", default_value_t = 0, conflicts_with = "warmup_ratio")]
     pub warmup_steps: u64,
+    /// Optimiser: adamw_torch, or adamw_8bit, which keeps its moments in blocks of 8 bits as bitsandbytes does.
+    #[arg(long, value_name = "NAME", default_value_t = Optim::AdamwTorch)]
+    pub optim: Optim,
     /// Weight decay of AdamW.
     #[arg(long, value_name = "NUMBER", default_value_t = 0.01)]
     pub weight_decay: f64,
@@ -200,7 +203,7 @@ pub struct Defaults {
 
 impl Common {
     /// The configuration of a fresh adapter.
-    pub(super) fn lora(&self) -> LoraConfig {
+    pub(crate) fn lora(&self) -> LoraConfig {
         LoraConfig {
             base_model_name_or_path: Some(self.model_name_or_path.display().to_string()),
             r: self.lora_r,
@@ -218,7 +221,7 @@ impl Common {
     }
 
     /// The settings of the training loop.
-    pub(super) fn training(&self, method: Defaults) -> Settings {
+    pub(crate) fn training(&self, method: Defaults) -> Settings {
         Settings {
             length: self.length(method.length),
             batch_size: self.max_tokens_per_batch.map_or(
@@ -236,6 +239,7 @@ impl Common {
                 warmup_ratio: self.warmup_ratio,
             },
             optimiser: AdamWSettings {
+                optim: self.optim,
                 beta1: self.adam_beta1,
                 beta2: self.adam_beta2,
                 epsilon: self.adam_epsilon,

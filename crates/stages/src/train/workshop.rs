@@ -1,5 +1,6 @@
 //! What every training does around its steps: opens the model, sets up what is trained, says what it will take, saves.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -108,13 +109,20 @@ impl Common {
         Ok(lora.into())
     }
 
-    /// How the engine is made.
-    pub(super) fn engine_options(&self, threads: Option<usize>) -> CpuOptions {
+    /// How the engine is made; `tensors` are those of the parameters that are trained.
+    pub(crate) fn engine_options(&self, threads: Option<usize>, tensors: &[Range<usize>]) -> CpuOptions {
         let free = || available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
         let memory = self.memory.map(|size| size.as_u64()).or_else(free);
-        let options =
-            CpuOptions { threads, training: true, dtype: self.dtype, memory, ..CpuOptions::default() };
-        self.quantising.with(options)
+        let moments = Some(self.optim.moment_bytes(tensors));
+        let (training, dtype) = (true, self.dtype);
+        self.quantising.with(CpuOptions {
+            threads,
+            training,
+            dtype,
+            memory,
+            moments,
+            ..CpuOptions::default()
+        })
     }
 
     /// Says what the training will take, before its first step.

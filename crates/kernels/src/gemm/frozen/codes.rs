@@ -1,6 +1,7 @@
 //! The codes of a frozen matrix, in panels of 64 of its rows.
 
 use super::super::PANEL;
+use crate::quant::Form;
 use rayon::prelude::*;
 
 /// Bits of a code.
@@ -8,6 +9,26 @@ use rayon::prelude::*;
 pub(super) enum Bits {
     Four,
     Eight,
+}
+
+impl Bits {
+    /// What holds the integers of such blocks.
+    pub fn of(form: Form) -> Self {
+        if form.bits == 4 { Self::Four } else { Self::Eight }
+    }
+
+    /// Lines of a pair.
+    fn lines(self) -> usize {
+        match self {
+            Self::Four => 1,
+            Self::Eight => 2,
+        }
+    }
+
+    /// Lines of a matrix.
+    pub fn lines_of(self, [outputs, inputs]: [usize; 2]) -> usize {
+        outputs.div_ceil(PANEL) * inputs.div_ceil(2) * self.lines()
+    }
 }
 
 /// Rows of 64 codes, one a byte.
@@ -27,8 +48,8 @@ impl Codes {
     /// `read(row, codes)` writes the codes of a row of W [outputs, inputs].
     pub fn new(bits: Bits, [outputs, inputs]: [usize; 2], read: impl Fn(usize, &mut [u8]) + Sync) -> Self {
         let mut codes = Self { bits, pairs: inputs.div_ceil(2), bytes: Vec::new() };
-        let lines = codes.pairs * codes.lines();
-        codes.bytes = vec![[0; PANEL]; outputs.div_ceil(PANEL) * lines];
+        let lines = codes.pairs * bits.lines();
+        codes.bytes = vec![[0; PANEL]; bits.lines_of([outputs, inputs])];
         codes.bytes.par_chunks_mut(lines.max(1)).enumerate().for_each(|(panel, lines)| {
             // Filled up to whole pairs with zeros.
             let mut row = vec![0; 2 * inputs.div_ceil(2)];
@@ -48,14 +69,6 @@ impl Codes {
         codes
     }
 
-    /// Lines of a pair.
-    fn lines(&self) -> usize {
-        match self.bits {
-            Bits::Four => 1,
-            Bits::Eight => 2,
-        }
-    }
-
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.bytes)
     }
@@ -63,7 +76,7 @@ impl Codes {
     /// The codes of two columns in the rows of a panel.
     #[inline(always)]
     pub fn columns(&self, panel: usize, pair: usize) -> [Line; 2] {
-        let at = (panel * self.pairs + pair) * self.lines();
+        let at = (panel * self.pairs + pair) * self.bits.lines();
         match self.bits {
             Bits::Four => {
                 let line = &self.bytes[at];

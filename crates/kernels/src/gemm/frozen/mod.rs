@@ -17,8 +17,10 @@ use super::tile::{Destination, Left, Target, multiply_into};
 use super::{Into, PANEL};
 use crate::Dtype;
 use crate::parallel::with_scratch;
-use crate::quant::{Absmax, Blocks, Groups, INVERSE, Nibbles, RowBytes, WrongLength, unpack};
-use codes::{Bits, Codes};
+use crate::quant::{
+    Absmax, Blocks, Groups, INVERSE, Nibbles, Packing, RowBytes, WrongLength, absmax_bytes, unpack,
+};
+use codes::{Bits, Codes, Line};
 use rayon::prelude::*;
 use scales::Scales;
 use std::ops::Range;
@@ -105,7 +107,7 @@ impl Frozen {
         bytes.par_chunks(row).zip(space).try_for_each(|(bytes, (integers, scales))| {
             unpack(Blocks { kind, bytes }, Groups { integers, scales })
         })?;
-        let bits = if form.bits == 4 { Bits::Four } else { Bits::Eight };
+        let bits = Bits::of(form);
         let codes = Codes::new(bits, [outputs, inputs], |row, codes| {
             codes.copy_from_slice(&integers[row * inputs..][..inputs]);
         });
@@ -135,6 +137,21 @@ impl Frozen {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.codes.bytes() + self.scales.bytes()
+    }
+
+    /// What [`Frozen::bytes`] says of such a matrix, before it is there.
+    pub fn planned_bytes(packing: Packing, [outputs, inputs]: [usize; 2]) -> usize {
+        let weights = outputs * inputs;
+        let (bits, scales) = match packing {
+            Packing::FourBit { block, nested, .. } => (Bits::Four, absmax_bytes(weights, block, nested)),
+            Packing::Rows => (Bits::Eight, outputs * size_of::<f32>()),
+            Packing::Blocks(kind) => {
+                let form = kind.form();
+                let numbers = if form.minima { 2 } else { 1 };
+                (Bits::of(form), weights / form.group * numbers * size_of::<f32>())
+            }
+        };
+        bits.lines_of([outputs, inputs]) * size_of::<Line>() + scales
     }
 
     /// y[m, outputs] = x[m, inputs]·Wᵀ.

@@ -31,6 +31,16 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// That of floats which are rounded, k to a column.
+    fn rounded(k: usize) -> Self {
+        Self { form: ROUNDED, groups: k.div_ceil(ROUNDED.group) }
+    }
+
+    /// Words and scales of n columns.
+    fn lengths(self, n: usize) -> [usize; 2] {
+        [self.words(), self.scales()].map(|len| n.div_ceil(PANEL) * len)
+    }
+
     /// Words of a panel.
     fn words(self) -> usize {
         self.groups * self.form.group / (32 / usize::from(self.form.bits)) * PANEL
@@ -49,13 +59,18 @@ impl Layout {
 
 impl Integers {
     fn new(layout: Layout, n: usize) -> Self {
-        let [words, scales] = [layout.words(), layout.scales()].map(|len| n.div_ceil(PANEL) * len);
+        let [words, scales] = layout.lengths(n);
         Self { layout, words: Aligned::zeros(words), scales: Aligned::zeros(scales) }
     }
 
     /// Room for B[k, n] that is to be rounded.
     pub fn zeros([k, n]: [usize; 2]) -> Self {
-        Self::new(Layout { form: ROUNDED, groups: k.div_ceil(ROUNDED.group) }, n)
+        Self::new(Layout::rounded(k), n)
+    }
+
+    /// Bytes that [`Integers::zeros`] takes.
+    pub fn planned_bytes([k, n]: [usize; 2]) -> usize {
+        Layout::rounded(k).lengths(n).iter().sum::<usize>() * size_of::<u32>()
     }
 
     /// Rounds B[k, n]; `read(row, column, values)` writes what stands in a row from a column on.
