@@ -1,7 +1,7 @@
 //! Commands for models and adapters themselves
 
 use clap::Args;
-use collimate_stages::model::{export, merge};
+use collimate_stages::model::{export, info, merge, plan};
 
 use super::{Action, Entry};
 use crate::{models, render};
@@ -15,6 +15,32 @@ pub const COMMANDS: &[Entry] = &[
   collimate model fetch bartowski/Qwen2.5-0.5B-Instruct-GGUF --include '*Q4_K_M.gguf'
   collimate model fetch org/name --revision v1.0 --local_dir models/base",
         action: Action::Other(models::run),
+    },
+    Entry {
+        path: "model info",
+        arguments: info::Config::augment_args,
+        examples: "  collimate model info models/base
+  collimate model info model.gguf --json
+  collimate model info models/sft_output",
+        action: Action::Other(|session| {
+            let info::Config { model_name_or_path } = session.settings()?;
+            let found = info::describe(&model_name_or_path)?;
+            Ok(session.print(&found, render::model_info(&found))?)
+        }),
+    },
+    Entry {
+        path: "model plan",
+        arguments: plan::Config::augment_args,
+        examples: "  collimate model plan --model_name_or_path models/base --max_length 2048
+  collimate model plan --model_name_or_path models/base --method dpo --full --optim adamw_8bit \\
+      --dataset_tokens 5000000 --num_train_epochs 2
+  collimate model plan --model_name_or_path config.json --method grpo --dtype bfloat16 \\
+      --device h200",
+        action: Action::Other(|session| {
+            let config: plan::Config = session.settings()?;
+            let found = plan::plan(&config, session.threads())?;
+            Ok(session.print(&found, render::model_plan(&found))?)
+        }),
     },
     Entry {
         path: "model merge",

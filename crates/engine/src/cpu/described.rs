@@ -26,7 +26,12 @@ impl<'a> From<&'a Model> for Described<'a> {
     }
 }
 
-impl Described<'_> {
+impl<'a> Described<'a> {
+    /// What is known without the files.
+    pub fn config(self) -> &'a DecoderConfig {
+        self.config
+    }
+
     /// Bytes that the weights take once they are loaded. Blocks of a GGUF file that are written with as they are count
     /// as f32.
     pub fn weight_bytes(self, options: CpuOptions) -> u64 {

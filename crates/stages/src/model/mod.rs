@@ -2,7 +2,9 @@
 
 pub mod export;
 mod fidelity;
+pub mod info;
 pub mod merge;
+pub mod plan;
 mod sources;
 mod writing;
 

@@ -1,0 +1,73 @@
+//! `model plan` on a tiny model: what it counts, what it advises, and that it needs no weights.
+
+use crate::common::{config, fixtures};
+use collimate_engine::{CpuEngine, CpuOptions};
+use collimate_model::{Lora, LoraConfig, Model};
+use collimate_stages::model::plan::{Config, Plan, plan};
+
+fn planned(words: &[&str]) -> Plan {
+    let model = format!("--model_name_or_path={}", fixtures().join("tiny/llama").display());
+    plan(&config::<Config>(&[&[model.as_str()], words].concat()), Some(2)).unwrap()
+}
+
+fn part(plan: &Plan, name: &str) -> u64 {
+    plan.memory.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes)
+}
+
+#[test]
+fn memory_is_what_the_engine_plans_of_the_loaded_model() {
+    let found =
+        planned(&["--max_length=100", "--max_completion_length=30", "--max_tokens_per_micro_batch=250"]);
+    assert_eq!(found.micro_batch, [250, 60]);
+    let model = Model::open(&fixtures().join("tiny/llama")).unwrap();
+    let options = CpuOptions { training: true, threads: Some(2), ..CpuOptions::default() };
+    let engine = CpuEngine::load(&model, options, |_| {}).unwrap();
+    let names = ["q_proj", "v_proj"].map(str::to_owned).to_vec();
+    let target_modules = Some(collimate_model::Targets::Names(names));
+    let lora = Lora::new(LoraConfig { target_modules, ..LoraConfig::default() }, model.config(), 1).unwrap();
+    assert_eq!(found.trainable_parameters, lora.values.len() as u64);
+    for (name, bytes) in engine.plan(250, 60, &lora).parts() {
+        assert_eq!(part(&found, name), bytes, "{name}");
+    }
+    assert_eq!(found.memory.total, found.memory.parts.iter().map(|part| part.bytes).sum::<u64>());
+    assert!(found.speed.tokens_per_second > 0.0 && found.speed.tokens_per_second.is_finite());
+}
+
+#[test]
+fn a_config_alone_is_enough_and_a_device_is_computed() {
+    let path = fixtures().join("tiny/llama/config.json");
+    let words = ["--device=h200", "--dtype=bfloat16", "--dataset_tokens=1000000", "--num_train_epochs=2"];
+    let of = |path: &std::path::Path| {
+        let model = format!("--model_name_or_path={}", path.display());
+        plan(&config::<Config>(&[&[model.as_str()], &words[..]].concat()), Some(2)).unwrap()
+    };
+    let (alone, folder) = (of(&path), of(path.parent().unwrap()));
+    assert_eq!((alone.parameters, alone.rates, alone.speed), (folder.parameters, folder.rates, folder.speed));
+    assert_eq!(alone.memory.limit, Some(141_000_000_000));
+    let seconds = alone.speed.seconds.unwrap();
+    let expected = 2e6 / alone.speed.tokens_per_second;
+    assert!((seconds / expected - 1.0).abs() < 0.01, "{seconds} {expected}");
+}
+
+#[test]
+fn what_does_not_fit_is_advised_to_fit() {
+    let found = planned(&["--full", "--memory=1MB", "--max_length=600", "--device=m3-max"]);
+    assert!(!found.memory.fits);
+    let settings: Vec<&str> = found.memory.advice.iter().map(|advice| advice.setting.as_str()).collect();
+    assert!(settings.iter().any(|setting| setting.starts_with("--optim adamw_8bit")), "{settings:?}");
+    assert!(settings.iter().any(|setting| setting.starts_with("--max_length 300")), "{settings:?}");
+    assert!(found.memory.advice.iter().all(|advice| advice.total < found.memory.total));
+}
+
+#[test]
+fn methods_differ_in_what_an_example_is() {
+    let of = |method: &str, words: &[&str]| {
+        let method = format!("--method={method}");
+        planned(&[&["--max_length=64", "--device=a100-80g", method.as_str()], words].concat())
+    };
+    let (sft, dpo, grpo) =
+        (of("sft", &[]), of("dpo", &["--dataset_tokens=9600"]), of("grpo", &["--num_generations=4"]));
+    assert_eq!([sft.example.tokens(), dpo.example.tokens(), grpo.example.tokens()], [64, 96, 32 + 4 * 32]);
+    assert!(dpo.speed.reference_seconds.is_some() && sft.speed.reference_seconds.is_none());
+    assert!(grpo.speed.writing_seconds > 0.0 && part(&grpo, "completions") > 0);
+}
