@@ -62,7 +62,7 @@ fn moments_in_blocks_follow_bitsandbytes() {
     let Recorded { length, stride, settings, steps } = recorded();
     let RecordedSettings { beta1, beta2, epsilon, weight_decay, learning_rate } = settings;
     let settings = AdamWSettings { optim: Optim::Adamw8Bit, beta1, beta2, epsilon, weight_decay };
-    let mut optimiser = AdamW::new(settings, &[0..length]);
+    let mut optimiser = AdamW::new(settings, std::slice::from_ref(&(0..length)));
     let mut values = numbers(length, 0);
     let mut steps = steps.into_iter().peekable();
     while let Some(next) = steps.peek() {
