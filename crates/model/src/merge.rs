@@ -3,6 +3,7 @@
 
 use collimate_kernels::gemm::{Into, Left, Target, multiply};
 
+use crate::config_file::unsupported;
 use crate::error::{Error, Result};
 use crate::lora::{Lora, LoraSlot};
 use crate::model::Model;
@@ -55,9 +56,16 @@ impl Model {
     }
 
     /// The same with the adapter's change multiplied by `weight`: W + weight · scale · B·A. So several of them make
-    /// W + Σ weightᵢ · scaleᵢ · Bᵢ·Aᵢ, as PEFT's `add_weighted_adapter` does with the combination type `cat`; its
-    /// `linear` mixes the factors, and with them the adapters. A scalar head is taken as it is.
+    /// W + Σ weightᵢ · scaleᵢ · Bᵢ·Aᵢ. PEFT's `add_weighted_adapter` makes the same with the combination type `cat` where
+    /// the first adapter has no rsLoRA, by which PEFT 0.21 scales the sum once more, by √(sum of the ranks); its `linear`
+    /// mixes the factors, and with them the adapters. A scalar head is taken as it is.
+    ///
+    /// Errors: those of [`Model::merged`]; a weight other than 1 for an adapter whose change is no product alone.
     pub fn merged_weighted(self, mut adapter: Lora, weight: f32) -> Result<Self> {
+        if weight != 1.0 && !adapter.is_plain() {
+            let hint = "an adapter with DoRA or modules that are trained whole is no sum to be weighed: give it the weight 1";
+            return Err(unsupported(self.path(), "adapter_weights", weight, hint));
+        }
         adapter.slots.iter_mut().for_each(|slot| slot.scale *= weight);
         self.merged(adapter)
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use collimate_kernels::quant::encode;
 use collimate_model::gguf::{GgufType, write, write_adapter};
-use collimate_model::{Lora, Model, SaveOptions, Tokenizer};
+use collimate_model::{Lora, LoraConfig, Model, SaveOptions, Tokenizer};
 use collimate_run::random::stream;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
@@ -323,9 +323,16 @@ fn an_adapter_is_written_with_its_products() {
     write_adapter(&lora, model.config(), &path).unwrap();
     let error = Model::open(&path).unwrap_err().to_string();
     assert!(error.contains("llama"), "{error}");
-    let scored = lora.with_score(model.config(), 1);
+    let scored = lora.clone().with_score(model.config(), 1);
     let error = write_adapter(&scored, model.config(), &path).unwrap_err();
     insta::assert_snapshot!(common::text(&error, folder.path()));
+    let dora = LoraConfig { use_dora: true, ..lora.config.clone() };
+    let whole = LoraConfig { modules_to_save: Some(vec!["embed_tokens".to_owned()]), ..lora.config };
+    for config in [dora, whole] {
+        let lora = Lora::beside(config, &model, 1).unwrap();
+        let refusal = write_adapter(&lora, model.config(), &path).unwrap_err();
+        assert_eq!(refusal.to_string(), error.to_string());
+    }
 }
 
 #[test]

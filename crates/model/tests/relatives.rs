@@ -3,7 +3,9 @@
 use crate::common;
 use std::path::{Path, PathBuf};
 
-use collimate_model::{Lora, LoraConfig, Model, OneOrMore, SaveOptions, Targets, Trainable};
+use collimate_model::{
+    DecoderConfig, Lora, LoraConfig, Model, OneOrMore, SaveOptions, SublayerNorms, Targets, Trainable,
+};
 use serde_json::json;
 
 /// Each adapter's folder, and the model that it stands on.
@@ -133,6 +135,54 @@ fn a_merged_model_saves_as_it_reads_and_is_tied_no_more() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_no_sum_is_not_weighed() {
+    for (peft, model) in relatives() {
+        let lora = Lora::load(&peft, model.config()).unwrap();
+        let read = |model: &Model| {
+            let mut all = Vec::new();
+            for (name, _) in model.config().weights() {
+                let mut weight = Vec::new();
+                model.read(&name, &mut weight).unwrap();
+                all.extend(weight);
+            }
+            all
+        };
+        let again = || Model::open(model.path()).unwrap();
+        let one = again().merged_weighted(lora.clone(), 1.0).unwrap();
+        assert_eq!(read(&one), read(&again().merged(lora.clone()).unwrap()));
+        let half = again().merged_weighted(lora.clone(), 0.5);
+        assert_eq!(half.is_ok(), lora.is_plain(), "{}", peft.display());
+        let Err(refusal) = half else { continue };
+        let said = common::text(&refusal, model.path());
+        assert!(
+            said.starts_with("FOLDER: `adapter_weights` is 0.5") && said.ends_with("give it the weight 1"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn norms_that_a_model_has_are_not_to_be_adapted() {
+    let mut decoder = Model::open(&common::fixture("tiny-llama")).unwrap().config().clone();
+    let fresh = |pattern: &str, decoder: &DecoderConfig| {
+        let target_modules = Some(Targets::Pattern(pattern.to_owned()));
+        Lora::new(LoraConfig { target_modules, ..LoraConfig::default() }, decoder, 0)
+    };
+    let patterns = [r".*\.self_attn\.(q|k)_.*", r".*\.(up_proj|(pre|post)_feedforward_layernorm)"];
+    for pattern in patterns {
+        assert!(fresh(pattern, &decoder).is_ok(), "{pattern}");
+    }
+    (decoder.qk_norm, decoder.sublayer_norms) = (true, SublayerNorms::Around);
+    let refusals = patterns.map(|pattern| fresh(pattern, &decoder).unwrap_err().to_string());
+    assert_eq!(
+        refusals,
+        ["self_attn.q_norm", "pre_feedforward_layernorm"].map(|part| format!(
+            "`target_modules`: it matches `model.layers.0.{part}`, which cannot be adapted"
+        ))
+    );
 }
 
 #[test]

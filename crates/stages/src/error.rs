@@ -215,10 +215,12 @@ pub enum Error {
         /// The weight.
         weight: f32,
     },
-    /// Two adapters of which each brings a head of its own.
-    #[error("{first} and {second} both bring a head, and a model has one", first = first.display(), second = second.display())]
+    /// Two adapters of which each brings the same module whole: a head, or the embedding.
+    #[error("{first} and {second} both bring `{module}`, and a model has one", first = first.display(), second = second.display())]
     #[diagnostic(help("merge one of them alone"))]
-    TwoHeads {
+    TwoWhole {
+        /// The module's name.
+        module: &'static str,
         /// The one adapter's folder.
         first: PathBuf,
         /// The other's.

@@ -266,6 +266,29 @@ where
     })
 }
 
+/// An adapter of the place that has these modules whole, and changes nothing yet.
+fn whole(place: &Place, name: &str, use_dora: bool, modules: &[&str]) -> PathBuf {
+    let config = LoraConfig {
+        target_modules: Some(Targets::Names(vec!["q_proj".to_owned()])),
+        modules_to_save: Some(modules.iter().map(|module| (*module).to_owned()).collect()),
+        use_dora,
+        ..LoraConfig::default()
+    };
+    Lora::beside(config, &Model::open(&llama()).unwrap(), 1).unwrap().save(&place.path(name)).unwrap();
+    place.path(name)
+}
+
+#[test]
+fn adapters_with_different_modules_whole_are_merged_together() {
+    let place = Place::new();
+    let [embedding, head] = ["embed_tokens", "lm_head"].map(|module| whole(&place, module, false, &[module]));
+    place.merge(&llama(), &[&embedding, &head], &["--dtype=float32"]);
+    let (written, base) = (place.written(), Model::open(&llama()).unwrap());
+    assert!(base.config().tie_word_embeddings && !written.config().tie_word_embeddings);
+    assert_eq!(read(&written, "lm_head.weight"), read(&base, "model.embed_tokens.weight"));
+    assert_eq!(read(&written, "model.embed_tokens.weight"), read(&base, "model.embed_tokens.weight"));
+}
+
 #[test]
 fn what_cannot_be_merged_is_said_with_the_next_step() {
     let place = Place::new();
@@ -273,11 +296,17 @@ fn what_cannot_be_merged_is_said_with_the_next_step() {
     let mut diverged = Lora::load(&adapter(), Model::open(&llama()).unwrap().config()).unwrap();
     diverged.values[0] = f32::NAN;
     diverged.save(&place.path("diverged")).unwrap();
-    let cases: [(&[&Path], &[&str]); 6] = [
+    let whole = |name: &str, use_dora, modules: &[&str]| whole(&place, name, use_dora, modules);
+    let both = whole("both", false, &["lm_head", "embed_tokens"]);
+    let [embedding, head] = ["embed_tokens", "lm_head"].map(|module| whole(module, false, &[module]));
+    let cases: [(&[&Path], &[&str]); 9] = [
         (&[], &[]),
         (&[&adapter()], &["--adapter_weights=1,2"]),
         (&[&adapter()], &["--adapter_weights=inf"]),
         (&[&reward, &reward], &[]),
+        (&[&both, &embedding], &[]),
+        (&[&both, &head], &[]),
+        (&[&whole("dora", true, &[])], &["--adapter_weights=0.5"]),
         (&[&place.path("diverged")], &[]),
         (&[&adapter()], &["--adapter_weights=1e7", "--dtype=float16"]),
     ];

@@ -59,7 +59,7 @@ impl Lora {
 fn slots(config: &LoraConfig, decoder: &DecoderConfig, strictness: Strictness) -> Result<Vec<LoraSlot>> {
     let Some(targets) = &config.target_modules else { return Ok(Vec::new()) };
     let selection = Selection::new(config, targets)?;
-    let chosen = selection.choose(decoder.num_hidden_layers)?;
+    let chosen = selection.choose(decoder)?;
     if strictness == Strictness::EachNameMatches {
         selection.check_names(&chosen, decoder.num_hidden_layers)?;
     }

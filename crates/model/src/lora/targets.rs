@@ -6,6 +6,8 @@ use fancy_regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::config::LoraConfig;
+use crate::config::DecoderConfig;
+use crate::conventions::HEAD_NORMS;
 use crate::error::{Error, Result, nearest};
 use crate::module::Module;
 
@@ -19,9 +21,8 @@ const STEP_LIMIT: usize = 100_000;
 const OTHER_MODULES: [&str; 6] =
     ["model", "model.embed_tokens", "model.layers", "model.norm", "lm_head", "score"];
 
-/// The same within a decoder layer.
-const OTHER_LAYER_PARTS: [&str; 5] =
-    ["self_attn", "mlp", "mlp.act_fn", "input_layernorm", "post_attention_layernorm"];
+/// The same within a decoder layer, beside its norms.
+const OTHER_LAYER_PARTS: [&str; 3] = ["self_attn", "mlp", "mlp.act_fn"];
 
 /// The value of `target_modules` or `exclude_modules`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,17 +122,19 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// The chosen modules of a model of `layers` layers, ordered by layer and module; never empty.
-    pub(super) fn choose(&self, layers: usize) -> Result<Vec<(usize, Module)>> {
+    /// The chosen modules of a decoder, ordered by layer and module; never empty.
+    pub(super) fn choose(&self, decoder: &DecoderConfig) -> Result<Vec<(usize, Module)>> {
         let mut chosen = Vec::new();
-        for layer in 0..layers {
+        let head_norms = HEAD_NORMS.into_iter().filter(|_| decoder.qk_norm);
+        let norms: Vec<&str> = decoder.sublayer_norms.names().all().chain(head_norms).collect();
+        for layer in 0..decoder.num_hidden_layers {
             for module in Module::ALL {
                 let path = module.path(layer);
                 if self.contains(&path)? && self.is_in_layers(layer, &path)? {
                     chosen.push((layer, module));
                 }
             }
-            for part in OTHER_LAYER_PARTS {
+            for part in OTHER_LAYER_PARTS.iter().chain(&norms) {
                 self.refuse(&format!("model.layers.{layer}.{part}"))?;
             }
         }

@@ -1,5 +1,6 @@
 //! A model and what is merged into it: the settings, and what is opened from them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use collimate_model::gguf::Metadata;
@@ -22,7 +23,7 @@ pub struct Sources {
     #[serde(skip)]
     pub adapter_name_or_path: Vec<PathBuf>,
     /// What each adapter's change is multiplied by, in their order and separated by commas; 1 for each, if not given.
-    /// The weights become W + the sum of weight · scale · B·A, which PEFT calls the combination type cat.
+    /// The weights become W + the sum of weight · scale · B·A; one with DoRA or modules trained whole has the weight 1.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adapter_weights: Vec<f32>,
@@ -45,19 +46,22 @@ impl Sources {
     /// Opens model and adapters.
     ///
     /// # Errors
-    /// Weights that are not one finite number for each adapter; two adapters with a head of their own; all that
-    /// makes a model or an adapter unreadable.
+    /// Weights that are not one finite number for each adapter; one other than 1 for an adapter that is no product of
+    /// matrices alone; two adapters that have the same module whole; all that makes a model or an adapter unreadable.
     pub(super) fn open(&self) -> Result<Opened, Error> {
         let weights = self.weights()?;
         let (base, mut merged) =
             (Model::open(&self.model_name_or_path)?, Model::open(&self.model_name_or_path)?);
-        let mut head: Option<&Path> = None;
+        let mut whole: BTreeMap<&str, &Path> = BTreeMap::new();
         for (folder, weight) in self.adapter_name_or_path.iter().zip(weights) {
             let lora = Lora::load(folder, base.config())?;
-            if lora.score.is_some()
-                && let Some(first) = head.replace(folder)
-            {
-                return Err(Error::TwoHeads { first: first.to_owned(), second: folder.clone() });
+            let modules =
+                [("embed_tokens", &lora.embedding), ("lm_head", &lora.head), ("score", &lora.score)];
+            for (module, _) in modules.into_iter().filter(|(_, place)| place.is_some()) {
+                if let Some(first) = whole.insert(module, folder) {
+                    let (first, second) = (first.to_owned(), folder.clone());
+                    return Err(Error::TwoWhole { module, first, second });
+                }
             }
             merged = merged.merged_weighted(lora, weight)?;
         }

@@ -20,7 +20,7 @@ use crate::lora::{Lora, LoraSlot};
 /// their own (rsLoRA with ranks that differ, `alpha_pattern`), what is left of them goes into B. Errors: an adapter that
 /// holds more than pairs of matrices (a scalar head, magnitudes, whole modules); a failed write.
 pub fn write_adapter(lora: &Lora, decoder: &DecoderConfig, path: &Path) -> Result<()> {
-    if lora.slots.last().map_or(0, |slot| slot.b.end) != lora.values.len() {
+    if !lora.is_plain() || lora.score.is_some() {
         let hint = "llama.cpp's adapters hold pairs of matrices A and B alone: merge the adapter into its model instead";
         return Err(unsupported(path, "adapter", "more than pairs of matrices", hint));
     }
