@@ -158,6 +158,8 @@ fn what_cannot_be_trained_is_refused_in_plain_words() {
     };
     assert_eq!(refuse(&["--eval_steps=0"]), "the setting eval_steps is 0, which is not 1 or more");
     assert_eq!(refuse(&["--dataset_format=mesages"]), "there is no data format named mesages");
+    let error = refuse(&["--quantise=int8", "--bnb_4bit_use_double_quant=true"]);
+    assert_eq!(error, "quantise is int8, which heeds no bnb_4bit_use_double_quant");
     collimate_run::atomic::write(place.path("val.jsonl"), b"").unwrap();
     let error = refuse(&["--load_best_model_at_end"]);
     assert!(error.contains("load_best_model_at_end"), "{error}");

@@ -57,7 +57,7 @@ pub struct ModelSettings {
 
 impl ModelSettings {
     /// How the engine is made that only reads the model.
-    pub(crate) fn engine_options(&self, threads: Option<usize>) -> CpuOptions {
+    pub(crate) fn engine_options(&self, threads: Option<usize>) -> Result<CpuOptions, Error> {
         self.quantising.with(CpuOptions { threads, dtype: self.dtype, ..CpuOptions::default() })
     }
 }

@@ -8,14 +8,12 @@ use std::time::Duration;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
-use collimate_engine::Quantisation;
 use collimate_generate::{BaseUrl, ServerOptions};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{ModelSettings, SERVER};
-use crate::quantising::Quantising;
 
 /// Which server answers, if one is to, and how hard it may be pressed.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
@@ -121,12 +119,8 @@ impl ServerSettings {
             ]),
             None => {
                 let ModelSettings { dtype, quantising, .. } = model;
-                let Quantising { quantise, bnb_4bit_use_double_quant: twice } = quantising;
                 let mut described = Map::from_iter([("dtype".to_owned(), json!(dtype))]);
-                if *quantise != Quantisation::None {
-                    described.insert("quantise".to_owned(), json!(quantise));
-                    described.insert("bnb_4bit_use_double_quant".to_owned(), json!(twice));
-                }
+                described.append(&mut quantising.described());
                 described
             }
         }
@@ -140,6 +134,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::quantising::Quantising;
 
     fn options(words: &str) -> Option<ServerOptions> {
         let command = ServerSettings::augment_args(Command::new("test").no_binary_name(true));

@@ -183,7 +183,7 @@ impl<M: Method> Training<M> {
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
         let common = self.config.common();
-        let options = common.engine_options(self.threads, &start.tensors());
+        let options = common.engine_options(self.threads, &start.tensors())?;
         if !needed {
             return Ok((load_engine(model, options, context)?, None));
         }

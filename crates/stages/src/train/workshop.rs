@@ -62,6 +62,7 @@ impl Common {
     /// The settings of the training loop, checked before anything is read; says which of them has no effect.
     pub(super) fn checked(&self, settings: Settings, context: &Context) -> Result<Settings, Error> {
         settings.check(self.eval_dataset.is_some())?;
+        self.quantising.double_quant()?;
         let quantise = self.quantising.quantise;
         if self.full && quantise != Quantisation::None {
             return Err(collimate_engine::Error::QuantisedWhole { quantise }.into());
@@ -110,7 +111,11 @@ impl Common {
     }
 
     /// How the engine is made; `tensors` are those of the parameters that are trained.
-    pub(crate) fn engine_options(&self, threads: Option<usize>, tensors: &[Range<usize>]) -> CpuOptions {
+    pub(crate) fn engine_options(
+        &self,
+        threads: Option<usize>,
+        tensors: &[Range<usize>],
+    ) -> Result<CpuOptions, Error> {
         let free = || available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
         let memory = self.memory.map(|size| size.as_u64()).or_else(free);
         let moments = Some(self.optim.moment_bytes(tensors));

@@ -68,7 +68,7 @@ impl EvalAccuracy {
         context: &Context,
     ) -> Result<(LogProbs, Option<LogProbs>), Error> {
         let path = &self.config.model.model_name_or_path;
-        let options = self.config.model.engine_options(self.threads);
+        let options = self.config.model.engine_options(self.threads)?;
         let all: Vec<usize> = (0..pairs.len()).collect();
         let ask = |engine: &mut _, model: &Path, adapter: Option<&Lora>, task| {
             let micro_batch_tokens = self.config.max_tokens_per_micro_batch;

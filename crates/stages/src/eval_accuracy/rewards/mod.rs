@@ -77,7 +77,7 @@ impl EvalAccuracy {
         examples: &[ValuedExample],
         context: &Context,
     ) -> Result<(Option<Values>, Option<Values>), Error> {
-        let options = self.config.model.engine_options(self.threads);
+        let options = self.config.model.engine_options(self.threads)?;
         let ask = |engine: &mut CpuEngine, adapter: Option<&Lora>, task| {
             let micro_batch_tokens = self.config.max_tokens_per_micro_batch;
             Ok::<_, Error>(values(Scorer { engine, adapter, micro_batch_tokens, task }, examples, context)?)

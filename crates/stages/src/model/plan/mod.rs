@@ -178,7 +178,7 @@ fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) 
         Some(lora) => (TrainedSizes::from(&lora), lora.tensors()),
         None => (TrainedSizes::weights(decoder.config()), WeightLayout::new(decoder.config()).tensors()),
     };
-    let mut options = common.engine_options(threads, &tensors);
+    let mut options = common.engine_options(threads, &tensors)?;
     if let (Some(device), None) = (&config.device, common.memory) {
         options.memory = Some(device.memory);
     }

@@ -236,7 +236,7 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         let rewards = shared.rewards.open(means, context)?;
         context.check()?;
         let mut engine =
-            load_engine(&model, common.engine_options(self.threads, &parameters.tensors()), context)?;
+            load_engine(&model, common.engine_options(self.threads, &parameters.tensors())?, context)?;
         let written = generations * shared.rollouts.max_completion_length;
         let lengths = || questions[0].iter().map(|question| question.tokens.len());
         let tokens = common.max_tokens_per_micro_batch.max(lengths().max().unwrap_or(0) + written);
