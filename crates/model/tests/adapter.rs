@@ -324,6 +324,42 @@ fn targets_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn patterns_that_cannot_be_are_refused() {
+    let refusal = |ranks: &[(&str, usize)], alphas: &[(&str, f64)]| {
+        let config = LoraConfig {
+            target_modules: names(&["q_proj", "v_proj"]),
+            rank_pattern: ranks.iter().map(|(key, rank)| ((*key).to_owned(), *rank)).collect(),
+            alpha_pattern: alphas.iter().map(|(key, alpha)| ((*key).to_owned(), *alpha)).collect(),
+            ..LoraConfig::default()
+        };
+        let made = Lora::new(config, &decoder(), 0);
+        made.map_or_else(|error| common::text(&error, Path::new("/nowhere")), |_| "none".to_owned())
+    };
+    let refusals = [
+        refusal(&[("q_proj", 4), (r"layers\.1\..*", 2)], &[("self_attn.v_proj", 2.0)]),
+        refusal(&[("v_porj", 4)], &[]),
+        refusal(&[], &[("up_proj", 2.0)]),
+        refusal(&[("q_proj", 0)], &[]),
+        refusal(&[], &[("q_proj", f64::NAN)]),
+    ];
+    insta::assert_snapshot!(refusals.join("\n\n"), @r"
+    none
+
+    `rank_pattern`: the regular expression `v_porj` cannot be used: it fits no module that is adapted; did you mean `v_proj`?
+    help: a module name must match it in full, e.g. `.*\.(q|v)_proj`
+
+    `alpha_pattern`: the regular expression `up_proj` cannot be used: it fits no module that is adapted
+    help: a module name must match it in full, e.g. `.*\.(q|v)_proj`
+
+    adapter configuration: `rank_pattern` should be between 1 and 65536, but is 0
+    help: correct it there; a file that came from elsewhere can be fetched again
+
+    adapter configuration: `alpha_pattern` should be a number, but is NaN
+    help: correct it there; a file that came from elsewhere can be fetched again
+    ");
+}
+
+#[test]
 fn a_rank_beyond_memory_is_refused() {
     let decoder = DecoderConfig {
         hidden_size: 1 << 24,

@@ -205,15 +205,16 @@ impl LoraConfig {
         if self.bias != "none" {
             return Err(unsupported(path, "bias", &self.bias, "biases cannot be trained: set it to `none`"));
         }
-        for rank in self.rank_pattern.values().copied().chain([self.r]) {
+        let ranks = self.rank_pattern.values().map(|rank| ("rank_pattern", *rank));
+        for (field, rank) in ranks.chain([("r", self.r)]) {
             if rank == 0 || rank > RANK_LIMIT {
-                return wrong("r", &format!("between 1 and {RANK_LIMIT}"), rank.to_string());
+                return wrong(field, &format!("between 1 and {RANK_LIMIT}"), rank.to_string());
             }
         }
-        if let Some(alpha) =
-            self.alpha_pattern.values().copied().chain([self.lora_alpha]).find(|a| !a.is_finite())
-        {
-            return wrong("lora_alpha", "a number", alpha.to_string());
+        let alphas = self.alpha_pattern.values().map(|alpha| ("alpha_pattern", *alpha));
+        let mut alphas = alphas.chain([("lora_alpha", self.lora_alpha)]);
+        if let Some((field, alpha)) = alphas.find(|(_, alpha)| !alpha.is_finite()) {
+            return wrong(field, "a number", alpha.to_string());
         }
         if !(0.0..1.0).contains(&self.lora_dropout) {
             return wrong("lora_dropout", "at least 0 and below 1", self.lora_dropout.to_string());

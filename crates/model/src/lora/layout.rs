@@ -10,7 +10,7 @@ use crate::error::Result;
 /// How a list of target names is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strictness {
-    /// Each name must match some module: what a person types may be misspelt.
+    /// Each name, and each key of a pattern of ranks or alphas, must match some module: what a person types may be misspelt.
     EachNameMatches,
     /// Some name must: lists in published adapters often cover several kinds of models.
     SomeNameMatches,
@@ -60,10 +60,11 @@ fn slots(config: &LoraConfig, decoder: &DecoderConfig, strictness: Strictness) -
     let Some(targets) = &config.target_modules else { return Ok(Vec::new()) };
     let selection = Selection::new(config, targets)?;
     let chosen = selection.choose(decoder)?;
+    let patterns = config.patterns()?;
     if strictness == Strictness::EachNameMatches {
         selection.check_names(&chosen, decoder.num_hidden_layers)?;
+        patterns.check_keys(&chosen)?;
     }
-    let patterns = config.patterns()?;
     let mut slots = Vec::with_capacity(chosen.len());
     let mut start = 0;
     for (layer, module) in chosen {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::config::LoraConfig;
 use super::targets::PythonRegex;
 use crate::error::Result;
+use crate::module::Module;
 
 /// `rank_pattern` and `alpha_pattern`, ready to be asked.
 pub(super) struct Patterns<'a> {
@@ -21,6 +22,21 @@ impl<'a> Patterns<'a> {
             ranks: compile("rank_pattern", &config.rank_pattern)?,
             alphas: compile("alpha_pattern", &config.alpha_pattern)?,
         })
+    }
+
+    /// Checks that each key fits one of the modules that are adapted: PEFT passes over a misspelt one in silence.
+    pub(super) fn check_keys(&self, chosen: &[(usize, Module)]) -> Result<()> {
+        let keys = self.ranks.iter().map(|(key, _)| key).chain(self.alphas.iter().map(|(key, _)| key));
+        for key in keys {
+            let mut fits = false;
+            for (layer, module) in chosen {
+                fits = fits || key.matches(&module.path(*layer))?;
+            }
+            if !fits {
+                return Err(key.fits_nothing(chosen.iter().map(|(_, module)| module.name())));
+            }
+        }
+        Ok(())
     }
 
     /// The rank of the module of this full name, and what the product of its matrices is multiplied by.

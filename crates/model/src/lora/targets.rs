@@ -184,9 +184,7 @@ impl<'a> Selection<'a> {
         let paths: Vec<_> = chosen.iter().map(|(layer, module)| module.path(*layer)).collect();
         for name in names {
             if !paths.iter().any(|path| name_matches(name, path)) {
-                let hint = nearest(name, Module::ALL.map(Module::name))
-                    .map(|name| format!("; did you mean `{name}`?"))
-                    .unwrap_or_default();
+                let hint = suggestion(name, Module::ALL.map(Module::name));
                 return Err(target_error(format!("`{name}` matches no module of the model{hint}")));
             }
         }
@@ -214,6 +212,11 @@ fn name_matches(name: &str, path: &str) -> bool {
     path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
+/// The name that may have been meant, in words; nothing where none is near.
+fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, known).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
 fn target_error(reason: String) -> Error {
     Error::Target { reason, known: Module::names() }
 }
@@ -230,7 +233,7 @@ impl PythonRegex {
     fn new(setting: &str, pattern: &str, whole: &str) -> Result<Self> {
         let build = |text| {
             let regex = RegexBuilder::new(text).backtrack_limit(STEP_LIMIT).build();
-            regex.map_err(|error| pattern_error(setting, pattern, &error))
+            regex.map_err(|error| pattern_error(setting, pattern, error))
         };
         // Alone first: `a)|(b` is sound only between PEFT's parentheses, and places in messages must be the user's.
         build(pattern)?;
@@ -243,12 +246,18 @@ impl PythonRegex {
         Self::new(setting, key, &format!(r"\A(.*\.)?({key})$"))
     }
 
+    /// That it fits none of the modules of these names.
+    pub(super) fn fits_nothing<'a>(&self, names: impl Iterator<Item = &'a str>) -> Error {
+        let hint = suggestion(&self.pattern, names);
+        pattern_error(&self.setting, &self.pattern, format!("it fits no module that is adapted{hint}"))
+    }
+
     pub(super) fn matches(&self, path: &str) -> Result<bool> {
         let matched = self.regex.is_match(path);
-        matched.map_err(|error| pattern_error(&self.setting, &self.pattern, &error))
+        matched.map_err(|error| pattern_error(&self.setting, &self.pattern, error))
     }
 }
 
-fn pattern_error(setting: &str, pattern: &str, error: &fancy_regex::Error) -> Error {
-    Error::Pattern { setting: setting.to_owned(), pattern: pattern.to_owned(), reason: error.to_string() }
+fn pattern_error(setting: &str, pattern: &str, reason: impl ToString) -> Error {
+    Error::Pattern { setting: setting.to_owned(), pattern: pattern.to_owned(), reason: reason.to_string() }
 }
