@@ -24,6 +24,11 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
+    /// Whether the matrix is the weight alone, under another name.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.rows == (0..self.matrix_rows)
+    }
+
     /// The bytes that are the weight's, among those of the whole matrix.
     pub(crate) fn range(&self, matrix: Range<u64>) -> Range<u64> {
         let row = (matrix.end - matrix.start) / self.matrix_rows as u64;

@@ -37,7 +37,7 @@ impl Model {
     /// The tensors of the model's weights as they are stored, in the order of [`crate::DecoderConfig::weights`].
     pub fn stored_tensors(&self) -> Vec<StoredTensor> {
         let stored = |(name, shape): (String, Vec<usize>)| {
-            if let (Some(packing), &[outputs, inputs]) = (self.packing(&name), shape.as_slice()) {
+            if let (Some(packing), &[outputs, inputs]) = (self.matrix_packing(&name), shape.as_slice()) {
                 let (parameters, bytes) = (outputs * inputs, packing.bytes([outputs, inputs]) as u64);
                 return Some(StoredTensor {
                     name,

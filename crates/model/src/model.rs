@@ -151,7 +151,8 @@ impl Model {
     }
 
     /// The tensor of this canonical name as bitsandbytes quantised it; none where it is stored in another way, or an
-    /// adapter is merged into it.
+    /// adapter is merged into it. None either where it is a part of a fused matrix, such as Phi-3's `qkv_proj`: its
+    /// numbers are read, and quantised anew by who wants that.
     ///
     /// Errors: parts that are missing or do not belong together, a failed read.
     pub fn codes(&self, name: &str) -> Result<Option<StoredCodes>> {
@@ -173,6 +174,14 @@ impl Model {
         match (&self.weights, self.weights.elements(name)) {
             (Weights::Safetensors(weights), _) => weights.packing(name),
             (_, Some(Elements::Blocks(kind))) => Some(Packing::Blocks(kind)),
+            _ => None,
+        }
+    }
+
+    /// How the matrix is quantised in which the tensor lies, be it with others; adapters aside.
+    pub(crate) fn matrix_packing(&self, name: &str) -> Option<Packing> {
+        match &self.weights {
+            Weights::Safetensors(weights) => weights.matrix_packing(self.stored(name)),
             _ => None,
         }
     }

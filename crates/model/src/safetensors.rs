@@ -263,14 +263,31 @@ impl Safetensors {
         Ok(())
     }
 
-    /// The codes and scales of a weight that bitsandbytes quantised.
+    /// The codes and scales of a weight that bitsandbytes quantised; none where it lies with others in one matrix, whose
+    /// blocks need not end where the weight does.
     pub(crate) fn codes(&self, name: &str) -> Result<Option<StoredCodes>> {
-        self.quantised.get(name).map(|stored| bitsandbytes::codes(self, name, stored)).transpose()
+        let stored = self.matrix(name).filter(|_| self.is_whole(name));
+        stored.map(|(matrix, stored)| bitsandbytes::codes(self, matrix, stored)).transpose()
     }
 
-    /// How the tensor is quantised; none where it is not.
+    /// How the tensor is quantised; none where [`Safetensors::codes`] gives none.
     pub(crate) fn packing(&self, name: &str) -> Option<Packing> {
-        self.quantised.get(name).map(Stored::packing)
+        self.matrix_packing(name).filter(|_| self.is_whole(name))
+    }
+
+    /// How the matrix is quantised in which the tensor lies, be it with others.
+    pub(crate) fn matrix_packing(&self, name: &str) -> Option<Packing> {
+        self.matrix(name).map(|(_, stored)| stored.packing())
+    }
+
+    /// The quantised matrix in which a tensor lies.
+    fn matrix<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a Stored)> {
+        let matrix = self.pieces.get(name).map_or(name, |piece| &piece.matrix);
+        self.quantised.get(matrix).map(|stored| (matrix, stored))
+    }
+
+    fn is_whole(&self, name: &str) -> bool {
+        self.pieces.get(name).is_none_or(Piece::is_whole)
     }
 
     /// The shape of the tensor itself.

@@ -3,10 +3,10 @@
 use crate::common;
 use std::path::Path;
 
-use collimate_kernels::quant::{Absmax, FourBit};
+use collimate_kernels::quant::{Absmax, FourBit, Packing};
 use collimate_model::{Model, SaveOptions, StoredCodes};
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Dtype, TensorView};
 
 const WAYS: [&str; 3] = ["nf4", "fp4", "int8"];
 
@@ -114,4 +114,53 @@ fn parts_that_do_not_belong_together_are_errors() {
         let found = refusal(folder.path());
         assert!(found.contains(expected), "{found}, not {expected}");
     }
+}
+
+/// A copy of a tiny model with other names of its tensors, and the named one in rows of 8 bits.
+fn in_rows(model: &str, rename: impl Fn(&str) -> String, weight: &str) -> tempfile::TempDir {
+    let from = common::fixture("../../../../fixtures/tiny").join(model);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(from.join("config.json"), folder.path().join("config.json")).unwrap();
+    let bytes = std::fs::read(from.join("model.safetensors")).unwrap();
+    let mut tensors = Vec::new();
+    for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+        let (name, shape) = (rename(&name), view.shape().to_vec());
+        if name != weight {
+            tensors.push((name, view.dtype(), shape, view.data().to_vec()));
+            continue;
+        }
+        let codes = (0..shape.iter().product::<usize>()).map(|index| (index % 251) as u8).collect();
+        let scales = (0..shape[0]).flat_map(|row| (row as f32 + 1.0).to_le_bytes()).collect();
+        tensors.push((name.replace("weight", "SCB"), Dtype::F32, vec![shape[0]], scales));
+        tensors.push((name, Dtype::I8, shape, codes));
+    }
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize_to_file(views, None, &folder.path().join("model.safetensors")).unwrap();
+    folder
+}
+
+#[test]
+fn codes_are_found_under_other_names() {
+    let nested = |name: &str| format!("language_model.{name}");
+    let folder = in_rows("gemma3", nested, &nested(WEIGHT));
+    let model = Model::open(folder.path()).unwrap();
+    assert!(matches!(model.codes(WEIGHT).unwrap(), Some(StoredCodes::Rows(_))));
+    assert_eq!(model.packing(WEIGHT), Some(Packing::Rows));
+}
+
+#[test]
+fn a_part_of_a_fused_matrix_is_read_and_counted() {
+    let folder = in_rows("phi3", str::to_owned, "model.layers.0.self_attn.qkv_proj.weight");
+    let model = Model::open(folder.path()).unwrap();
+    assert_eq!((model.codes(WEIGHT).unwrap(), model.packing(WEIGHT)), (None, None));
+    let mut numbers = Vec::new();
+    let shape = model.read(WEIGHT, &mut numbers).unwrap();
+    assert_eq!(numbers.len(), shape[0] * shape[1]);
+    let stored = model.stored_tensors();
+    assert_eq!(stored.len(), model.config().weights().len());
+    let part = stored.iter().find(|tensor| tensor.name == WEIGHT).unwrap();
+    let bytes = Packing::Rows.bytes([shape[0], shape[1]]) as u64;
+    assert_eq!((part.dtype, part.bytes), (Packing::Rows.name(), bytes));
 }
