@@ -48,14 +48,12 @@ impl Documents {
         };
         let generation = generation.map(|path| read_json(&path)).transpose()?;
         // Whatever the weights were, they are saved as floats.
-        config.shift_remove("quantization_config");
+        config.shift_remove(QUANTISATION);
         let classifier = model.config().output_heads == OutputHeads::Score;
         if classifier {
             describe_classifier(&mut config, family::of(model.config().family).architectures[0]);
         }
         let generation = generation.filter(|_| !classifier);
-        // Whatever the weights were held in, they are stored in full.
-        config.remove(QUANTISATION);
         if model.untied {
             config.insert("tie_word_embeddings".to_owned(), false.into());
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "what a test makes need not outlive a kill")]
 
 use crate::common;
+use crate::gguf::GgufBytes;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -143,7 +144,7 @@ fn a_file_of_f32_is_the_same_model() {
         let folder = random_model(tokenizer, fields);
         let path = folder.path().join("model.gguf");
         let model = Model::open(folder.path()).unwrap();
-        let report = write(&model, &path, GgufType::F32).unwrap();
+        let report = write(&model, None, &path, GgufType::F32).unwrap();
         let back = Model::open(&path).unwrap();
         let (mut before, mut after) = (model.config().clone(), back.config().clone());
         let frequencies = [&before, &after].map(|decoder| decoder.rope.frequencies(decoder.head_dim).0);
@@ -183,7 +184,7 @@ fn every_type_holds_what_its_quantiser_makes() {
     let path = folder.path().join("model.gguf");
     let mut reports = Vec::new();
     for kind in GgufType::ALL {
-        let report = write(&model, &path, kind).unwrap();
+        let report = write(&model, None, &path, kind).unwrap();
         let counts: Vec<_> = report.tensors.iter().map(|(name, count)| format!("{name} {count}")).collect();
         reports.push(format!("{kind}: {}, fell back {}", counts.join(", "), report.fell_back));
         let back = Model::open(&path).unwrap();
@@ -214,9 +215,9 @@ fn every_type_holds_what_its_quantiser_makes() {
 fn what_a_file_says_and_its_blocks_are_kept() {
     let folder = random_model("pieces", json!({}));
     let [first, second] = ["first.gguf", "second.gguf"].map(|name| folder.path().join(name));
-    write(&Model::open(folder.path()).unwrap(), &first, GgufType::Q4KM).unwrap();
+    write(&Model::open(folder.path()).unwrap(), None, &first, GgufType::Q4KM).unwrap();
     let model = Model::open(&first).unwrap();
-    write(&model, &second, GgufType::Q4KM).unwrap();
+    write(&model, None, &second, GgufType::Q4KM).unwrap();
     let again = Model::open(&second).unwrap();
     assert_eq!(model.config(), again.config());
     assert_same_tokenizer(&model.tokenizer().unwrap(), &again.tokenizer().unwrap());
@@ -227,7 +228,7 @@ fn what_a_file_says_and_its_blocks_are_kept() {
     // Files that others made, with keys that are not known here.
     for name in ["tiny-llama.gguf", "tiny-qwen2.gguf", "tokenizer/pieces.gguf"] {
         let Ok(model) = Model::open(&common::fixture(name)) else { continue };
-        write(&model, &second, GgufType::F32).unwrap();
+        write(&model, None, &second, GgufType::F32).unwrap();
         let again = Model::open(&second).unwrap();
         assert_eq!(model.config(), again.config());
         for (name, _) in model.config().weights() {
@@ -237,12 +238,47 @@ fn what_a_file_says_and_its_blocks_are_kept() {
 }
 
 #[test]
+fn how_a_file_was_quantised_is_not_said_of_another() {
+    let pair = |key: &str, value: &str| GgufBytes::default().text_pair(key, value).0;
+    let mut added = pair("quantize.imatrix.file", "imatrix.dat");
+    let rest = (added.len() + pair("general.quantized_by", "").len()) % 32;
+    added.extend(pair("general.quantized_by", &"x".repeat(32 - rest)));
+    let mut bytes = std::fs::read(common::fixture("tiny-llama.gguf")).unwrap();
+    // Behind magic, version and number of tensors stands that of the pairs, and then they.
+    bytes[16] += 2;
+    bytes.splice(24..24, added);
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = ["first.gguf", "second.gguf"].map(|name| folder.path().join(name));
+    std::fs::write(&first, bytes).unwrap();
+    write(&Model::open(&first).unwrap(), None, &second, GgufType::F16).unwrap();
+    let model = Model::open(&second).unwrap();
+    let metadata = model.gguf_metadata().unwrap();
+    assert!(metadata.has("general.architecture"));
+    assert!(!metadata.has("quantize.imatrix.file") && !metadata.has("general.quantized_by"));
+}
+
+#[test]
+fn a_window_that_llama_cpp_passes_over_is_reported() {
+    let window = |kind: &str, window: usize| {
+        let (_, mut fields) = cases().into_iter().find(|(_, fields)| fields["model_type"] == kind).unwrap();
+        fields["sliding_window"] = json!(window);
+        let folder = random_model("bytes", fields);
+        let path = folder.path().join("model.gguf");
+        let model = Model::open(folder.path()).unwrap();
+        write(&model, None, &path, GgufType::F32).unwrap().unheeded_window
+    };
+    assert_eq!(window("phi3", 100), Some(100));
+    assert_eq!(window("phi3", 512), None);
+    assert_eq!(window("gemma2", 100), None);
+}
+
+#[test]
 fn what_llama_cpp_cannot_compute_is_refused() {
     let folder = random_model("bytes", json!({}));
     let path = folder.path().join("model.gguf");
     let refused = |fields: Value, kind| {
         let folder = random_model("bytes", fields);
-        let error = write(&Model::open(folder.path()).unwrap(), &path, kind).unwrap_err();
+        let error = write(&Model::open(folder.path()).unwrap(), None, &path, kind).unwrap_err();
         common::text(&error, folder.path())
     };
     let yarn = json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.5}});
@@ -259,11 +295,11 @@ fn what_llama_cpp_cannot_compute_is_refused() {
     changed["pre_tokenizer"] = json!({"type": "Whitespace"});
     std::fs::write(&tokenizer, changed.to_string()).unwrap();
     let model = Model::open(folder.path()).unwrap();
-    texts.push(common::text(&write(&model, &path, GgufType::F32).unwrap_err(), folder.path()));
+    texts.push(common::text(&write(&model, None, &path, GgufType::F32).unwrap_err(), folder.path()));
     std::fs::remove_file(&tokenizer).unwrap();
-    texts.push(common::text(&write(&model, &path, GgufType::F32).unwrap_err(), folder.path()));
+    texts.push(common::text(&write(&model, None, &path, GgufType::F32).unwrap_err(), folder.path()));
     let scored = model.with_heads(collimate_model::OutputHeads::Both, 1).unwrap();
-    texts.push(common::text(&write(&scored, &path, GgufType::F32).unwrap_err(), folder.path()));
+    texts.push(common::text(&write(&scored, None, &path, GgufType::F32).unwrap_err(), folder.path()));
     assert!(!path.exists());
     let folder = random_model("bytes", json!({"vocab_size": 645, "rms_norm_eps": 1e-5}));
     let weights = folder.path().join("model.safetensors");
@@ -273,8 +309,8 @@ fn what_llama_cpp_cannot_compute_is_refused() {
     bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&weights, bytes).unwrap();
     let broken = Model::open(folder.path()).unwrap();
-    texts.push(common::text(&write(&broken, &path, GgufType::Q8_0).unwrap_err(), folder.path()));
-    assert!(write(&broken, &path, GgufType::Bf16).is_ok());
+    texts.push(common::text(&write(&broken, None, &path, GgufType::Q8_0).unwrap_err(), folder.path()));
+    assert!(write(&broken, None, &path, GgufType::Bf16).is_ok());
     texts.push("Q3_K".parse::<GgufType>().unwrap_err());
     insta::assert_snapshot!(texts.join("\n\n"));
 }
@@ -296,7 +332,7 @@ fn write_for_python(folder: &Path) {
         let model = Model::open(source.path()).unwrap();
         let some = [GgufType::F32, GgufType::Q8_0, GgufType::Q4KM];
         for kind in if index < PLAIN_CASES { GgufType::ALL.as_slice() } else { &some } {
-            write(&model, &folder.join(format!("{index}-{kind}.gguf")), *kind).unwrap();
+            write(&model, None, &folder.join(format!("{index}-{kind}.gguf")), *kind).unwrap();
         }
         model.save(&folder.join(index.to_string()), SaveOptions::default()).unwrap();
         let tokenizer = model.tokenizer().unwrap();
@@ -353,7 +389,7 @@ fn real_models_write_the_same_text_in_llama_cpp() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     for name in ["smol", "qwen"] {
-        write(&Model::open(&models.join(name)).unwrap(), &path, GgufType::F32).unwrap();
+        write(&Model::open(&models.join(name)).unwrap(), None, &path, GgufType::F32).unwrap();
         let recorded = format!("{}/../../fixtures/real/greedy_{name}.json.gz", env!("CARGO_MANIFEST_DIR"));
         run_python(&[&path, Path::new(&recorded)]);
     }

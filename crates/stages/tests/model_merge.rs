@@ -231,6 +231,35 @@ fn a_merged_model_is_written_for_llama_cpp_and_ollama() {
 }
 
 #[test]
+fn an_adapters_chat_template_comes_along() {
+    let place = Place::new();
+    let [base, tuned] = ["base", "tuned"].map(|name| place.path(name));
+    let copy = |from: PathBuf, to: &Path| {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy(llama(), &base);
+    std::fs::remove_file(base.join("chat_template.jinja")).unwrap();
+    copy(adapter(), &tuned);
+    Model::open(&llama()).unwrap().tokenizer().unwrap().save(&tuned).unwrap();
+    // Once from a folder without one, then from the file without one that was made of it.
+    run(&export(&place, &base, &[], &["--outtype=F32"])).unwrap();
+    let file = place.path("base.gguf");
+    std::fs::rename(place.path("out/model-F32.gguf"), &file).unwrap();
+    let template = |path: &Path| {
+        let tokenizer = Model::open(path).unwrap().tokenizer().unwrap();
+        tokenizer.chat_template().map(|template| template.sources().clone())
+    };
+    assert_eq!(template(&file), None);
+    for model in [&base, &file] {
+        run(&export(&place, model, &[&tuned], &["--outtype=F32"])).unwrap();
+        assert_eq!(template(&place.path("out/model-F32.gguf")), template(&llama()));
+    }
+}
+
+#[test]
 fn an_adapter_alone_is_written_for_llama_cpp() {
     let place = Place::new();
     let summary = run(&export(&place, &llama(), &[&adapter()], &["--format=gguf_lora"])).unwrap().summary;

@@ -23,6 +23,7 @@ use crate::family;
 use crate::fusion::{AsStored, as_stored, parts};
 use crate::model::Model;
 use crate::safetensors_writer::WeightSource;
+use crate::tokenizer::Tokenizer;
 
 pub use adapter::write_adapter;
 pub use file_type::GgufType;
@@ -33,8 +34,12 @@ const NEWEST_BLOCKS: u32 = 2;
 /// Numbers turned into bytes at a time: whole blocks of every kind.
 const PIECE: usize = 1 << 20;
 
-/// Keys that tell of a file's own form; they are written anew.
-const FORM_KEYS: [&str; 3] = ["general.file_type", "general.quantization_version", "general.alignment"];
+/// Keys that tell of a file's own form, how its weights were quantised among it; what holds is written anew.
+const FORM_KEYS: [&str; 4] =
+    ["general.file_type", "general.quantization_version", "general.quantized_by", "general.alignment"];
+
+/// What such keys begin with.
+const FORM_PREFIXES: [&str; 2] = ["split.", "quantize.imatrix."];
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,31 +50,50 @@ pub struct GgufReport {
     pub tensors: BTreeMap<&'static str, usize>,
     /// How many tensors are of another type than they should be, because their rows are not whole blocks of it.
     pub fell_back: usize,
+    /// The window of attention that llama.cpp does not heed, in tokens: it lets the model see longer texts whole.
+    pub unheeded_window: Option<usize>,
 }
 
 /// Writes the model to a GGUF file at `path`: description, tokenizer, chat template, weights. Adapters that are merged
 /// are in the weights. What a GGUF file said of the model is kept; its blocks stay as they are where the new file has
 /// the same kind.
 ///
+/// A tokenizer that is given is written instead of the model's own; of one that is given for a GGUF file, the chat
+/// template, where the file has none.
+///
 /// Takes the memory of the largest weight. The file is there whole or not at all. Errors: a model that llama.cpp would
 /// compute in another way (a scalar head, an unknown convention), a tokenizer that it cannot express or that is missing,
 /// weights beyond the type's range, a failed read or write.
-pub fn write(model: &Model, path: &Path, kind: GgufType) -> Result<GgufReport> {
+pub fn write(
+    model: &Model,
+    tokenizer: Option<&Tokenizer>,
+    path: &Path,
+    kind: GgufType,
+) -> Result<GgufReport> {
     description::check(model)?;
     let pairs = match model.gguf_metadata() {
         Some(metadata) => {
             let kept = metadata.pairs().into_iter();
-            let kept = kept.filter(|(key, _)| !FORM_KEYS.contains(key) && !key.starts_with("split."));
+            let kept = kept.filter(|(key, _)| !is_of_form(key));
             let kept = kept.map(|(key, value)| (key.to_owned(), value.clone()));
-            kept.chain(description::general(kind)).collect()
+            let template = tokenizer.filter(|_| !metadata.has(vocabulary::CHAT_TEMPLATE));
+            let template = template.into_iter().flat_map(vocabulary::templates);
+            kept.chain(description::general(kind)).chain(template).collect()
         }
         None => {
             let mut pairs = description::pairs(model, kind)?;
-            pairs.extend(vocabulary::pairs(&model.tokenizer()?, model)?);
+            pairs.extend(match tokenizer {
+                Some(tokenizer) => vocabulary::pairs(tokenizer, model)?,
+                None => vocabulary::pairs(&model.tokenizer()?, model)?,
+            });
             pairs
         }
     };
     Plan::new(model, kind)?.write(&pairs, path)
+}
+
+fn is_of_form(key: &str) -> bool {
+    FORM_KEYS.contains(&key) || FORM_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// The tensors of a file, and where they come from.
@@ -122,7 +146,8 @@ impl<'a> Plan<'a> {
         for tensor in &self.tensors {
             *tensors.entry(types::elements_name(tensor.elements)).or_default() += 1;
         }
-        Ok(GgufReport { bytes: form.finish()?, tensors, fell_back: self.fell_back })
+        let unheeded_window = conventions::unheeded_window(self.model.config());
+        Ok(GgufReport { bytes: form.finish()?, tensors, fell_back: self.fell_back, unheeded_window })
     }
 
     fn put(

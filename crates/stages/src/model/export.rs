@@ -8,7 +8,7 @@ use collimate_run::{Context, Event, Stage, atomic, peak_memory};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::sources::{Opened, Sources, own_tokenizer};
+use super::sources::{Opened, Sources};
 use super::writing::{Storage, Written, file_name, name_of, size};
 use crate::Error;
 use crate::sampling::is_default;
@@ -27,8 +27,8 @@ pub struct Config {
     #[command(flatten)]
     #[serde(flatten)]
     pub sources: Sources,
-    /// For which programs: hf, a folder for transformers and vLLM; gguf, a file for llama.cpp, and beside it a
-    /// Modelfile for Ollama; gguf_lora, the one adapter alone, for llama.cpp's --lora.
+    /// For which programs: hf, a folder for transformers and vLLM; gguf, a file for llama.cpp (which heeds no window
+    /// of Phi-3), and beside it a Modelfile for Ollama; gguf_lora, the one adapter alone, for llama.cpp's --lora.
     #[arg(long, value_name = "NAME", default_value_t = Format::Gguf, value_enum)]
     pub format: Format,
     /// The type of the weights in a GGUF file, by llama.cpp's name: F32, F16, BF16, Q8_0, Q4_0, Q4_K and others; if
@@ -123,6 +123,7 @@ impl Config {
 fn write_gguf(sources: &Sources, outtype: Option<GgufType>, context: &Context) -> Result<Written, Error> {
     let opened = sources.open()?;
     let Opened { base, merged } = &opened;
+    let tokenizer = sources.tokenizer(base, context)?;
     let kind = outtype.unwrap_or_else(|| match base.stored_type() {
         Some(StoredType::F32) => GgufType::F32,
         Some(StoredType::Bf16) => GgufType::Bf16,
@@ -130,10 +131,16 @@ fn write_gguf(sources: &Sources, outtype: Option<GgufType>, context: &Context) -
     });
     let path = context.output().join(format!("model-{}.gguf", kind.name()));
     context.report(Event::Started { task: "writing the model", total: None, unit: "weights" });
-    gguf::write(merged, &path, kind)?;
+    let report = gguf::write(merged, tokenizer.as_ref(), &path, kind)?;
     context.report(Event::Finished);
+    if let Some(window) = report.unheeded_window {
+        context.report(Event::Warning(&format!(
+            "llama.cpp does not heed the model's window of {window} tokens: on longer texts it answers otherwise than \
+             the model does here"
+        )));
+    }
     let written = opened.compare((&path, kind.name()), context)?;
-    let modelfile = modelfile(&path, own_tokenizer(base)?.as_ref());
+    let modelfile = modelfile(&path, tokenizer.as_ref());
     atomic::write(context.output().join(MODELFILE), modelfile.as_bytes())?;
     Ok(written)
 }

@@ -31,7 +31,7 @@ pub(super) fn check(decoder: &DecoderConfig, path: &Path) -> Result<()> {
             let value = format!("{:?} in layer {index}", layer.rotary);
             return refuse("rotary embedding", value, "llama.cpp knows the family's usual layers alone");
         }
-        if layer.window != usual.window {
+        if layer.window != usual.window && decoder.family != Family::Phi3 {
             let value = layer.window.map_or("none".to_owned(), |window| window.to_string());
             let hint = format!(
                 "in layer {index} llama.cpp lets models of this family see {}: take a model without a window, or \
@@ -71,7 +71,7 @@ fn usual_attention(decoder: &DecoderConfig, index: usize) -> LayerAttention {
     let last_of = |pattern: usize| (index + 1).is_multiple_of(pattern);
     match decoder.family {
         Family::Gemma2 if last_of(GEMMA2_PATTERN) => LayerAttention::default(),
-        Family::Gemma2 | Family::Phi3 => LayerAttention { window, ..LayerAttention::default() },
+        Family::Gemma2 => LayerAttention { window, ..LayerAttention::default() },
         Family::Gemma3 if last_of(GEMMA3_PATTERN) => LayerAttention::default(),
         Family::Gemma3 => LayerAttention { window, rotary: Rotary::Local },
         family => LayerAttention {
@@ -82,6 +82,13 @@ fn usual_attention(decoder: &DecoderConfig, index: usize) -> LayerAttention {
             },
         },
     }
+}
+
+/// Phi-3's window, which stands in the file and which llama.cpp passes over: up to so many tokens the results are the
+/// same. That is no reason to refuse the model, as a text within the window is the usual one.
+pub(super) fn unheeded_window(decoder: &DecoderConfig) -> Option<usize> {
+    let window = window(decoder).filter(|window| *window < decoder.max_position_embeddings);
+    window.filter(|_| decoder.family == Family::Phi3)
 }
 
 fn window(decoder: &DecoderConfig) -> Option<usize> {

@@ -222,13 +222,16 @@ fn looks_special(token: &str) -> bool {
         || within("<unused", ">")
 }
 
+/// The key of the usual template.
+pub(super) const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
+
 /// The usual template under its own key, others by name.
-fn templates(tokenizer: &Tokenizer) -> Pairs {
+pub(super) fn templates(tokenizer: &Tokenizer) -> Pairs {
     let mut pairs = Pairs::new();
     let mut names = Vec::new();
     for (name, source) in tokenizer.chat_template().into_iter().flat_map(|template| template.sources()) {
         if name == template::DEFAULT {
-            pairs.push(("tokenizer.chat_template".to_owned(), Value::text(source)));
+            pairs.push((CHAT_TEMPLATE.to_owned(), Value::text(source)));
         } else {
             pairs.push((format!("tokenizer.chat_template.{name}"), Value::text(source)));
             names.push(name.to_owned());
