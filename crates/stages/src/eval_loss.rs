@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::data_clean::REJECTS_FILE;
 use crate::loading::{Tokenising, load_engine, tokenise};
+use crate::quantising::Quantising;
 use crate::statistics::{Estimate, NORMAL_95};
 
 /// The figures, as JSON.
 pub const RESULT_FILE: &str = "eval_loss.json";
 
 /// Measure the loss, perplexity and token accuracy of a model, with or without an adapter, on a file.
-#[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, clap::Args, Serialize)]
 #[command(rename_all = "snake_case")]
-#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The model: a Hugging Face folder or a GGUF file.
     #[arg(long, value_name = "PATH")]
@@ -60,6 +60,10 @@ pub struct Config {
     /// gguf (the quantised blocks of a GGUF file as they are).
     #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
     pub dtype: Dtype,
+    /// How the weights of the layers are held.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub quantising: Quantising,
     /// Stop at the first bad row instead of setting it aside in rejects.jsonl.
     #[arg(long)]
     pub strict: bool,
@@ -137,17 +141,22 @@ impl Stage for EvalLoss {
             completion_only_loss,
             max_tokens_per_micro_batch,
             dtype,
+            quantising,
             strict,
             ..
         } = &self.config;
-        json!({
+        let mut settings = json!({
             "dataset_format": dataset_format,
             "max_length": max_length,
             "completion_only_loss": completion_only_loss,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
             "dtype": dtype,
             "strict": strict,
-        })
+        });
+        for (name, value) in quantising.described() {
+            settings[name] = value;
+        }
+        settings
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
@@ -165,11 +174,9 @@ impl Stage for EvalLoss {
         let adapter = adapter.map(|folder| Lora::load(folder, model.config())).transpose()?;
         let examples = self.read(&model, context)?;
         context.check()?;
-        let mut engine = load_engine(
-            &model,
-            CpuOptions { threads: self.threads, dtype: self.config.dtype, ..CpuOptions::default() },
-            context,
-        )?;
+        let Config { dtype, quantising, .. } = &self.config;
+        let options = CpuOptions { threads: self.threads, dtype: *dtype, ..CpuOptions::default() };
+        let mut engine = load_engine(&model, quantising.with(options)?, context)?;
         let probe = Probe {
             engine: &mut engine,
             adapter: adapter.as_ref(),

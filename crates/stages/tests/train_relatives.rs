@@ -100,6 +100,22 @@ fn they_learn_and_are_read_and_merged_as_they_were_trained() {
 }
 
 #[test]
+fn what_was_trained_on_quantised_weights_is_measured_on_them() {
+    let place = Place::new();
+    let trained = run(&place.train("out", "--quantise=nf4")).unwrap().summary.eval_loss_after.unwrap();
+    let words = [
+        flag("model_name_or_path", &fixtures().join("tiny/llama")),
+        flag("adapter_name_or_path", &place.path("out")),
+        flag("dataset", &place.path("rows.jsonl")),
+        flag("output_dir", &place.path("loss")),
+        "--quantise=nf4".to_owned(),
+    ];
+    let words = words.each_ref().map(String::as_str);
+    assert_eq!(measure(&words).loss.value, trained);
+    assert_ne!(measure(&words[..4]).loss.value, trained);
+}
+
+#[test]
 fn the_ratio_of_learning_rates_changes_what_is_learnt() {
     let place = Place::new();
     run(&place.train("one", "--loraplus_lr_ratio=1")).unwrap();
