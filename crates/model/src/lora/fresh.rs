@@ -39,7 +39,8 @@ impl Lora {
     }
 
     /// A fresh adapter as [`Lora::new`] makes it, for this model: DoRA's magnitudes are the lengths of the rows of its
-    /// weights, and what is trained whole begins as it is there, so that the adapter changes nothing yet.
+    /// weights, and what is trained whole begins as it is there, so that the adapter changes nothing yet. They are
+    /// those of the file's weights: beside layers that the engine holds quantised, DoRA begins by the rounding off.
     ///
     /// Errors: those of [`Lora::new`]; a failed read.
     pub fn beside(config: LoraConfig, model: &Model, seed: u64) -> Result<Self> {

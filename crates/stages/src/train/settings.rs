@@ -91,7 +91,7 @@ pub struct Common {
     #[arg(long)]
     pub use_rslora: bool,
     /// Learn the length of each row of the weights by itself, and its direction by the adapter (DoRA): often better at
-    /// low ranks, and slower.
+    /// low ranks, and slower. With --quantise the lengths begin as those of the weights before they are quantised.
     #[arg(long)]
     pub use_dora: bool,
     /// How many times as fast the adapter's B learns as its A (LoRA+): 16, say, with a lower learning rate.
