@@ -162,3 +162,25 @@ fn what_cannot_be_is_refused() {
     assert!(matches!(engine.refresh(&weights), Err(Error::QuantisedWhole { .. })));
     assert!(log_probs(&mut engine, &[1, 2, 3], None).iter().all(|x| x.is_finite()));
 }
+
+#[test]
+fn magnitudes_stretch_as_beside_the_dequantised_model() {
+    for options in ways() {
+        let mut tiny = Tiny::open("llama");
+        let model = Model::open(&tiny.folder).unwrap();
+        let target_modules = Some(Targets::Pattern("all-linear".to_owned()));
+        let config = LoraConfig { target_modules, use_dora: true, ..LoraConfig::default() };
+        tiny.lora = Lora::beside(config, &model, 1).unwrap();
+        for slot in &tiny.lora.slots {
+            let b = &mut tiny.lora.values[slot.b.clone()];
+            b.iter_mut().enumerate().for_each(|(i, value)| *value = 0.01 * (i % 7) as f32);
+        }
+        let folder = dequantised(&model, options);
+        let plain = CpuOptions { dtype: options.dtype, ..CpuOptions::default() };
+        let batch = tiny.batch();
+        tiny.engine = load(&Model::open(folder.path()).unwrap(), plain);
+        let expected = tiny.gradient(&batch, None);
+        tiny.engine = load(&model, options);
+        assert!(tiny.gradient(&batch, None) == expected, "{options:?}");
+    }
+}

@@ -88,8 +88,9 @@ impl Linear {
                 let m = PROBES.min(inputs - start);
                 identity.fill(0.0);
                 (0..m).for_each(|i| identity[i * inputs + start + i] = 1.0);
-                self.product_columns(m, &identity[..m * inputs], &mut columns);
-                for column in columns.chunks_exact(outputs).take(m) {
+                let columns = &mut columns[..m * outputs];
+                self.product_columns(m, &identity[..m * inputs], columns);
+                for column in columns.chunks_exact(outputs) {
                     squares.iter_mut().zip(column).for_each(|(sum, &w)| *sum += f64::from(w) * f64::from(w));
                 }
             }
@@ -154,7 +155,7 @@ fn side_by_side(
     y: &mut [f32],
     product: impl Fn(&Frozen, usize, Left<'_>, Target<'_>),
 ) {
-    let (inputs, row) = (x.len() / m.max(1), y.len() / m.max(1));
+    let (inputs, row) = (x.len() / m.max(1), parts.iter().map(Frozen::outputs).sum());
     let mut first = 0;
     for part in parts {
         let start = first.min(y.len());
