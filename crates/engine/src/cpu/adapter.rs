@@ -40,9 +40,25 @@ pub(super) struct Prepared {
     stretches: Vec<Option<Stretch>>,
     /// The head of the adapter's own.
     pub head: Option<Head>,
+    passes: Passes,
+}
+
+/// Which passes a head of the adapter's own is packed for.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Passes {
+    /// Those that the model's is packed for.
+    #[default]
+    AsTheModel,
+    /// The forward pass alone.
+    Forward,
 }
 
 impl Prepared {
+    /// What decoding needs, which never goes back.
+    pub fn for_decoding() -> Self {
+        Self { passes: Passes::Forward, ..Self::default() }
+    }
+
     /// Turns every B, packs a head of the adapter's own, and finds DoRA's norms: all changes with each step of the
     /// optimiser.
     pub fn prepare<'a>(
@@ -89,7 +105,7 @@ impl Prepared {
                 head.backward.iter_mut().for_each(|backward| backward.refill(weight));
             }
             None => {
-                let backward = weights.head.backward.is_some();
+                let backward = self.passes == Passes::AsTheModel && weights.head.backward.is_some();
                 self.head = Some(Head {
                     forward: Packed::transposed(weight, size, vocabulary, Dtype::Float32),
                     backward: backward.then(|| Packed::new(weight, vocabulary, size, Dtype::Float32)),
@@ -105,7 +121,7 @@ impl Prepared {
         dropout: Option<Dropout>,
         (shape, weights): (Shape, &'a Weights),
     ) -> Adapter<'a> {
-        let Self { turned, columns, stretches, head } = self;
+        let Self { turned, columns, stretches, head, .. } = self;
         let dropout = dropout.filter(|dropout| dropout.probability > 0.0);
         Adapter { lora, turned, columns, stretches, head: head.as_ref(), dropout, shape, weights }
     }

@@ -61,7 +61,7 @@ impl CpuEngine {
         self.check_token_head()?;
         let prepare = |lora: &'a Lora| {
             self.check(lora)?;
-            let mut prepared = Prepared::default();
+            let mut prepared = Prepared::for_decoding();
             self.pool.install(|| _ = prepared.prepare(lora, None, (self.shape, &self.weights)));
             Ok((lora, prepared))
         };
