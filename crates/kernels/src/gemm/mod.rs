@@ -38,5 +38,20 @@ pub enum Into {
     Add,
 }
 
+/// A target whose columns are written by several threads.
+struct Shared(*mut f32);
+
+// SAFETY: each thread writes columns of its own; where they point to is up to the callers of `at`.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// # Safety
+    /// As for pointer arithmetic: inside the target.
+    unsafe fn at(&self, column: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(column) }
+    }
+}
+
 #[cfg(test)]
 mod tests;

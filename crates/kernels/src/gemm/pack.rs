@@ -3,7 +3,7 @@
 use super::integers::{GROUP_WORDS, Integers, Quantised};
 use super::pairs::{Pairs, Unit, row_words};
 use super::tile::{Destination, Left, Target, multiply_into};
-use super::{Into, PANEL};
+use super::{Into, PANEL, Shared};
 use crate::Dtype;
 use crate::aligned::{Aligned, Word};
 use crate::parallel::with_scratch;
@@ -287,21 +287,6 @@ enum Factors<'a> {
     Float32(Left<'a>, &'a [f32]),
     Bfloat16(Unit, Pairs<'a>, &'a [u32]),
     Integers(Quantised<'a>, &'a Integers),
-}
-
-/// A target whose columns are written by several threads.
-struct Shared(*mut f32);
-
-// SAFETY: `apply_columns` hands out columns that do not overlap.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// # Safety
-    /// As for pointer arithmetic: inside the target.
-    unsafe fn at(&self, column: usize) -> *mut f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(column) }
-    }
 }
 
 /// A rectangle of a packed factor.

@@ -14,7 +14,7 @@ mod tile;
 
 use super::pairs::{Pairs, Unit, row_words};
 use super::tile::{Destination, Left, Target, multiply_into};
-use super::{Into, PANEL};
+use super::{Into, PANEL, Shared};
 use crate::Dtype;
 use crate::parallel::with_scratch;
 use crate::quant::{
@@ -278,19 +278,4 @@ fn check(m: usize, n: usize, c: &Target<'_>) {
 fn as_words(words: &[f32]) -> &[u32] {
     // SAFETY: both types are of 4 bytes, and any bits are values of both.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
-}
-
-/// A target whose columns are written by several threads.
-struct Shared(*mut f32);
-
-// SAFETY: `forward_columns` hands out columns that do not overlap.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// # Safety
-    /// As for pointer arithmetic: inside the target.
-    unsafe fn at(&self, column: usize) -> *mut f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(column) }
-    }
 }
