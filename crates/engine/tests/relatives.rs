@@ -1,8 +1,8 @@
 //! LoRA's relatives against PEFT (`fixtures/relatives`), and against finite differences.
 
 use crate::support::{Expected, Sequence, append, engine, fixtures, largest_difference, log_probs};
-use collimate_engine::{Batch, CpuEngine, Dropout, Dtype, Engine};
-use collimate_model::{Lora, LoraConfig, Model, OneOrMore, Targets};
+use collimate_engine::{Batch, CpuEngine, Dropout, Dtype, Engine, Error};
+use collimate_model::{Lora, LoraConfig, LoraSlot, Model, OneOrMore, Targets};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -299,5 +299,45 @@ fn peft_opens_what_is_written() {
     for (number, (got, peft)) in expected.iter().zip(&answers).enumerate() {
         let error = largest_difference(got, peft);
         assert!(error < 5e-5, "adapter {number}: {error:e}");
+    }
+}
+
+fn every_linear() -> LoraConfig {
+    LoraConfig { target_modules: Some(Targets::Pattern("all-linear".into())), ..LoraConfig::default() }
+}
+
+/// B is zero at the start, so that the slots change nothing.
+#[test]
+fn a_head_without_slots_learns_as_with_them() {
+    let model = model("llama");
+    let config = LoraConfig { modules_to_save: Some(vec!["lm_head".into()]), ..every_linear() };
+    let mut relative = Relative::of(Lora::beside(config, &model, 1).unwrap(), &model, 2, Dtype::Float32);
+    let head = relative.lora.head.clone().unwrap();
+    let (loss, with_slots) = relative.gradient(None);
+    relative.lora.slots.clear();
+    let (alone, without_slots) = relative.gradient(None);
+    assert_eq!(loss, alone);
+    assert!(without_slots[head.clone()].iter().any(|&slope| slope != 0.0));
+    assert!(without_slots[head.clone()] == with_slots[head]);
+}
+
+#[test]
+fn parts_of_another_size_are_an_error() {
+    let model = model("llama");
+    let config = LoraConfig { use_dora: true, ..every_linear() };
+    let lora = Lora::beside(config, &model, 1).unwrap();
+    let mut engine = engine(&model, 1, Dtype::Float32);
+    let mut batch = Batch::new();
+    batch.push_sequence(&[1, 2, 3], &[true; 3]);
+    let changes: [fn(&mut LoraSlot); 3] = [
+        |slot| slot.a.end -= 1,
+        |slot| slot.b.start += 1,
+        |slot| slot.magnitude = slot.magnitude.clone().map(|place| place.start..place.end - 1),
+    ];
+    for change in changes {
+        let mut lora = lora.clone();
+        change(&mut lora.slots[0]);
+        let error = engine.score(&batch, Some(&lora)).unwrap_err();
+        assert!(matches!(error, Error::Adapter { layer: 0, .. }), "{error}");
     }
 }

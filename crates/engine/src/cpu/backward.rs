@@ -21,10 +21,10 @@ impl Pass<'_> {
     /// Adds the gradient of what is trained to `into`, given the gradient by each target's log-prob, then by
     /// each readout's value.
     pub fn backward(&self, trained: Trained<'_>, space: &mut Workspace, gradients: &[f32], into: &mut [f32]) {
-        let Some(lowest) = trained.lowest() else { return };
         let (by_log_prob, by_value) = gradients.split_at(space.target_rows.len());
         self.head_backward(trained, space, by_log_prob, into);
         self.values_backward(trained, space, by_value, into);
+        let Some(lowest) = trained.lowest() else { return };
         let top = self.weights.layers.len();
         for layer in (lowest..=top).rev() {
             if layer > lowest && space.lost(layer - 1) {

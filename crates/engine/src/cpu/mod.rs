@@ -31,7 +31,7 @@ use collimate_kernels::attention::Plan;
 use collimate_kernels::head::OUTPUTS;
 use collimate_kernels::parallel::RowBlocks;
 use collimate_kernels::{Dtype, Quantisation};
-use collimate_model::{DecoderConfig, Lora, Model, Parameters, WeightLayout};
+use collimate_model::{DecoderConfig, Lora, LoraSlot, Model, Parameters, WeightLayout};
 use forward::{Pass, Sharing};
 use rotary::RotaryTables;
 use shape::Shape;
@@ -218,9 +218,7 @@ impl CpuEngine {
     /// Checks that an adapter was laid out for this model.
     fn check(&self, lora: &Lora) -> Result<()> {
         for slot in &lora.slots {
-            let fits = slot.layer < self.config.num_hidden_layers
-                && slot.module.dimensions(&self.config) == (slot.inputs, slot.outputs);
-            if !fits || slot.range().end > lora.values.len() {
+            if !self.fits(slot, &lora.values) {
                 return Err(Error::Adapter { layer: slot.layer, module: slot.module.name() });
             }
         }
@@ -236,6 +234,18 @@ impl CpuEngine {
             }
         }
         Ok(())
+    }
+
+    /// Whether a slot is of its module's size, and so is each of its parts in the values.
+    fn fits(&self, slot: &LoraSlot, values: &[f32]) -> bool {
+        let has = |place: &Range<usize>, len: usize| {
+            values.get(place.clone()).is_some_and(|values| values.len() == len)
+        };
+        slot.layer < self.config.num_hidden_layers
+            && slot.module.dimensions(&self.config) == (slot.inputs, slot.outputs)
+            && has(&slot.a, slot.rank * slot.inputs)
+            && has(&slot.b, slot.outputs * slot.rank)
+            && slot.magnitude.as_ref().is_none_or(|place| has(place, slot.outputs))
     }
 
     /// Checks that the model gives tokens probabilities.

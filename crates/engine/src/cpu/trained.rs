@@ -15,7 +15,7 @@ pub(super) enum Trained<'a> {
 }
 
 impl<'a> Trained<'a> {
-    /// The lowest layer that a gradient must reach; none if nothing is trained.
+    /// The lowest layer that a gradient must reach; none if nothing below the heads is trained.
     pub fn lowest(self) -> Option<usize> {
         match self {
             Self::Adapter(_) if self.embedding().is_some() => Some(0),
