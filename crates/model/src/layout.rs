@@ -7,6 +7,22 @@ use crate::conventions::HEAD_NORMS;
 use crate::module::Module;
 use crate::output_heads::SCORE;
 
+/// How one flat vector of parameters is cut into tensors.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tensors {
+    /// Where each lies, one after the other.
+    pub places: Vec<Range<usize>>,
+    /// The one of them that is an embedding: most of its rows have no gradient in most steps.
+    pub embedding: Option<Range<usize>>,
+}
+
+impl From<&[Range<usize>]> for Tensors {
+    /// Tensors of which none is an embedding.
+    fn from(places: &[Range<usize>]) -> Self {
+        Self { places: places.to_vec(), embedding: None }
+    }
+}
+
 /// One weight and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeightSlot {
@@ -96,8 +112,9 @@ impl WeightLayout {
     }
 
     /// Where each weight lies, in their order.
-    pub fn tensors(&self) -> Vec<Range<usize>> {
-        self.slots.iter().map(|slot| slot.range.clone()).collect()
+    pub fn tensors(&self) -> Tensors {
+        let places = self.slots.iter().map(|slot| slot.range.clone()).collect();
+        Tensors { places, embedding: Some(self.embedding.clone()) }
     }
 
     /// Norms and biases, which weight decay leaves alone, as transformers' trainer does; in order.

@@ -39,7 +39,7 @@ pub use conventions::{Activation, LayerAttention, NormNames, Rotary, SublayerNor
 pub use error::{Error, Result};
 pub use family::Family;
 pub use full::FullWeights;
-pub use layout::{LayerPlaces, LinearPlace, WeightLayout, WeightSlot};
+pub use layout::{LayerPlaces, LinearPlace, Tensors, WeightLayout, WeightSlot};
 pub use listing::{StoredTensor, adapter_tensors};
 pub use lora::{Lora, LoraConfig, LoraSlot, OneOrMore, Targets};
 pub use merge::gain;

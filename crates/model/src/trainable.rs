@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::full::FullWeights;
+use crate::layout::Tensors;
 use crate::lora::Lora;
 
 /// The parameters in training, all in one flat vector.
@@ -57,7 +58,7 @@ impl Trainable {
     }
 
     /// The tensors that all parameters are made of, in their order: where each lies in the values.
-    pub fn tensors(&self) -> Vec<Range<usize>> {
+    pub fn tensors(&self) -> Tensors {
         match self {
             Self::Adapter(lora) => lora.tensors(),
             Self::Weights(weights) => weights.layout.tensors(),

@@ -71,3 +71,11 @@ fn methods_differ_in_what_an_example_is() {
     assert!(dpo.speed.reference_seconds.is_some() && sft.speed.reference_seconds.is_none());
     assert!(grpo.speed.writing_seconds > 0.0 && part(&grpo, "completions") > 0);
 }
+
+#[test]
+fn training_all_of_a_quantised_model_is_refused_before_it_is_read() {
+    let words = ["--model_name_or_path=nowhere", "--full", "--quantise=nf4"];
+    let error = plan(&config::<Config>(&words), Some(1)).unwrap_err();
+    let quantise = collimate_engine::Quantisation::Nf4;
+    assert_eq!(error.to_string(), collimate_engine::Error::QuantisedWhole { quantise }.to_string());
+}

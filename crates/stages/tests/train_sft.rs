@@ -160,6 +160,10 @@ fn what_cannot_be_trained_is_refused_in_plain_words() {
     assert_eq!(refuse(&["--dataset_format=mesages"]), "there is no data format named mesages");
     let error = refuse(&["--quantise=int8", "--bnb_4bit_use_double_quant=true"]);
     assert_eq!(error, "quantise is int8, which heeds no bnb_4bit_use_double_quant");
+    // Refused before the data are looked at.
+    let quantise = collimate_engine::Quantisation::Nf4;
+    let expected = collimate_engine::Error::QuantisedWhole { quantise }.to_string();
+    assert_eq!(refuse(&["--full", "--quantise=nf4", "--dataset_format=mesages"]), expected);
     collimate_run::atomic::write(place.path("val.jsonl"), b"").unwrap();
     let error = refuse(&["--load_best_model_at_end"]);
     assert!(error.contains("load_best_model_at_end"), "{error}");

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use collimate_kernels::quant::DynamicMap;
+use collimate_model::Tensors;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ impl Optim {
     }
 
     /// Bytes of both moments of parameters that are cut into these tensors.
-    pub fn moment_bytes(self, tensors: &[Range<usize>]) -> u64 {
+    pub fn moment_bytes(self, tensors: &Tensors) -> u64 {
         let [floats, codes, scales] = moments::lay_out(self, tensors).1;
         2 * (size_of::<f32>() * (floats + scales) + codes) as u64
     }
@@ -112,7 +113,7 @@ pub struct AdamW {
 
 impl AdamW {
     /// A fresh optimiser for parameters that are cut into these tensors, one after the other.
-    pub fn new(settings: AdamWSettings, tensors: &[Range<usize>]) -> Self {
+    pub fn new(settings: AdamWSettings, tensors: &Tensors) -> Self {
         let (tensors, lengths) = moments::lay_out(settings.optim, tensors);
         let [mean, square] =
             [DynamicMap::signed(), DynamicMap::unsigned()].map(|map| moments::zeros(lengths, map));
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn the_first_step_by_hand() {
         let settings = AdamWSettings { weight_decay: 0.5, ..AdamWSettings::default() };
-        let mut optimiser = AdamW::new(settings, std::slice::from_ref(&(0..2)));
+        let mut optimiser = AdamW::new(settings, &std::slice::from_ref(&(0..2)).into());
         let mut values = [1.0f32, -2.0];
         optimiser.update(&mut values, &[3.0, -0.01], 0.1, &[]);
         // f32 rounding of values near 1, and ε / |g| = 1e-6 of the 0.1 moved.
@@ -245,9 +246,9 @@ mod tests {
     #[test]
     fn groups_decay_or_not_and_have_learning_rates_of_their_own() {
         let settings = AdamWSettings { weight_decay: 0.5, ..AdamWSettings::default() };
+        let tensors = Tensors::from(&[0..1, 1..2, 2..3, 3..4, 4..5][..]);
         let step = |settings: AdamWSettings, rate: f64, groups: &[ParameterGroup]| {
-            let (mut optimiser, mut values) =
-                (AdamW::new(settings, &[0..1, 1..2, 2..3, 3..4, 4..5]), [1.0f32, 2.0, 3.0, 4.0, 5.0]);
+            let (mut optimiser, mut values) = (AdamW::new(settings, &tensors), [1.0f32, 2.0, 3.0, 4.0, 5.0]);
             optimiser.update(&mut values, &[1.0; 5], rate, groups);
             values
         };

@@ -87,7 +87,7 @@ fn parameters_follow_torch() {
     let settings = AdamWSettings { beta1, beta2, epsilon: eps, weight_decay, ..AdamWSettings::default() };
     for run in runs {
         let (mut values, mut optimiser) =
-            (start.clone(), AdamW::new(settings, std::slice::from_ref(&(0..start.len()))));
+            (start.clone(), AdamW::new(settings, &std::slice::from_ref(&(0..start.len())).into()));
         for (number, step) in run.steps.into_iter().enumerate() {
             let mut gradient = step.gradient;
             let norm = clip_norm(&mut gradient, max_grad_norm);

@@ -6,6 +6,7 @@ use super::targets::Selection;
 use super::{Lora, LoraConfig, LoraSlot};
 use crate::config::DecoderConfig;
 use crate::error::Result;
+use crate::layout::Tensors;
 
 /// How a list of target names is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,16 +43,17 @@ impl Lora {
 
     /// How many parameters it has, whether their values are there or not.
     pub fn parameters(&self) -> usize {
-        self.tensors().last().map_or(0, |place| place.end)
+        self.tensors().places.last().map_or(0, |place| place.end)
     }
 
     /// Where each of its tensors lies in the values, in their order.
-    pub fn tensors(&self) -> Vec<Range<usize>> {
+    pub fn tensors(&self) -> Tensors {
         let slots = self
             .slots
             .iter()
             .flat_map(|slot| [Some(&slot.a), Some(&slot.b), slot.magnitude.as_ref()].into_iter().flatten());
-        slots.chain(&self.embedding).chain(&self.head).chain(&self.score).cloned().collect()
+        let places = slots.chain(&self.embedding).chain(&self.head).chain(&self.score).cloned().collect();
+        Tensors { places, embedding: self.embedding.clone() }
     }
 }
 

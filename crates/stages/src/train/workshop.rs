@@ -1,11 +1,10 @@
 //! What every training does around its steps: opens the model, sets up what is trained, says what it will take, saves.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use collimate_engine::{CpuOptions, MemoryPlan, Quantisation};
-use collimate_model::{FullWeights, Lora, Model, OutputHeads, SaveOptions, Trainable};
+use collimate_model::{FullWeights, Lora, Model, OutputHeads, SaveOptions, Tensors, Trainable};
 use collimate_run::{Context, Event, atomic, available_memory};
 use collimate_train::{ModelCard, Settings, Trained, checkpoint};
 use serde::Serialize;
@@ -63,14 +62,20 @@ impl Common {
     pub(super) fn checked(&self, settings: Settings, context: &Context) -> Result<Settings, Error> {
         settings.check(self.eval_dataset.is_some())?;
         self.quantising.double_quant()?;
-        let quantise = self.quantising.quantise;
-        if self.full && quantise != Quantisation::None {
-            return Err(collimate_engine::Error::QuantisedWhole { quantise }.into());
-        }
+        self.check_quantised()?;
         if self.max_steps.is_some_and(|steps| steps > 0) && self.num_train_epochs.is_some() {
             context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
         }
         Ok(settings)
+    }
+
+    /// Checks that weights which are all trained are not to be quantised.
+    pub(crate) fn check_quantised(&self) -> Result<(), Error> {
+        let quantise = self.quantising.quantise;
+        if self.full && quantise != Quantisation::None {
+            return Err(collimate_engine::Error::QuantisedWhole { quantise }.into());
+        }
+        Ok(())
     }
 
     /// The model that is trained, or that the adapter stands on.
@@ -114,7 +119,7 @@ impl Common {
     pub(crate) fn engine_options(
         &self,
         threads: Option<usize>,
-        tensors: &[Range<usize>],
+        tensors: &Tensors,
     ) -> Result<CpuOptions, Error> {
         let free = || available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
         let memory = self.memory.map(|size| size.as_u64()).or_else(free);

@@ -2,12 +2,14 @@
 //!
 //! In 8 bits as bitsandbytes keeps them (Dettmers et al. 2022, <https://arxiv.org/abs/2110.02861>): every tensor by
 //! itself, cut into blocks of 256 that share a scale, m on the signed dynamic map and v on the unsigned one; tensors of
-//! fewer than 4096 elements, such as norms and biases, stay in f32.
+//! fewer than 4096 elements, such as norms and biases, stay in f32, and so does an embedding, as transformers' trainer
+//! has it: a row without a gradient would lose its v to rounding before its m, and jump.
 
 use std::ops::Range;
 use std::slice;
 
 use collimate_kernels::quant::{Coded, DynamicMap};
+use collimate_model::Tensors;
 use rayon::prelude::*;
 
 use super::Optim;
@@ -65,11 +67,12 @@ pub(super) enum Place {
 }
 
 /// Gives the moments of each tensor a place; returns the tensors and the [`Moment::lengths`] of one moment.
-pub(super) fn lay_out(form: Optim, tensors: &[Range<usize>]) -> (Vec<Tensor>, [usize; 3]) {
+pub(super) fn lay_out(form: Optim, tensors: &Tensors) -> (Vec<Tensor>, [usize; 3]) {
     let mut ends = [0; 3];
     let place = |parameters: &Range<usize>| {
         let len = parameters.len();
-        let place = if form == Optim::AdamwTorch || len < SMALLEST {
+        let embedding = tensors.embedding.as_ref() == Some(parameters);
+        let place = if form == Optim::AdamwTorch || len < SMALLEST || embedding {
             ends[0] += len;
             Place::Floats(ends[0] - len)
         } else {
@@ -80,7 +83,7 @@ pub(super) fn lay_out(form: Optim, tensors: &[Range<usize>]) -> (Vec<Tensor>, [u
         };
         Tensor { parameters: parameters.clone(), place }
     };
-    (tensors.iter().map(place).collect(), ends)
+    (tensors.places.iter().map(place).collect(), ends)
 }
 
 /// Zeros of these lengths.

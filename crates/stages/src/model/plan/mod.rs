@@ -9,7 +9,7 @@ mod workload;
 
 use std::path::Path;
 
-use collimate_engine::{CpuOptions, Described, MemoryPlan, Quantisation, TrainedSizes};
+use collimate_engine::{CpuOptions, Described, MemoryPlan, TrainedSizes};
 use collimate_model::{DecoderConfig, Lora, Model, Tokenizer, WeightLayout};
 use collimate_train::Length;
 use serde::Serialize;
@@ -126,6 +126,7 @@ pub struct Plan {
 /// # Errors
 /// Settings that cannot be; a model that cannot be read.
 pub fn plan(config: &Config, threads: Option<usize>) -> Result<Plan, Error> {
+    config.common.check_quantised()?;
     // The tokenizer stays until its memory has been counted.
     let opened = Opened::open(&config.common.model_name_or_path)?;
     let (described, _tokenizer) = (opened.described(), opened.tokenizer());
@@ -169,10 +170,6 @@ struct Planned {
 
 fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) -> Result<Planned, Error> {
     let common = &config.common;
-    if common.full && common.quantising.quantise != Quantisation::None {
-        let quantise = common.quantising.quantise;
-        return Err(collimate_engine::Error::QuantisedWhole { quantise }.into());
-    }
     let scored = matches!(config.method, Way::Reward | Way::Ppo);
     let (sizes, tensors) = match planned_adapter(common, decoder.config(), scored)? {
         Some(lora) => (TrainedSizes::from(&lora), lora.tensors()),
