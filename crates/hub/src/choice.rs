@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
+use crate::client::FileMetadata;
 use crate::error::{HubError, Result};
 use crate::id::HubId;
 
@@ -28,6 +29,8 @@ const TEMPLATES: &str = "additional_chat_templates/";
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const ADAPTER: &str = "adapter_model.safetensors";
+/// Bytes of an index, which is read as a whole.
+const LONGEST_INDEX: u64 = 64 << 20;
 /// Forms of weights that are programs at the same time.
 const PICKLES: [&str; 6] = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"];
 /// Names of files that an error shows.
@@ -69,6 +72,15 @@ pub(crate) fn choose(id: &HubId, files: &[String], include: &[String]) -> Result
         files: chosen.map(str::to_owned).collect(),
         index: weights.contains(&INDEX).then_some(INDEX),
     })
+}
+
+/// Refuses an index, before it is fetched, that is larger than any.
+pub(crate) fn check_index(id: &HubId, file: &FileMetadata) -> Result<()> {
+    if file.name != INDEX || file.size <= LONGEST_INDEX {
+        return Ok(());
+    }
+    let reason = format!("{INDEX} is said to have {} bytes, more than {LONGEST_INDEX}", file.size);
+    Err(HubError::Strange { host: id.to_string(), reason })
 }
 
 /// The shards that an index names, all of which must be among the model's `files`.

@@ -58,14 +58,9 @@ impl<'a> Client<'a> {
         let endpoint = parse_endpoint(&options.endpoint)?;
         let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
         let is_here = host.parse().map_or(host == "localhost", |ip: std::net::IpAddr| ip.is_loopback());
-        let proxy = options
-            .proxy
-            .as_ref()
-            .filter(|_| !is_here)
-            .map(|proxy| Proxy::new(proxy.expose_secret()))
-            .transpose();
+        let proxy = if is_here { None } else { proxy(options)? };
         let config = Agent::config_builder()
-            .proxy(proxy.map_err(|_| HubError::Proxy)?)
+            .proxy(proxy)
             .user_agent(concat!("collimate/", env!("CARGO_PKG_VERSION")))
             .max_redirects(0)
             .http_status_as_error(false)
@@ -145,8 +140,10 @@ impl<'a> Client<'a> {
         }
         let checksum = text(["x-linked-etag", "etag"]).and_then(Checksum::of_tag);
         let size = text(["x-linked-size", "content-length"]).and_then(|size| size.parse().ok());
+        // No file system holds more.
+        let size = size.filter(|size| i64::try_from(*size).is_ok());
         let (Some(checksum), Some(size)) = (checksum, size) else {
-            return Err(self.strange(&url, format!("it says no checksum or no size of {name}")));
+            return Err(self.strange(&url, format!("it says no checksum or no sound size of {name}")));
         };
         Ok(FileMetadata { name: name.to_owned(), size, checksum, url })
     }
@@ -269,6 +266,25 @@ impl<'a> Client<'a> {
     }
 }
 
+/// The proxy, with the hosts for which it is none.
+fn proxy(options: &HubOptions) -> Result<Option<Proxy>> {
+    let Some(address) = &options.proxy else { return Ok(None) };
+    let plain = Proxy::new(address.expose_secret()).map_err(|_| HubError::Proxy)?;
+    let mut proxy = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
+    if let Some(name) = plain.username() {
+        proxy = proxy.username(name);
+    }
+    if let Some(password) = plain.password() {
+        proxy = proxy.password(password);
+    }
+    for host in &options.no_proxy {
+        let host = host.trim_start_matches('.');
+        // Both the host and, as curl and Python have it, those below it.
+        proxy = proxy.no_proxy(host).no_proxy(&format!(".{host}"));
+    }
+    proxy.build().map(Some).map_err(|_| HubError::Proxy)
+}
+
 /// What the transport met with; all of it may pass.
 pub(crate) fn of_transport(error: &ureq::Error) -> Failure {
     Failure::passing(match error {
@@ -320,4 +336,30 @@ fn encode(part: &str) -> String {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_is_asked_but_for_the_hosts_of_no_proxy() {
+        let mut options = HubOptions::new("cache".into());
+        assert!(proxy(&options).unwrap().is_none());
+        options.proxy = Some("http://me:p%40ss@proxy.example:3128".into());
+        options.no_proxy = ["mirror.example", ".inside.example", "10.0.0.1"].map(str::to_owned).to_vec();
+        let plain = Proxy::new("http://me:p%40ss@proxy.example:3128").unwrap();
+        let made = proxy(&options).unwrap().unwrap();
+        assert_eq!((made.host(), made.port(), made.uri()), (plain.host(), 3128, plain.uri()));
+        assert_eq!((made.username(), made.password()), (plain.username(), plain.password()));
+        let is_direct = |host: &str| made.is_no_proxy(&format!("https://{host}/a").parse().unwrap());
+        for host in ["mirror.example", "cdn.mirror.example", "inside.example", "a.inside.example", "10.0.0.1"]
+        {
+            assert!(is_direct(host), "{host}");
+        }
+        assert!(!is_direct("othermirror.example") && !is_direct("huggingface.co"));
+        options.no_proxy = vec!["*".to_owned()];
+        let all = proxy(&options).unwrap().unwrap();
+        assert!(all.is_no_proxy(&"https://huggingface.co".parse().unwrap()));
+    }
 }

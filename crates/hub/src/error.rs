@@ -51,7 +51,7 @@ pub enum HubError {
     #[diagnostic(help("set HTTPS_PROXY to an address such as http://localhost:3128, or unset it"))]
     Proxy,
     /// The network may not be touched, and the cache does not have it.
-    #[error("{id} at `{revision}` is not in the cache {}, and HF_HUB_OFFLINE forbids to fetch it", cache.display())]
+    #[error("{id} at `{revision}` is not, or not whole, in the cache {}, and HF_HUB_OFFLINE forbids to fetch it", cache.display())]
     #[diagnostic(help("unset HF_HUB_OFFLINE and run the same command again, where there is a network"))]
     Offline {
         /// The model.
@@ -62,8 +62,10 @@ pub enum HubError {
         cache: PathBuf,
     },
     /// Neither a path nor in the cache.
-    #[error("there is no folder {id} here, and no model of this name in the cache {}", cache.display())]
-    #[diagnostic(help("type `collimate model fetch {id}` to fetch it from the Hub, or correct the path"))]
+    #[error("there is no folder {id} here, and no model of this name at `main` in the cache {}", cache.display())]
+    #[diagnostic(help(
+        "type `collimate model fetch {id}` to fetch it from the Hub, or correct the path; of another revision than main, give the path that `collimate model fetch {id} --revision REVISION` prints"
+    ))]
     NotInCache {
         /// The model.
         id: String,

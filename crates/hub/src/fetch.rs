@@ -1,12 +1,12 @@
 //! A model from the Hub, whole: its files chosen, fetched, checked, and shown under one folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use collimate_run::{Context, Event};
 use serde::Serialize;
 
 use crate::cache::{ModelCache, check_revision};
-use crate::choice::{choose, shards};
+use crate::choice::{check_index, choose, shards};
 use crate::client::{Client, FileMetadata};
 use crate::destination::Destination;
 use crate::error::{HubError, Result};
@@ -72,11 +72,7 @@ pub fn fetch(request: &Request, options: &HubOptions, context: &Context) -> Resu
         files.extend(shards);
     }
     work.destination.complete()?;
-    let path = work.destination.path();
-    let path = match files.as_slice() {
-        [file] if file.ends_with(".gguf") => path.join(file),
-        _ => path,
-    };
+    let path = shown(work.destination.path(), &files);
     let (bytes, received) = (work.bytes, work.received);
     Ok(Fetched {
         id: request.id.clone(),
@@ -88,22 +84,61 @@ pub fn fetch(request: &Request, options: &HubOptions, context: &Context) -> Resu
     })
 }
 
-/// The model as the cache has it.
+/// The folder, or in it the file if that is all, and a model by itself.
+fn shown(folder: PathBuf, files: &[String]) -> PathBuf {
+    match files {
+        [file] if file.ends_with(".gguf") => folder.join(file),
+        _ => folder,
+    }
+}
+
+/// The model as the cache has it, whole.
 fn find(request: &Request, cache: &ModelCache, options: &HubOptions) -> Result<Fetched> {
-    let Some(path) = cache.snapshot(&request.revision).filter(|_| request.local_dir.is_none()) else {
-        let (id, revision) = (request.id.to_string(), request.revision.clone());
-        return Err(HubError::Offline { id, revision, cache: options.cache.clone() });
-    };
-    let entries = std::fs::read_dir(&path).map_err(|source| collimate_run::Error::read(&path, source))?;
-    let sizes: Vec<u64> = entries
-        .flatten()
-        .filter_map(|entry| std::fs::metadata(entry.path()).ok())
-        .filter(std::fs::Metadata::is_file)
-        .map(|metadata| metadata.len())
-        .collect();
-    let commit = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let (files, bytes) = (sizes.len(), sizes.iter().sum());
-    Ok(Fetched { id: request.id.clone(), commit, path, files, bytes, received: 0 })
+    let (id, revision) = (&request.id, &request.revision);
+    let absent =
+        || HubError::Offline { id: id.to_string(), revision: revision.clone(), cache: options.cache.clone() };
+    let folder = cache.snapshot(revision).filter(|_| request.local_dir.is_none()).ok_or_else(absent)?;
+    let there = files_in(&folder)?;
+    let chosen = choose(id, &there, &request.include).and_then(|mut choice| {
+        if let Some(index) = choice.index {
+            choice.files.extend(shards(id, &folder.join(index), &there)?);
+        }
+        Ok(choice.files)
+    });
+    let files = chosen.map_err(|error| match error {
+        // Of the Hub these would be true; here they say that not all was fetched.
+        HubError::NoWeights { .. } | HubError::NothingIncluded { .. } | HubError::Strange { .. } => absent(),
+        error => error,
+    })?;
+    let size = |file: &String| std::fs::metadata(folder.join(file)).map_or(0, |metadata| metadata.len());
+    Ok(Fetched {
+        id: id.clone(),
+        commit: folder.file_name().map(|name| name.to_string_lossy().into_owned()),
+        bytes: files.iter().map(size).sum(),
+        files: files.len(),
+        path: shown(folder, &files),
+        received: 0,
+    })
+}
+
+/// The files of a folder and of those in it, as the Hub would list them.
+fn files_in(folder: &Path) -> Result<Vec<String>> {
+    let (mut files, mut folders) = (Vec::new(), vec![(folder.to_owned(), String::new())]);
+    while let Some((path, before)) = folders.pop() {
+        let unreadable = |source| collimate_run::Error::read(&path, source);
+        for entry in std::fs::read_dir(&path).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = format!("{before}{}", entry.file_name().to_string_lossy());
+            // Files are links, folders are none.
+            if entry.file_type().map_err(unreadable)?.is_dir() {
+                folders.push((entry.path(), format!("{name}/")));
+            } else if entry.path().is_file() {
+                files.push(name);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The files of one model on their way.
@@ -124,10 +159,19 @@ impl Work<'_> {
             self.client.metadata(self.id, self.commit, name)
         };
         let files = names.iter().map(metadata).collect::<Result<Vec<FileMetadata>>>()?;
-        let total = files.iter().map(|file| file.size).sum();
-        let task = format!("fetching {what}");
-        self.client.context.report(Event::Started { task: &task, total: Some(total), unit: "bytes" });
+        files.iter().try_for_each(|file| check_index(self.id, file))?;
         let before = self.bytes;
+        let after = files.iter().try_fold(before, |bytes, file| bytes.checked_add(file.size));
+        let after = after.ok_or_else(|| HubError::Strange {
+            host: self.id.to_string(),
+            reason: "the sizes of its files have no sum".to_owned(),
+        })?;
+        let task = format!("fetching {what}");
+        self.client.context.report(Event::Started {
+            task: &task,
+            total: Some(after - before),
+            unit: "bytes",
+        });
         let fetched = files.iter().try_for_each(|file| self.get_file(file, before));
         self.client.context.report(Event::Finished);
         fetched

@@ -14,6 +14,8 @@ pub struct HubOptions {
     pub token: Option<SecretString>,
     /// The proxy through which the network is reached.
     pub proxy: Option<SecretString>,
+    /// `NO_PROXY`: hosts that are reached without it, with those below them; `*` is all.
+    pub no_proxy: Vec<String>,
     /// `HF_HUB_OFFLINE`: the network is not touched.
     pub offline: bool,
     /// `HF_HUB_CACHE`: the folder with `models--org--name/`.
@@ -36,6 +38,7 @@ impl HubOptions {
             endpoint: Self::ENDPOINT.to_owned(),
             token: None,
             proxy: None,
+            no_proxy: Vec::new(),
             offline: false,
             cache,
             timeout: Duration::from_secs(20),

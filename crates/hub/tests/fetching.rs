@@ -150,3 +150,29 @@ fn a_busy_hub_is_asked_again() {
     options.attempts = 4;
     assert_eq!(run(&request(), &options).unwrap().files, 3);
 }
+
+#[test]
+fn without_a_network_only_what_is_whole_is_found() {
+    let cache = tempfile::tempdir().unwrap();
+    let index = br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+    let names = ["config.json", "model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"];
+    let contents: [&[u8]; 4] = [b"{}", index, b"first", b"second"];
+    let files =
+        names.iter().zip(contents).map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    let hub = Hub::start(files);
+    let options = collimate_hub::HubOptions { offline: true, ..hub.options(cache.path()) };
+    let folder = hub.fetch(cache.path()).unwrap().path;
+    let absent = |request| matches!(run(&request, &options), Err(collimate_hub::HubError::Offline { .. }));
+    let include = |pattern: &str| collimate_hub::Request { include: vec![pattern.to_owned()], ..request() };
+    assert_eq!(run(&request(), &options).unwrap().files, 4);
+    assert_eq!(run(&include("*-1.safetensors"), &options).unwrap().bytes, 5);
+    assert!(absent(include("*.gguf")));
+    fs::create_dir(folder.join("deep")).unwrap();
+    fs::write(folder.join("deep/a.gguf"), "a").unwrap();
+    assert!(run(&include("*.gguf"), &options).unwrap().path.ends_with("deep/a.gguf"));
+    for lost in ["model-2.safetensors", "model.safetensors.index.json"] {
+        fs::remove_file(folder.join(lost)).unwrap();
+        fs::remove_dir_all(folder.join("deep")).unwrap_or_default();
+        assert!(absent(request()), "{lost}");
+    }
+}

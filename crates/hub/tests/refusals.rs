@@ -142,3 +142,29 @@ fn what_cannot_be_a_name_is_refused_at_once() {
     }
     assert!(hub.hub.seen().is_empty());
 }
+
+#[test]
+fn sizes_that_no_file_has_are_refused_before_anything_is_fetched() {
+    let index = "model.safetensors.index.json";
+    let whole = "model.safetensors";
+    let most = i64::MAX as u64;
+    for (name, other, size) in
+        [(index, index, (64 << 20) + 1), (whole, whole, most + 1), (whole, "config.json", most)]
+    {
+        let hub = Hub::with(
+            model(),
+            move |_, seen| {
+                if !seen.line.starts_with("HEAD") {
+                    return Some(listing(&["tokenizer.json", "vocab.json", other, name]));
+                }
+                let headers = format!("etag: \"x\"\r\nx-linked-size: {size}\r\n");
+                Some(head(200, &headers, 0, seen, b""))
+            },
+            |_, _| None,
+        );
+        let cache = tempfile::tempdir().unwrap();
+        let error = hub.fetch(cache.path()).unwrap_err();
+        assert!(matches!(error, HubError::Strange { .. }), "{name} {size}: {error}");
+        assert!(hub.hub.seen()[1..].iter().all(|seen| seen.line.starts_with("HEAD")));
+    }
+}
