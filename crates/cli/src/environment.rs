@@ -112,10 +112,13 @@ pub fn hub() -> Result<HubOptions> {
     };
     let text = |name: &str| set(name).map(|value| value.to_string_lossy().trim().to_owned());
     let proxy = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(text);
+    let direct = ["NO_PROXY", "no_proxy"].into_iter().find_map(text).unwrap_or_default();
+    let direct = direct.split(',').map(str::trim).filter(|host| !host.is_empty());
     Ok(HubOptions {
         endpoint: text("HF_ENDPOINT").unwrap_or_else(|| HubOptions::ENDPOINT.to_owned()),
         token: hub_token()?,
         proxy: proxy.map(SecretString::from),
+        no_proxy: direct.map(str::to_owned).collect(),
         offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
         ..HubOptions::new(hub_cache()?)
     })

@@ -16,20 +16,27 @@ use crate::session::Session;
 /// The setting of the model itself, which is a name on the server where one is asked.
 const MODEL: &str = "model_name_or_path";
 /// The settings that take paths of models and adapters.
-const PATHS: [&str; 4] = [MODEL, "adapter_name_or_path", "tuned", "reference"];
-/// The setting of rewards, of which some are models, and how those begin.
-const REWARDS: (&str, &str) = ("reward_funcs", "model:");
+const PATHS: [&str; 5] = [MODEL, "adapter_name_or_path", "merge_adapter", "tuned", "reference"];
+/// The setting of rewards, of which some are models.
+const REWARDS: &str = "reward_funcs";
+/// How rewards begin that are models, and those that may be models on a server.
+const REWARD_MODEL: &str = "model:";
+const JUDGES: [&str; 2] = ["judge:", "judge_score:"];
+/// The settings that let a server answer, or judge.
+const SERVER: &str = "base_url";
+const JUDGE_SERVER: &str = "judge_base_url";
 
 /// Fetch a model from the Hugging Face Hub, or from a mirror.
 ///
 /// What is fetched: config.json, the tokenizer, the chat template, and the weights as safetensors; a repository that
-/// has its weights only as pickles is refused. The files stand in the cache that Python's tools use too, and every
-/// command that takes a path to a model takes the id from then on, without a network. A broken transfer goes on where
-/// it broke, and each file is held against the Hub's checksum.
+/// has its weights only as pickles is refused. The files stand in the cache that Python's tools use too, and settings
+/// that take the path of a model or an adapter take the id from then on, without a network; it means the branch main: of
+/// another revision, or from --local_dir, give the path that is printed here. A broken transfer goes on where it broke,
+/// and each file is held against the Hub's checksum.
 ///
 /// Variables of the environment, as in Python: HF_TOKEN (else the token file of `hf auth login`) for private and gated
 /// models, HF_ENDPOINT for a mirror, HF_HUB_OFFLINE=1 to ask the cache alone, HF_HOME and HF_HUB_CACHE for where the
-/// cache is, HTTPS_PROXY.
+/// cache is, HTTPS_PROXY and NO_PROXY.
 #[derive(Debug, Args)]
 #[command(rename_all = "snake_case")]
 pub struct Config {
@@ -70,22 +77,18 @@ pub enum Absent {
     Left,
 }
 
-/// The value of a setting, with the folder in the cache in the place of a model's id; `on_server` says that the model
-/// is a server's.
+/// The value of a setting, with the folder in the cache in the place of a model's id; `is_set` says which settings are
+/// given, those of servers among them, whose models have names of their own.
 ///
 /// # Errors
 /// An id that is not in the cache, where such are refused.
-pub fn find(argument: &Arg, value: OsString, on_server: bool, absent: Absent) -> Result<OsString> {
-    let name = argument.get_id().as_str();
-    let Some(text) = value.to_str() else { return Ok(value) };
-    let (before, path) = if name == REWARDS.0 {
-        match text.strip_prefix(REWARDS.1) {
-            Some(path) => (REWARDS.1, path),
-            None => return Ok(value),
-        }
-    } else if PATHS.contains(&name) && !(name == MODEL && on_server) {
-        text.rsplit_once('=').map_or(("", text), |(before, path)| (&text[..=before.len()], path))
-    } else {
+pub fn find(
+    argument: &Arg,
+    value: OsString,
+    is_set: impl Fn(&str) -> bool,
+    absent: Absent,
+) -> Result<OsString> {
+    let Some((before, path)) = value.to_str().and_then(|text| split(argument, text, is_set)) else {
         return Ok(value);
     };
     // Where a server is asked unless the path is there, the id may be the server's.
@@ -94,6 +97,26 @@ pub fn find(argument: &Arg, value: OsString, on_server: bool, absent: Absent) ->
         Some(folder) => Ok(join(argument, before, path, &folder)),
         None => Ok(value),
     }
+}
+
+/// What stands before the path in a setting's value, and the path; none where there is no path that may be an id.
+fn split<'a>(argument: &Arg, text: &'a str, is_set: impl Fn(&str) -> bool) -> Option<(&'a str, &'a str)> {
+    let name = argument.get_id().as_str();
+    if name == REWARDS {
+        let judges = JUDGES.iter().filter(|_| !is_set(JUDGE_SERVER));
+        let kind = [REWARD_MODEL].iter().chain(judges).find(|kind| text.starts_with(**kind))?;
+        return Some(text.split_at(kind.len()));
+    }
+    if !PATHS.contains(&name) || (name == MODEL && is_set(SERVER)) || Path::new(text).exists() {
+        return None;
+    }
+    let named = text.find('=').filter(|end| takes_name(argument) && !text[..*end].contains(['/', '\\']));
+    Some(text.split_at(named.map_or(0, |end| end + 1)))
+}
+
+/// Whether the setting takes a name before the path.
+fn takes_name(argument: &Arg) -> bool {
+    argument.get_value_names().into_iter().flatten().any(|name| name.contains("NAME="))
 }
 
 fn in_cache(path: &str, refuses: bool) -> Result<Option<PathBuf>> {
@@ -111,12 +134,32 @@ fn in_cache(path: &str, refuses: bool) -> Result<Option<PathBuf>> {
 
 /// Adapters are called by their folders' names: that in the cache is a commit, so the id's is given.
 fn join(argument: &Arg, before: &str, id: &str, folder: &Path) -> OsString {
-    let takes_name = argument.get_value_names().into_iter().flatten().any(|name| name.contains("NAME="));
     let mut value = OsString::from(before);
-    if takes_name && before.is_empty() {
+    if takes_name(argument) && before.is_empty() {
         value.push(Path::new(id).file_name().unwrap_or(OsStr::new(id)));
         value.push("=");
     }
     value.push(folder);
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_setting_that_takes_a_name_is_cut_at_the_sign() {
+        let parts = |setting: &'static str, takes: &'static str, text: &'static str, set: &'static str| {
+            split(&Arg::new(setting).value_name(takes), text, |name| name == set)
+        };
+        assert_eq!(parts(MODEL, "PATH", "a=org/name", ""), Some(("", "a=org/name")));
+        assert_eq!(parts("merge_adapter", "PATH", "org/name", ""), Some(("", "org/name")));
+        let adapter = "adapter_name_or_path";
+        assert_eq!(parts(adapter, "[NAME=]FOLDER", "a=org/name", ""), Some(("a=", "org/name")));
+        assert_eq!(parts(adapter, "[NAME=]FOLDER", "runs/a=1/x=2", ""), Some(("", "runs/a=1/x=2")));
+        assert_eq!(parts(MODEL, "PATH", "org/name", SERVER), None);
+        assert_eq!(parts(REWARDS, "REWARD", "judge:org/name", ""), Some(("judge:", "org/name")));
+        assert_eq!(parts(REWARDS, "REWARD", "judge:org/name", JUDGE_SERVER), None);
+        assert_eq!(parts(REWARDS, "REWARD", "json:org/name", ""), None);
+    }
 }

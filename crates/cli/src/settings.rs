@@ -26,9 +26,6 @@ use schema::Schema;
 use crate::error::{Error, Result};
 use crate::models::{self, Absent};
 
-/// The setting that lets a server answer.
-const SERVER: &str = "base_url";
-
 /// One setting from a file or from `--set`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
@@ -67,13 +64,15 @@ pub fn merge<T: Args>(matches: &ArgMatches, overrides: &[Setting], absent: Absen
     for setting in overrides {
         schema.check(setting)?;
     }
-    let on_server = schema.arguments().find(|argument| argument.get_id() == SERVER);
-    let on_server = on_server.is_some_and(|argument| !chosen(argument, matches, overrides).is_empty());
+    let is_set = |name: &str| {
+        let argument = schema.arguments().find(|argument| argument.get_id() == name);
+        argument.is_some_and(|argument| !chosen(argument, matches, overrides).is_empty())
+    };
     let (mut flags, mut positionals) = (Vec::new(), vec![OsString::from("--")]);
     for argument in schema.arguments() {
         let words = if argument.is_positional() { &mut positionals } else { &mut flags };
         for value in chosen(argument, matches, overrides) {
-            words.extend(schema::word(argument, models::find(argument, value, on_server, absent)?));
+            words.extend(schema::word(argument, models::find(argument, value, is_set, absent)?));
         }
     }
     flags.append(&mut positionals);

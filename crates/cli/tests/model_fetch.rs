@@ -1,6 +1,6 @@
 //! `model fetch`, and models by their ids.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -81,4 +81,37 @@ fn an_id_that_is_not_in_the_cache_is_refused_with_the_command_that_fetches_it() 
     assert!(said.stderr.contains("model fetch") && !path.stderr.contains("model fetch"), "{}", path.stderr);
     let said = room.run_with("model fetch org/name", &variables);
     assert!(said.code == Some(1) && said.stderr.contains("HF_HUB_OFFLINE"), "{}", said.stderr);
+}
+
+/// Puts the tiny model into the cache as Python does.
+fn put_into_cache(room: &Room, revision: &str) -> PathBuf {
+    let model = room.path("home/hub/models--org--name");
+    let snapshot = model.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    for entry in std::fs::read_dir(tiny()).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_file() {
+            std::fs::copy(&entry, snapshot.join(entry.file_name().unwrap())).unwrap();
+        }
+    }
+    room.write(&format!("home/hub/models--org--name/refs/{revision}"), COMMIT);
+    snapshot
+}
+
+#[test]
+fn a_path_may_hold_an_equals_sign() {
+    let room = Room::new();
+    put_into_cache(&room, "main");
+    let home = room.path("home").display().to_string();
+    let variables = [("HF_HOME", home.as_str()), ("HF_HUB_OFFLINE", "1")];
+    room.write("rows.jsonl", "{\"prompt\": \"One \", \"response\": \"two\"}\n");
+    let run = "eval loss --dataset rows.jsonl --model_name_or_path";
+    // What stands behind the sign is in the cache, or could be fetched, and is not meant.
+    for path in ["a=org/name", "runs/lr=none/at_all"] {
+        let said = room.run_with(&format!("{run} {path}"), &variables);
+        assert!(said.code == Some(1) && !said.stderr.contains("model fetch"), "{}", said.stderr);
+        std::fs::create_dir_all(room.path(path).parent().unwrap()).unwrap();
+        std::fs::rename(put_into_cache(&room, "main"), room.path(path)).unwrap();
+        let said = room.run_with(&format!("{run} {path}"), &variables);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+    }
 }
