@@ -123,7 +123,8 @@ impl Subject<'_> {
     fn probe(&self, config: &DecoderConfig, layers: usize, batch: &Batch) -> Result<Times, Error> {
         let mut config = config.clone();
         config.num_hidden_layers = layers;
-        config.layer_attention.truncate(layers);
+        // A small model may have fewer layers than are probed.
+        config.layer_attention = config.layer_attention.iter().cycle().take(layers).copied().collect();
         config.vocab_size = config.vocab_size.min(VOCABULARY);
         let model = Model::blank(config);
         // There is no file whose blocks could be taken; they are turned into numbers as quickly as nibbles are.
