@@ -1,3 +1,5 @@
+//! Weights into blocks: the recorded bytes of ggml, and bounds on what is read back.
+
 use proptest::prelude::*;
 
 use super::*;
