@@ -1,7 +1,5 @@
 //! Merges recovered from a vocabulary with scores, for SentencePiece models whose file lists none.
 
-use std::cmp::Ordering;
-
 use tokenizers::models::bpe::{Merges, Vocab};
 
 /// Longest piece, in bytes, that is taken apart; SentencePiece makes them 16 letters long unless told otherwise.
@@ -21,7 +19,8 @@ pub(crate) fn from_scores(tokens: &[String], scores: &[f32], vocab: &Vocab) -> M
         })
         .collect();
     found.sort_by(|one, other| {
-        let score = other.score.partial_cmp(&one.score).unwrap_or(Ordering::Equal);
+        // A file may hold scores that are no numbers, which must have their place too; both zeros are one score.
+        let score = (other.score + 0.0).total_cmp(&(one.score + 0.0));
         score.then_with(|| other.letters.cmp(&one.letters))
     });
     found.into_iter().map(|pair| (pair.left.to_owned(), pair.right.to_owned())).collect()
@@ -52,5 +51,13 @@ mod tests {
         let merges = from_scores(&tokens, &[0.0, 0.0, -2.0, -1.0, -3.0], &vocab);
         let spelled: Vec<String> = merges.iter().map(|(left, right)| format!("{left}+{right}")).collect();
         assert_eq!(spelled, ["ab+a", "a+ba", "a+b", "b+a"]);
+    }
+    #[test]
+    fn scores_that_are_no_numbers_are_put_in_some_order() {
+        let tokens: Vec<String> = (1..100).map(|len| "a".repeat(len)).collect();
+        let vocab: Vocab = tokens.iter().cloned().zip(0..).collect();
+        let scores: Vec<f32> =
+            (1..100_u16).map(|n| if n % 3 == 0 { f32::NAN } else { f32::from(n * 37 % 101) }).collect();
+        assert_eq!(from_scores(&tokens, &scores, &vocab).len(), (1..100).map(|len| len - 1).sum::<usize>());
     }
 }
