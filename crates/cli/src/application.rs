@@ -37,6 +37,11 @@ fn dispatch(entries: &[Entry], words: impl IntoIterator<Item = OsString>) -> Exi
         Ok(shared) => shared,
         Err(refusal) => return failure::of_arguments(&refusal),
     };
+    if let Some(threads) = shared.threads {
+        // Engines have pools of their own; what is shared out beside them keeps to the number too. Within one process
+        // the first command's stands.
+        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global().ok();
+    }
     let style = if shared.json { Style::Json } else { Style::Text(Screen::of_stderr()) };
     match entry.run(&Session::open(entry, entries, matches, shared, style)) {
         Ok(()) => ExitCode::SUCCESS,

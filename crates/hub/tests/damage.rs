@@ -36,17 +36,13 @@ fn is_absent(cache: &Path) -> bool {
 fn a_transfer_that_breaks_off_again_and_again_goes_on_where_it_broke() {
     let cache = tempfile::tempdir().unwrap();
     // More often than it may fail in a row: every part is progress.
-    let hub = Hub::with(
-        model(),
-        |_, _| None,
-        |_, seen| {
-            let (bytes, from) = (weights(), from(seen));
-            let end = (from + 200_000).min(bytes.len());
-            let range = format!("content-range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len());
-            let status = if from == 0 { 200 } else { 206 };
-            Some(head(status, &range, bytes.len() - from, seen, &bytes[from..end]))
-        },
-    );
+    let hub = Hub::damaged(|_, seen| {
+        let (bytes, from) = (weights(), from(seen));
+        let end = (from + 200_000).min(bytes.len());
+        let range = format!("content-range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+        let status = if from == 0 { 200 } else { 206 };
+        Some(head(status, &range, bytes.len() - from, seen, &bytes[from..end]))
+    });
     hub.fetch(cache.path()).unwrap();
     assert!(is_right(cache.path()));
     let starts: Vec<usize> = hub.store.seen().iter().map(from).collect();
@@ -56,15 +52,11 @@ fn a_transfer_that_breaks_off_again_and_again_goes_on_where_it_broke() {
 #[test]
 fn a_server_that_gives_no_parts_is_asked_for_the_whole() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub::with(
-        model(),
-        |_, _| None,
-        |number, seen| {
-            let bytes = weights();
-            let end = if number == 0 { 500_000 } else { bytes.len() };
-            Some(head(200, "", bytes.len(), seen, &bytes[..end]))
-        },
-    );
+    let hub = Hub::damaged(|number, seen| {
+        let bytes = weights();
+        let end = if number == 0 { 500_000 } else { bytes.len() };
+        Some(head(200, "", bytes.len(), seen, &bytes[..end]))
+    });
     hub.fetch(cache.path()).unwrap();
     assert!(is_right(cache.path()));
 }
@@ -72,18 +64,14 @@ fn a_server_that_gives_no_parts_is_asked_for_the_whole() {
 #[test]
 fn another_part_than_was_asked_for_is_not_taken() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub::with(
-        model(),
-        |_, _| None,
-        |number, seen| {
-            let bytes = weights();
-            match number {
-                0 => Some(head(200, "", bytes.len(), seen, &bytes[..500_000])),
-                1 => Some(head(206, "content-range: bytes 0-1/2\r\n", bytes.len(), seen, &bytes)),
-                _ => None,
-            }
-        },
-    );
+    let hub = Hub::damaged(|number, seen| {
+        let bytes = weights();
+        match number {
+            0 => Some(head(200, "", bytes.len(), seen, &bytes[..500_000])),
+            1 => Some(head(206, "content-range: bytes 0-1/2\r\n", bytes.len(), seen, &bytes)),
+            _ => None,
+        }
+    });
     hub.fetch(cache.path()).unwrap();
     assert!(is_right(cache.path()));
 }
@@ -91,14 +79,10 @@ fn another_part_than_was_asked_for_is_not_taken() {
 #[test]
 fn a_file_that_is_shorter_than_it_is_said_to_be_is_given_up() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub::with(
-        model(),
-        |_, _| None,
-        |_, seen| {
-            let bytes = weights();
-            Some(part(&bytes[..bytes.len() - 9], seen))
-        },
-    );
+    let hub = Hub::damaged(|_, seen| {
+        let bytes = weights();
+        Some(part(&bytes[..bytes.len() - 9], seen))
+    });
     let error = hub.fetch(cache.path()).unwrap_err();
     assert!(matches!(&error, HubError::GaveUp { attempts: 3, .. }), "{error}");
     assert!(is_absent(cache.path()));
@@ -108,20 +92,16 @@ fn a_file_that_is_shorter_than_it_is_said_to_be_is_given_up() {
 fn a_file_that_is_longer_than_it_is_said_to_be_is_refused() {
     for length in [false, true] {
         let cache = tempfile::tempdir().unwrap();
-        let hub = Hub::with(
-            model(),
-            |_, _| None,
-            move |_, seen| {
-                let bytes = [weights(), b"more".to_vec()].concat();
-                let reply = match length {
-                    true => head(200, "", bytes.len(), seen, &bytes),
-                    // Until the connection ends, and it does not.
-                    false => Reply::raw("HTTP/1.1 200 X\r\nconnection: close\r\n\r\n")
-                        .then_for_ever(vec![0; 100_000], Duration::ZERO),
-                };
-                Some(reply)
-            },
-        );
+        let hub = Hub::damaged(move |_, seen| {
+            let bytes = [weights(), b"more".to_vec()].concat();
+            let reply = match length {
+                true => head(200, "", bytes.len(), seen, &bytes),
+                // Until the connection ends, and it does not.
+                false => Reply::raw("HTTP/1.1 200 X\r\nconnection: close\r\n\r\n")
+                    .then_for_ever(vec![0; 100_000], Duration::ZERO),
+            };
+            Some(reply)
+        });
         let error = hub.fetch(cache.path()).unwrap_err();
         assert!(matches!(&error, HubError::Damaged { got, .. } if got.contains("more bytes")), "{error}");
         assert!(is_absent(cache.path()) && !incomplete(cache.path()).exists());
@@ -173,18 +153,14 @@ fn what_an_earlier_start_left_is_used_or_thrown_away() {
 fn a_server_that_hangs_is_not_waited_for() {
     let cache = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    let hub = Hub::with(
-        model(),
-        |_, _| None,
-        |number, seen| match number {
-            0 => Some(Reply::hang()),
-            1 => {
-                let bytes = weights();
-                Some(head(200, "", bytes.len(), seen, &bytes[..400_000]).then_hang())
-            }
-            _ => None,
-        },
-    );
+    let hub = Hub::damaged(|number, seen| match number {
+        0 => Some(Reply::hang()),
+        1 => {
+            let bytes = weights();
+            Some(head(200, "", bytes.len(), seen, &bytes[..400_000]).then_hang())
+        }
+        _ => None,
+    });
     hub.fetch(cache.path()).unwrap();
     assert!(is_right(cache.path()) && start.elapsed() < Duration::from_secs(20));
 }
@@ -200,14 +176,10 @@ fn fetch_as_a_process() {
 #[test]
 fn a_process_that_is_killed_leaves_what_the_next_one_goes_on_with() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub::with(
-        model(),
-        |_, _| None,
-        |number, seen| {
-            let bytes = weights();
-            (number == 0).then(|| head(200, "", bytes.len(), seen, &bytes[..600_000]).then_hang())
-        },
-    );
+    let hub = Hub::damaged(|number, seen| {
+        let bytes = weights();
+        (number == 0).then(|| head(200, "", bytes.len(), seen, &bytes[..600_000]).then_hang())
+    });
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["fetch_as_a_process", "--nocapture"])
         .env("TEST_HUB", origin(&hub.hub))

@@ -41,6 +41,11 @@ impl Hub {
         Self::with(files, |_, _| None, |_, _| None)
     }
 
+    /// The Hub is sound, and `store` may answer request number `n` in the place of the host of its large files.
+    pub fn damaged(store: impl Fn(usize, &Seen) -> Option<Reply> + Send + Sync + 'static) -> Self {
+        Self::with(model(), |_, _| None, store)
+    }
+
     /// Before the Hub answers request number `n`, `hub` may answer in its place; `store` before the other host.
     pub fn with(
         files: Files,

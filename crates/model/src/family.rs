@@ -71,6 +71,22 @@ pub(crate) struct Description {
     pub(crate) describe: fn(&DecoderConfig, &mut Map<String, Value>),
 }
 
+/// What families have in common unless their file says otherwise.
+const LIKE_LLAMA: Description = Description {
+    model_types: &[],
+    architectures: &[],
+    gguf_architecture: "llama",
+    gguf_permutes_rotary: false,
+    gguf_windows: false,
+    sublayer_norms: SublayerNorms::Before,
+    unit_offset_norms: false,
+    fused: &[],
+    text_sizes: &[],
+    nested_prefixes: &[],
+    configure: llama::configure,
+    describe: |_, _| {},
+};
+
 /// Projections of a layer that are stored as one matrix, one below the other.
 #[derive(Debug)]
 pub(crate) struct Fused {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Description, Family};
+use super::{Description, Family, LIKE_LLAMA};
 use crate::config::DecoderConfig;
 use crate::config_file::{ConfigFile, FULL, Habits, SLIDING};
 use crate::conventions::{Activation, LayerAttention, SublayerNorms};
@@ -14,15 +14,12 @@ pub(super) static GEMMA2: Description = Description {
     model_types: &["gemma2"],
     architectures: &["Gemma2ForCausalLM"],
     gguf_architecture: "gemma2",
-    gguf_permutes_rotary: false,
     gguf_windows: true,
     sublayer_norms: SublayerNorms::Around,
     unit_offset_norms: true,
-    fused: &[],
-    text_sizes: &[],
-    nested_prefixes: &[],
     configure,
     describe,
+    ..LIKE_LLAMA
 };
 
 /// What transformers takes for fields that are absent.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::gemma2::{self, gemma, softcap, windows};
-use super::{Description, Family};
+use super::{Description, Family, LIKE_LLAMA};
 use crate::config::DecoderConfig;
 use crate::config_file::{ConfigFile, FULL, SLIDING, unsupported};
 use crate::conventions::{Rotary, SublayerNorms};
@@ -17,15 +17,14 @@ pub(super) static GEMMA3: Description = Description {
     model_types: &["gemma3_text", "gemma3"],
     architectures: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
     gguf_architecture: "gemma3",
-    gguf_permutes_rotary: false,
     gguf_windows: true,
     sublayer_norms: SublayerNorms::Around,
     unit_offset_norms: true,
-    fused: &[],
     text_sizes: &SIZES,
     nested_prefixes: &PREFIXES,
     configure,
     describe,
+    ..LIKE_LLAMA
 };
 
 /// What transformers takes for fields that are absent.

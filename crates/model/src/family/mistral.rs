@@ -2,26 +2,18 @@
 
 use std::path::Path;
 
-use super::{Description, Family};
+use super::{Description, Family, LIKE_LLAMA};
 use crate::config::DecoderConfig;
 use crate::config_file::{ConfigFile, Habits};
-use crate::conventions::SublayerNorms;
 use crate::error::Result;
 
 /// GGUF files call themselves `llama` and name no window, so that none is read from there.
 pub(super) static MISTRAL: Description = Description {
     model_types: &["mistral"],
     architectures: &["MistralForCausalLM"],
-    gguf_architecture: "llama",
     gguf_permutes_rotary: true,
-    gguf_windows: false,
-    sublayer_norms: SublayerNorms::Before,
-    unit_offset_norms: false,
-    fused: &[],
-    text_sizes: &[],
-    nested_prefixes: &[],
     configure,
-    describe: |_, _| {},
+    ..LIKE_LLAMA
 };
 
 /// transformers' window where the configuration names none.

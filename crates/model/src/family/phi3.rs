@@ -4,10 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Description, Family, Fused};
+use super::{Description, Family, Fused, LIKE_LLAMA};
 use crate::config::DecoderConfig;
 use crate::config_file::{ConfigFile, Habits, unsupported};
-use crate::conventions::SublayerNorms;
 use crate::error::Result;
 use crate::module::Module;
 
@@ -15,18 +14,14 @@ pub(super) static PHI3: Description = Description {
     model_types: &["phi3"],
     architectures: &["Phi3ForCausalLM"],
     gguf_architecture: "phi3",
-    gguf_permutes_rotary: false,
     gguf_windows: true,
-    sublayer_norms: SublayerNorms::Before,
-    unit_offset_norms: false,
     fused: &[
         Fused { name: "self_attn.qkv_proj", modules: &[Module::Q, Module::K, Module::V] },
         Fused { name: "mlp.gate_up_proj", modules: &[Module::Gate, Module::Up] },
     ],
-    text_sizes: &[],
-    nested_prefixes: &[],
     configure,
     describe,
+    ..LIKE_LLAMA
 };
 
 fn configure(file: &ConfigFile, path: &Path) -> Result<DecoderConfig> {

@@ -2,25 +2,18 @@
 
 use std::path::Path;
 
-use super::{Description, Family};
+use super::{Description, Family, LIKE_LLAMA};
 use crate::config::DecoderConfig;
 use crate::config_file::{ConfigFile, Habits};
-use crate::conventions::{LayerAttention, SublayerNorms};
+use crate::conventions::LayerAttention;
 use crate::error::Result;
 
 pub(super) static QWEN2: Description = Description {
     model_types: &["qwen2"],
     architectures: &["Qwen2ForCausalLM"],
     gguf_architecture: "qwen2",
-    gguf_permutes_rotary: false,
-    gguf_windows: false,
-    sublayer_norms: SublayerNorms::Before,
-    unit_offset_norms: false,
-    fused: &[],
-    text_sizes: &[],
-    nested_prefixes: &[],
     configure,
-    describe: |_, _| {},
+    ..LIKE_LLAMA
 };
 
 /// The first layer with a window, and the window, where the configuration asks for one and names neither.

@@ -3,25 +3,17 @@
 use std::path::Path;
 
 use super::qwen2::windows;
-use super::{Description, Family};
+use super::{Description, Family, LIKE_LLAMA};
 use crate::config::DecoderConfig;
 use crate::config_file::{ConfigFile, Habits};
-use crate::conventions::SublayerNorms;
 use crate::error::Result;
 
 pub(super) static QWEN3: Description = Description {
     model_types: &["qwen3"],
     architectures: &["Qwen3ForCausalLM"],
     gguf_architecture: "qwen3",
-    gguf_permutes_rotary: false,
-    gguf_windows: false,
-    sublayer_norms: SublayerNorms::Before,
-    unit_offset_norms: false,
-    fused: &[],
-    text_sizes: &[],
-    nested_prefixes: &[],
     configure,
-    describe: |_, _| {},
+    ..LIKE_LLAMA
 };
 
 /// transformers' width of a head where the configuration names none.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Description, Family};
+use super::{Description, Family, LIKE_LLAMA};
 use crate::config::DecoderConfig;
 use crate::config_file::{ConfigFile, Habits};
-use crate::conventions::{Rotary, SublayerNorms};
+use crate::conventions::Rotary;
 use crate::error::{Error, Result};
 
 pub(super) static SMOLLM3: Description = Description {
@@ -16,14 +16,9 @@ pub(super) static SMOLLM3: Description = Description {
     architectures: &["SmolLM3ForCausalLM"],
     gguf_architecture: "smollm3",
     gguf_permutes_rotary: true,
-    gguf_windows: false,
-    sublayer_norms: SublayerNorms::Before,
-    unit_offset_norms: false,
-    fused: &[],
-    text_sizes: &[],
-    nested_prefixes: &[],
     configure,
     describe,
+    ..LIKE_LLAMA
 };
 
 /// One layer in so many is not turned, where the configuration does not say which.
