@@ -142,11 +142,7 @@ impl<'a> Session<'a> {
 
     /// How stages are to be run.
     pub fn run_options(&self) -> RunOptions<'_> {
-        RunOptions {
-            force: self.shared.force,
-            reporter: self.reporter.as_ref(),
-            interrupted: self.interrupted,
-        }
+        RunOptions { force: self.shared.force, ..RunOptions::new(self.reporter.as_ref(), self.interrupted) }
     }
 
     /// All that stands on standard input.

@@ -31,7 +31,7 @@ fn answer(loaded: &mut Loaded, requests: &[Request], options: &SamplingOptions) 
         task: "generating",
     };
     let interrupted = AtomicBool::new(false);
-    let run = RunOptions { force: false, reporter: &Silent, interrupted: &interrupted };
+    let run = RunOptions::new(&Silent, &interrupted);
     let (context, mut became) = (Context::new(Path::new(""), &run, false), Became::default());
     let mut take = |answer| {
         match answer {

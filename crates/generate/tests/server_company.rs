@@ -78,7 +78,8 @@ fn what_has_arrived_is_handed_over_before_an_interruption_ends_the_work() {
         Reply::chat(&["fine"])
     });
     let interrupted = AtomicBool::new(false);
-    let run = RunOptions { force: false, reporter: &Screen::default(), interrupted: &interrupted };
+    let screen = Screen::default();
+    let run = RunOptions::new(&screen, &interrupted);
     let context = Context::new(Path::new(""), &run, false);
     let mut endpoint = Endpoint::new(options(&server)).unwrap();
     let mut generator = ServerGenerator { endpoint: &mut endpoint, task: "asking" };
@@ -119,7 +120,8 @@ fn what_the_taker_returns_ends_the_work_at_once() {
         _ => Reply::chat(&["fine"]),
     };
     let server = Server::start(script);
-    let run = RunOptions { force: false, reporter: &Screen::default(), interrupted: &AtomicBool::new(false) };
+    let (screen, calm) = (Screen::default(), AtomicBool::new(false));
+    let run = RunOptions::new(&screen, &calm);
     let context = Context::new(Path::new(""), &run, false);
     let mut endpoint = Endpoint::new(options(&server)).unwrap();
     let mut generator = ServerGenerator { endpoint: &mut endpoint, task: "asking" };
@@ -136,7 +138,8 @@ fn limits_count_over_all_that_is_asked() {
     let server = Server::replies(vec![Reply::chat(&["0123456789"])]);
     let mut endpoint =
         Endpoint::new(ServerOptions { max_total_tokens: Some(50), ..options(&server) }).unwrap();
-    let run = RunOptions { force: false, reporter: &Screen::default(), interrupted: &AtomicBool::new(false) };
+    let (screen, calm) = (Screen::default(), AtomicBool::new(false));
+    let run = RunOptions::new(&screen, &calm);
     let context = Context::new(Path::new(""), &run, false);
     let mut ask = || {
         let mut generator = ServerGenerator { endpoint: &mut endpoint, task: "asking" };

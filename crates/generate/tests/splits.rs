@@ -75,7 +75,7 @@ fn go_on(loaded: &mut Loaded, found: &mut Samples, batch_size: usize, most: usiz
     };
     let requests: Vec<Request> = requests().into_iter().map(missing).collect();
     let interrupted = AtomicBool::new(false);
-    let run = RunOptions { force: false, reporter: &Silent, interrupted: &interrupted };
+    let run = RunOptions::new(&Silent, &interrupted);
     let mut generator = EngineGenerator {
         engine: &mut loaded.engine,
         tokenizer: &loaded.tokenizer,

@@ -100,7 +100,7 @@ pub fn request() -> Request {
 
 pub fn run(request: &Request, options: &HubOptions) -> Result<Fetched, HubError> {
     let interrupted = AtomicBool::new(false);
-    let runner = RunOptions { force: false, reporter: &Silent, interrupted: &interrupted };
+    let runner = RunOptions::new(&Silent, &interrupted);
     fetch(request, options, &Context::new(&options.cache, &runner, false))
 }
 

@@ -105,7 +105,8 @@ mod tests {
     }
 
     fn score(list: &[(&'static str, f64)], weights: &[f64]) -> Result<Marks> {
-        let options = RunOptions { force: false, reporter: &Silent, interrupted: &AtomicBool::new(false) };
+        let calm = AtomicBool::new(false);
+        let options = RunOptions::new(&Silent, &calm);
         let (prompt, fields) = (Value::Null, Map::new());
         let item = Item { row: 7, prompt: &prompt, completion: "", fields: &fields };
         rewards(list, weights)?.score(&[item, item], &Context::new(Path::new("."), &options, false))

@@ -118,6 +118,33 @@ pub enum Error {
         /// How many there are.
         available: usize,
     },
+    /// Another worker of the run is lost, and this one cannot go on without it.
+    #[error("worker {rank} on {host} is lost: {cause}")]
+    #[diagnostic(help("mend what happened there; the same command then goes on where this one stopped"))]
+    WorkerLost {
+        /// Its number.
+        rank: usize,
+        /// The machine it ran on.
+        host: String,
+        /// What happened.
+        cause: String,
+    },
+    /// A worker is about to do other work than the leader.
+    #[error("worker {rank} does not do what worker 0 does: {differences}")]
+    #[diagnostic(help("give all workers the same program, the same command and the same files"))]
+    Disagreement {
+        /// The worker's number.
+        rank: usize,
+        /// What differs.
+        differences: String,
+    },
+    /// What workers say to each other cannot be put into bytes or read from them, or was not to be said then.
+    #[error("a message between workers cannot be understood: {reason}")]
+    #[diagnostic(help("this is a mistake in the program; please report it"))]
+    Message {
+        /// What is wrong.
+        reason: String,
+    },
     /// The person stopped the run; what is needed to go on was saved.
     #[error("stopped before the end")]
     #[diagnostic(code(collimate::interrupted), help("the same command goes on where it stopped"))]

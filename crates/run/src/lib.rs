@@ -1,11 +1,14 @@
 //! Run folders: stages, manifests, journals, atomic files, progress events and seeded draws.
 //!
+//! Where several processes work together, how they speak to each other is in [`team`].
+//!
 //! May touch: the disk. Everything else that reaches the outside goes through [`event::Reporter`].
 
 pub mod atomic;
 mod error;
 pub mod event;
 pub mod fingerprint;
+mod following;
 mod journal;
 pub mod manifest;
 mod memory;
@@ -13,6 +16,7 @@ mod plan;
 pub mod random;
 mod runner;
 pub mod stage;
+pub mod team;
 
 pub use error::{Error, INTERRUPTED, Result};
 pub use event::{Aside, Event, Reporter, Silent};

@@ -1,4 +1,6 @@
 //! Runs a stage once: nothing twice, nothing lost, nothing half done taken for whole.
+//!
+//! Of several workers the leader does all that is done here; [`crate::following`] has what the others do.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -7,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::following::{self, Word};
 use crate::journal::JOURNAL_FILE;
 use crate::manifest::{DONE_FILE, LOCK_FILE, MANIFEST_FILE, Manifest, now};
 use crate::plan::{Plan, describe};
@@ -20,17 +23,35 @@ use crate::{Error, Event, Result, atomic, peak_memory};
 /// of another run (and with `force` any run) is renamed to `OUT~1` (the first free number), and a note says
 /// what has changed.
 ///
+/// Several workers call this at the same time, with the same stage: the leader does as is said above, the others
+/// take part in a stage that is shared, wait for its end, and get the same outcome.
+///
 /// # Errors
 /// Those of the stage; of the runner [`Error::ForeignFolder`], [`Error::Overlap`], [`Error::UnfinishedInput`],
-/// [`Error::AlreadyRunning`], and failed reads and writes.
+/// [`Error::AlreadyRunning`], [`Error::Disagreement`], [`Error::WorkerLost`], and failed reads and writes.
 pub fn run_stage<S: Stage>(stage: &S, options: &RunOptions) -> Result<Outcome<S::Summary>, S::Error>
+where
+    S::Error: From<Error>,
+{
+    if options.team.leads() { lead(stage, options) } else { following::follow(stage, options) }
+}
+
+fn lead<S: Stage>(stage: &S, options: &RunOptions) -> Result<Outcome<S::Summary>, S::Error>
 where
     S::Error: From<Error>,
 {
     let folder = stage.output();
     let mut manifest = describe(stage)?;
+    if S::SHARED {
+        following::compare(&manifest, options.team)?;
+    }
     let (lock, resuming) = match Plan::against(folder, &manifest, options.force)? {
-        Plan::Reuse(older) => return Ok(reuse::<S>(folder, older)?),
+        Plan::Reuse(older) => {
+            following::tell(options.team, &Word::Ended { manifest: &older, reused: true })?;
+            // A kill may have come before it was removed; on a disk that is mounted to be read alone it stays.
+            let _ = remove_journal(folder);
+            return Ok(outcome::<S>(folder, older, true)?);
+        }
         Plan::Resume(older) => (resume(folder, older, &mut manifest)?, true),
         Plan::Replace { reason } => {
             move_aside(folder, &reason, options)?;
@@ -39,19 +60,29 @@ where
         Plan::Begin => (begin(folder, &manifest)?, false),
     };
     let begun = Instant::now();
-    let summary = stage.run(&Context::new(folder, options, resuming))?;
+    let mut context = Context::new(folder, options, resuming);
+    if S::SHARED {
+        following::tell(options.team, &Word::Begin { resuming })?;
+    } else {
+        context = context.alone();
+    }
+    let summary = stage.run(&context)?;
     finish::<S>(folder, &mut manifest, &summary, begun)?;
     drop(lock);
+    following::tell(options.team, &Word::Ended { manifest: &manifest, reused: false })?;
     Ok(Outcome { summary, reused: false, manifest })
 }
 
-fn reuse<S: Stage>(folder: &Path, manifest: Manifest) -> Result<Outcome<S::Summary>> {
-    // A kill may have come before it was removed; on a disk that is mounted to be read alone it stays.
-    let _ = remove_journal(folder);
+/// The outcome that a finished run's manifest tells of.
+pub(crate) fn outcome<S: Stage>(
+    folder: &Path,
+    manifest: Manifest,
+    reused: bool,
+) -> Result<Outcome<S::Summary>> {
     let saved = manifest.summary.clone().unwrap_or(Value::Null);
     let summary = serde_json::from_value(saved)
         .map_err(|source| Error::Manifest { path: folder.join(MANIFEST_FILE), source })?;
-    Ok(Outcome { summary, reused: true, manifest })
+    Ok(Outcome { summary, reused, manifest })
 }
 
 fn begin(folder: &Path, manifest: &Manifest) -> Result<Lock> {

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::team::{ALONE, Team};
 use crate::{Error, Event, Manifest, Reporter, Result, Silent};
 
 /// One step of a pipeline. Resuming, the manifest, `DONE` and reruns are the runner's business.
 pub trait Stage {
     /// The stage's name in manifests, such as `train_sft`.
     const NAME: &'static str;
+    /// Whether several workers do it together. If not, the leader does it and the others wait.
+    const SHARED: bool = false;
     /// What can go wrong, the runner's own failures among it.
     type Error;
     /// Counts and figures; kept in the manifest and given back when nothing is left to do.
@@ -39,13 +42,33 @@ pub struct Context<'a> {
     output: &'a Path,
     reporter: &'a dyn Reporter,
     interrupted: &'a AtomicBool,
-    resuming: bool,
+    team: &'a dyn Team,
+    /// Where an earlier start of this very run has left what it made.
+    earlier: Option<&'a Path>,
 }
 
 impl<'a> Context<'a> {
     /// A context for a folder that exists; stages get theirs from [`crate::run_stage`].
     pub fn new(output: &'a Path, options: &RunOptions<'a>, resuming: bool) -> Self {
-        Self { output, reporter: options.reporter, interrupted: options.interrupted, resuming }
+        let earlier = resuming.then_some(output);
+        Self {
+            output,
+            reporter: options.reporter,
+            interrupted: options.interrupted,
+            team: options.team,
+            earlier,
+        }
+    }
+
+    /// The same for a worker that does not lead: what it writes goes into a folder of its own, what an earlier start
+    /// has left stands in the leader's.
+    pub(crate) fn following(self, earlier: Option<&'a Path>) -> Self {
+        Self { earlier, ..self }
+    }
+
+    /// The same for work that one worker does by itself.
+    pub fn alone(self) -> Self {
+        Self { team: &ALONE, ..self }
     }
 
     /// The same with another reporter.
@@ -56,7 +79,12 @@ impl<'a> Context<'a> {
         Context { reporter, ..self }
     }
 
-    /// The folder to fill.
+    /// The workers that do the stage together; if it is not shared, there is one.
+    pub fn team(&self) -> &'a dyn Team {
+        self.team
+    }
+
+    /// The folder to fill; a worker that does not lead fills one that is thrown away.
     pub fn output(&self) -> &'a Path {
         self.output
     }
@@ -73,12 +101,19 @@ impl<'a> Context<'a> {
 
     /// Sends one event.
     pub fn report(&self, event: Event<'_>) {
+        self.team.show_progress();
         self.reporter.report(event);
     }
 
-    /// Whether the folder holds the beginning of the very same run.
+    /// Whether the very same run was begun earlier.
     pub fn resuming(&self) -> bool {
-        self.resuming
+        self.earlier.is_some()
+    }
+
+    /// The folder that holds the beginning of the very same run, if there is one: for the worker that leads,
+    /// [`Context::output`].
+    pub fn earlier(&self) -> Option<&'a Path> {
+        self.earlier
     }
 
     /// Whether the person has asked to stop: finish the step, save what is needed to go on, and
@@ -92,6 +127,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn check(&self) -> Result<()> {
+        self.team.show_progress();
         if self.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
@@ -105,6 +141,15 @@ pub struct RunOptions<'a> {
     pub reporter: &'a dyn Reporter,
     /// Set by the person to stop.
     pub interrupted: &'a AtomicBool,
+    /// The workers that do it together.
+    pub team: &'a dyn Team,
+}
+
+impl<'a> RunOptions<'a> {
+    /// One worker that does what is left to do.
+    pub fn new(reporter: &'a dyn Reporter, interrupted: &'a AtomicBool) -> Self {
+        Self { force: false, reporter, interrupted, team: &ALONE }
+    }
 }
 
 /// What a stage gave.

@@ -35,7 +35,7 @@ impl Texts {
 
     fn run(&self, reporter: &dyn Reporter) -> Result<Outcome<u64>> {
         let interrupted = AtomicBool::new(false);
-        run_stage(self, &RunOptions { force: false, reporter, interrupted: &interrupted })
+        run_stage(self, &RunOptions::new(reporter, &interrupted))
     }
 
     /// Stopped when all is in the journal and nothing in the output.

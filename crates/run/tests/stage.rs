@@ -85,7 +85,7 @@ impl Room {
     }
 
     fn run_with(&self, force: bool) -> Result<Outcome<u64>> {
-        let options = RunOptions { force, reporter: &self.notes, interrupted: &self.interrupted };
+        let options = RunOptions { force, ..RunOptions::new(&self.notes, &self.interrupted) };
         run_stage(&self.stage, &options)
     }
 

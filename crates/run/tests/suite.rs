@@ -5,3 +5,4 @@ mod atomic;
 mod journal;
 mod random;
 mod stage;
+mod team;

@@ -191,7 +191,7 @@ mod tests {
         let paths = [input.to_str().unwrap(), "--output_dir", output.to_str().unwrap()];
         let config = Words::parse_from(["clean"].iter().chain(&paths).chain(words)).config;
         let (interrupted, force) = (AtomicBool::new(false), false);
-        let options = RunOptions { force, reporter: &Silent, interrupted: &interrupted };
+        let options = RunOptions { force, ..RunOptions::new(&Silent, &interrupted) };
         Ok(run_stage(&DataClean::new(config), &options)?.summary)
     }
 

@@ -142,7 +142,7 @@ mod tests {
         let paths = [&inputs[0], &inputs[1], &output].map(|path| path.to_str().unwrap());
         let config = Words::parse_from(["sft", paths[0], paths[1], "--output_dir", paths[2]]).config;
         let interrupted = AtomicBool::new(false);
-        let options = RunOptions { force: false, reporter: &Silent, interrupted: &interrupted };
+        let options = RunOptions::new(&Silent, &interrupted);
         let summary = run_stage(&DataSft::new(config), &options).unwrap().summary;
         assert_eq!(summary, Summary { read: 11, train: 9, validation: 1, empty_output: 1, rejected: 0 });
         // random.seed(42); rows = [0, 1, 2, 4, 5, ..., 10]; random.shuffle(rows)

@@ -11,7 +11,7 @@ fn open(words: &[&str]) -> Chat {
     let model = fixtures().join("tiny/llama");
     let words = [&["--model_name_or_path", model.to_str().unwrap()], words].concat();
     let calm = AtomicBool::new(false);
-    let options = RunOptions { force: false, reporter: &Silent, interrupted: &calm };
+    let options = RunOptions::new(&Silent, &calm);
     Chat::open(config::<Config>(&words), Some(2), None, &Context::new(Path::new(""), &options, false))
         .unwrap()
 }
@@ -33,7 +33,7 @@ impl Reporter for StopAfter<'_> {
 fn the_pieces_are_the_answer() {
     let mut chat = open(&["--max_new_tokens", "12"]);
     let calm = AtomicBool::new(false);
-    let options = RunOptions { force: false, reporter: &Silent, interrupted: &calm };
+    let options = RunOptions::new(&Silent, &calm);
     let context = Context::new(Path::new(""), &options, false);
     for message in ["Boil the egg.", "And now?"] {
         let mut pieces = String::new();
@@ -47,7 +47,7 @@ fn a_stopped_answer_is_no_end() {
     let mut chat = open(&["--max_new_tokens", "60"]);
     let stop = AtomicBool::new(false);
     let reporter = StopAfter(AtomicUsize::new(5), &stop);
-    let options = RunOptions { force: false, reporter: &reporter, interrupted: &stop };
+    let options = RunOptions::new(&reporter, &stop);
     let context = Context::new(Path::new(""), &options, false);
     let mut pieces = String::new();
     let turn = chat.answer("Boil the egg.", &context, &mut |piece| pieces.push_str(piece)).unwrap();
@@ -59,7 +59,7 @@ fn a_stopped_answer_is_no_end() {
 #[test]
 fn a_message_that_is_refused_costs_no_history() {
     let calm = AtomicBool::new(false);
-    let options = RunOptions { force: false, reporter: &Silent, interrupted: &calm };
+    let options = RunOptions::new(&Silent, &calm);
     let context = Context::new(Path::new(""), &options, false);
     let words = ["--max_new_tokens", "12"];
     let (mut chat, mut other) = (open(&words), open(&words));

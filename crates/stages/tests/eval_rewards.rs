@@ -162,7 +162,7 @@ fn a_judge_with_an_adapter_scores() {
 fn a_run_that_was_stopped_ends_with_the_same_bytes() {
     let room = Room::new(answers());
     let stopped = AtomicBool::new(true);
-    let options = RunOptions { force: false, reporter: &Silent, interrupted: &stopped };
+    let options = RunOptions::new(&Silent, &stopped);
     let words = ["--reward_funcs=exact"];
     let failed = run_stage(&stage(&room, "out", &words), &options).unwrap_err();
     assert_eq!(failed.code().map(|code| code.to_string()).as_deref(), Some(INTERRUPTED));

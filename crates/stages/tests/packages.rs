@@ -74,7 +74,7 @@ impl Room {
 
     fn fetch_by(&self, asset: &Asset, python: &Path, reporter: &dyn Reporter) -> Result<PathBuf, FetchError> {
         let calm = AtomicBool::new(false);
-        let options = RunOptions { force: false, reporter, interrupted: &calm };
+        let options = RunOptions::new(reporter, &calm);
         let assets = std::slice::from_ref(asset);
         let paths = fetch(assets, python, &Context::new(&self.cache(), &options, false))?;
         Ok(paths.into_iter().next().unwrap())
@@ -136,7 +136,7 @@ fn several_files_of_one_archive_are_downloaded_once() {
     let other = Asset { member: "tiny-data-1.0/data/pairs.json", ..SOURCE };
     let archive = source_of(&[SOURCE.member, other.member], CONTENTS.as_bytes());
     let (room, calm) = (Room::new().gives(SOURCE.archive, &archive), AtomicBool::new(false));
-    let options = RunOptions { force: false, reporter: &Silent, interrupted: &calm };
+    let options = RunOptions::new(&Silent, &calm);
     let (cache, python) = (room.cache(), room.path("python3"));
     let paths = fetch(&[SOURCE, other], &python, &Context::new(&cache, &options, false)).unwrap();
     assert_eq!(paths, [room.cache().join("rows.json"), room.cache().join("pairs.json")]);
@@ -318,7 +318,7 @@ fn unpacking_is_bounded() {
 fn a_hanging_pip_ends_with_the_wish_to_stop() {
     let (room, stop) = (Room::new(), AtomicBool::new(false));
     let reporter = StopAtOnce(&stop);
-    let options = RunOptions { force: false, reporter: &reporter, interrupted: &stop };
+    let options = RunOptions::new(&reporter, &stop);
     let error =
         fetch(&[WHEEL], &room.path("python3"), &Context::new(&room.cache(), &options, false)).unwrap_err();
     let code = error.code().map(|code| code.to_string());

@@ -57,7 +57,8 @@ fn leaves_no_trace<M: PolicyMethod + Args>(more: &[&str], stops: &[u64]) {
         let name = format!("killed_{stop}");
         let stage = place.train::<M>(&name, &words, None);
         let calm = AtomicBool::new(false);
-        let options = RunOptions { force: false, reporter: &Kill(stop), interrupted: &calm };
+        let kill = Kill(stop);
+        let options = RunOptions::new(&kill, &calm);
         let ended = catch_unwind(AssertUnwindSafe(|| run_stage(&stage, &options).is_ok()));
         assert!(ended.is_err(), "the run outlived its kill");
         run(&stage).unwrap();
@@ -99,7 +100,7 @@ fn interrupted_at_odd_moments_it_ends_the_same() {
     let mut interrupts = 0;
     for pause in [60, 90, 130, 170, 230, 310, 400, 500].map(Duration::from_millis) {
         let interrupted = AtomicBool::new(false);
-        let options = RunOptions { force: false, reporter: &Silent, interrupted: &interrupted };
+        let options = RunOptions::new(&Silent, &interrupted);
         interrupts += std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(pause);

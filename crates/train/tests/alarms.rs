@@ -76,7 +76,7 @@ fn train(
     interrupted: &AtomicBool,
 ) -> (Result<Trained>, Vec<String>) {
     let (rows, warnings) = (examples(32, 1), Warnings::default());
-    let options = RunOptions { force: false, reporter: &warnings, interrupted };
+    let options = RunOptions::new(&warnings, interrupted);
     let context = Context::new(output, &options, resuming);
     let settings = settings(guards);
     let data = DataSet::new(Task { examples: &rows, objective: &Far, reference: None }, None, &settings);

@@ -88,7 +88,7 @@ fn settings() -> Settings {
 
 fn with_context<R>(output: &Path, resuming: bool, work: impl FnOnce(Context<'_>) -> R) -> R {
     let calm = AtomicBool::new(false);
-    work(Context::new(output, &RunOptions { force: false, reporter: &Silent, interrupted: &calm }, resuming))
+    work(Context::new(output, &RunOptions::new(&Silent, &calm), resuming))
 }
 
 fn log_probs(examples: &[Example], engine: &mut ToyEngine<'_>, file: Option<&Path>) -> LogProbs {
@@ -158,7 +158,7 @@ fn a_batch_that_looks_at_itself_is_judged_whole_however_it_is_cut() {
 #[test]
 fn stopped_anywhere_the_reference_and_what_is_carried_go_on_with_the_same_bits() {
     let run = |engine: &mut ToyEngine<'_>, output: &Path, flag: &AtomicBool, resuming| {
-        let options = RunOptions { force: false, reporter: &Silent, interrupted: flag };
+        let options = RunOptions::new(&Silent, flag);
         train(&settings(), 0.2, engine, Context::new(output, &options, resuming))
     };
     let calm = AtomicBool::new(false);

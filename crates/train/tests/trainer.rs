@@ -65,7 +65,7 @@ impl Training {
         resuming: bool,
         (interrupted, reporter): (&AtomicBool, &dyn Reporter),
     ) -> Result<Trained> {
-        let context = Context::new(output, &RunOptions { force: false, reporter, interrupted }, resuming);
+        let context = Context::new(output, &RunOptions::new(reporter, interrupted), resuming);
         let evaluation = Task { examples: &self.evaluation, objective: &Sft, reference: None };
         let train = Task { examples: &self.train, objective: &Sft, reference: None };
         let evaluation = Some(evaluation).filter(|task| !task.examples.is_empty());

@@ -115,7 +115,7 @@ pub fn ask_unless(
     sampling: &SamplingOptions,
 ) -> Outcome {
     let screen = Screen::default();
-    let run = RunOptions { force: false, reporter: &screen, interrupted };
+    let run = RunOptions::new(&screen, interrupted);
     let context = Context::new(Path::new(""), &run, false);
     let mut endpoint = Endpoint::new(options).unwrap();
     let mut answers = Vec::new();

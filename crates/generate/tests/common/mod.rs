@@ -79,7 +79,7 @@ impl Loaded {
             memory: self.memory,
             task: "generating",
         };
-        let run = RunOptions { force: false, reporter: &Silent, interrupted };
+        let run = RunOptions::new(&Silent, interrupted);
         let context = Context::new(Path::new(""), &run, false);
         Ok(generator.generate_all(requests, options, &context)?.concat())
     }

@@ -30,7 +30,7 @@ impl Case {
 
 /// What a reward says of all of them, unless it is stopped.
 pub fn score_until(reward: &mut dyn Reward, cases: &[Case], stopped: &AtomicBool) -> Result<Vec<f64>> {
-    let options = RunOptions { force: false, reporter: &Silent, interrupted: stopped };
+    let options = RunOptions::new(&Silent, stopped);
     let items: Vec<Item<'_>> = cases.iter().map(Case::item).collect();
     reward.score(&items, &Context::new(Path::new("."), &options, false))
 }

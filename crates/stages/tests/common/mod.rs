@@ -29,13 +29,13 @@ pub fn train(words: &[&str], threads: Option<usize>) -> TrainSft {
 
 pub fn run<S: Stage<Error = Error>>(stage: &S) -> Result<Outcome<S::Summary>, Error> {
     let calm = AtomicBool::new(false);
-    run_stage(stage, &RunOptions { force: false, reporter: &Silent, interrupted: &calm })
+    run_stage(stage, &RunOptions::new(&Silent, &calm))
 }
 
 /// What a run finds, and its warnings.
 pub fn warned<S: Stage<Error = Error>>(stage: &S) -> (S::Summary, Vec<String>) {
     let (reporter, calm) = (Warnings(Mutex::default()), AtomicBool::new(false));
-    let options = RunOptions { force: false, reporter: &reporter, interrupted: &calm };
+    let options = RunOptions::new(&reporter, &calm);
     (run_stage(stage, &options).unwrap().summary, reporter.0.into_inner().unwrap())
 }
 
@@ -69,7 +69,7 @@ fn stop_at<S: Stage<Error = Error>>(
 ) -> Result<Outcome<S::Summary>, Error> {
     let interrupted = AtomicBool::new(false);
     let reporter = StopAt { figure, done, interrupted: &interrupted };
-    run_stage(stage, &RunOptions { force: false, reporter: &reporter, interrupted: &interrupted })
+    run_stage(stage, &RunOptions::new(&reporter, &interrupted))
 }
 
 pub fn measure(words: &[&str]) -> eval_loss::Summary {

@@ -1,0 +1,102 @@
+//! What a worker that does not lead does of a stage, and what the leader tells it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::describe;
+use crate::runner::outcome;
+use crate::stage::{Context, Outcome, RunOptions, Stage};
+use crate::team::{Channel, LEADER, Team};
+use crate::{Error, Manifest, Result};
+
+/// What the leader tells of a stage.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Word<'a> {
+    /// Everyone begins, from the start or where an earlier run stopped.
+    Begin { resuming: bool },
+    /// It is done, now or earlier.
+    Ended { manifest: &'a Manifest, reused: bool },
+}
+
+/// The same as it is heard.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Heard {
+    Begin { resuming: bool },
+    Ended { manifest: Box<Manifest>, reused: bool },
+}
+
+/// Tells all others.
+pub(crate) fn tell(team: &dyn Team, word: &Word<'_>) -> Result<()> {
+    if team.is_alone() {
+        return Ok(());
+    }
+    let bytes = encode(word)?;
+    (1..team.size()).for_each(|rank| team.send(rank, Channel::Stage, bytes.clone()));
+    Ok(())
+}
+
+/// Compares what all others are about to do with what the leader is about to do.
+///
+/// # Errors
+/// [`Error::Disagreement`] with the first that differs.
+pub(crate) fn compare(own: &Manifest, team: &dyn Team) -> Result<()> {
+    for rank in 1..team.size() {
+        let theirs: Manifest = decode(&team.mailbox().take(rank, Channel::Stage)?)?;
+        if theirs.key != own.key {
+            let differences = theirs.changes_since(own).join(", ");
+            return Err(Error::Disagreement { rank, differences });
+        }
+    }
+    Ok(())
+}
+
+/// Takes part in a stage that is shared, and waits for the end of every stage.
+pub(crate) fn follow<S: Stage>(stage: &S, options: &RunOptions) -> Result<Outcome<S::Summary>, S::Error>
+where
+    S::Error: From<Error>,
+{
+    let folder = stage.output();
+    if S::SHARED {
+        options.team.send(LEADER, Channel::Stage, encode(&describe(stage)?)?);
+    }
+    match listen(options.team)? {
+        Heard::Ended { manifest, reused } => Ok(outcome::<S>(folder, *manifest, reused)?),
+        Heard::Begin { resuming } => {
+            take_part(stage, options, resuming.then_some(folder))?;
+            match listen(options.team)? {
+                Heard::Ended { manifest, reused } => Ok(outcome::<S>(folder, *manifest, reused)?),
+                Heard::Begin { .. } => Err(misunderstood("a stage begins that has begun").into()),
+            }
+        }
+    }
+}
+
+/// Does its part; what it writes is thrown away.
+fn take_part<S: Stage>(stage: &S, options: &RunOptions, earlier: Option<&Path>) -> Result<(), S::Error>
+where
+    S::Error: From<Error>,
+{
+    let scratch = tempfile::tempdir().map_err(|source| Error::write(std::env::temp_dir(), source))?;
+    stage.run(&Context::new(scratch.path(), options, false).following(earlier))?;
+    Ok(())
+}
+
+fn listen(team: &dyn Team) -> Result<Heard> {
+    decode(&team.mailbox().take(LEADER, Channel::Stage)?)
+}
+
+/// What is said of stages holds values of any form, and no float that matters.
+fn encode(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(misunderstood)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(misunderstood)
+}
+
+fn misunderstood(reason: impl ToString) -> Error {
+    Error::Message { reason: reason.to_string() }
+}

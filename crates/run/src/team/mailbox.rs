@@ -1,0 +1,204 @@
+//! What has arrived at a worker and was not yet taken; and which workers are lost.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::Channel;
+use crate::{Error, Result};
+
+/// How a worker was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// The person stopped it.
+    Interrupted,
+    /// It failed, fell silent, or was not doing what the leader does.
+    Failed {
+        /// The machine it ran on.
+        host: String,
+        /// What happened.
+        cause: String,
+    },
+}
+
+impl Loss {
+    /// What it means for a worker that cannot go on without the lost one.
+    pub fn error(self, rank: usize) -> Error {
+        match self {
+            Self::Interrupted => Error::Interrupted,
+            Self::Failed { host, cause } => Error::WorkerLost { rank, host, cause },
+        }
+    }
+}
+
+/// What comes next on a channel.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// A message of a worker.
+    Message(usize, Vec<u8>),
+    /// A worker was lost; said once for each.
+    Lost(usize, Loss),
+}
+
+/// What has arrived at a worker and was not yet taken.
+#[derive(Debug)]
+pub struct Mailbox {
+    state: Mutex<State>,
+    changed: Condvar,
+    waiting: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    messages: BTreeMap<(Channel, usize), VecDeque<Vec<u8>>>,
+    lost: BTreeMap<usize, Loss>,
+    /// Those of the lost of whom [`Mailbox::take_any`] has spoken.
+    told: BTreeSet<usize>,
+}
+
+impl State {
+    fn take(&mut self, channel: Channel, from: usize) -> Option<Vec<u8>> {
+        self.messages.get_mut(&(channel, from)).and_then(VecDeque::pop_front)
+    }
+
+    fn take_any(&mut self, channel: Channel) -> Option<Arrival> {
+        let senders = self.messages.range((channel, 0)..=(channel, usize::MAX));
+        let from = senders.filter(|(_, waiting)| !waiting.is_empty()).map(|(&(_, from), _)| from).next();
+        if let Some(from) = from {
+            return Some(Arrival::Message(from, self.take(channel, from)?));
+        }
+        let (&rank, loss) = self.lost.iter().find(|(rank, _)| !self.told.contains(rank))?;
+        let loss = loss.clone();
+        self.told.insert(rank);
+        Some(Arrival::Lost(rank, loss))
+    }
+
+    /// The loss that keeps a message of `from` from ever coming, or all work on this channel from going on.
+    fn fatal(&self, channel: Channel, from: usize) -> Option<Error> {
+        let rank = match channel {
+            Channel::Lockstep => *self.lost.keys().next()?,
+            Channel::Stage | Channel::Deal => from,
+        };
+        self.lost.get(&rank).map(|loss| loss.clone().error(rank))
+    }
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub const fn new() -> Self {
+        let state = State { messages: BTreeMap::new(), lost: BTreeMap::new(), told: BTreeSet::new() };
+        Self { state: Mutex::new(state), changed: Condvar::new(), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Puts in what has come from a worker.
+    pub fn put(&self, from: usize, channel: Channel, bytes: Vec<u8>) {
+        self.lock().messages.entry((channel, from)).or_default().push_back(bytes);
+        self.changed.notify_all();
+    }
+
+    /// Says that a worker is lost; of several reasons the first counts.
+    pub fn lose(&self, rank: usize, loss: Loss) {
+        self.lock().lost.entry(rank).or_insert(loss);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next message of a worker on a channel.
+    ///
+    /// # Errors
+    /// The worker is lost; on [`Channel::Lockstep`], any is. What had arrived before is still taken.
+    pub fn take(&self, from: usize, channel: Channel) -> Result<Vec<u8>> {
+        self.wait(|state| match state.take(channel, from) {
+            Some(bytes) => Some(Ok(bytes)),
+            None => state.fatal(channel, from).map(Err),
+        })
+    }
+
+    /// Waits for the next message of any worker on a channel, or the loss of one.
+    pub fn take_any(&self, channel: Channel) -> Arrival {
+        self.wait(|state| state.take_any(channel))
+    }
+
+    /// The next message of any worker on a channel, or a loss, if there is one already.
+    pub fn try_take_any(&self, channel: Channel) -> Option<Arrival> {
+        self.lock().take_any(channel)
+    }
+
+    /// The lost workers.
+    pub fn lost(&self) -> Vec<usize> {
+        self.lock().lost.keys().copied().collect()
+    }
+
+    /// Whether anyone waits for a message just now: who carries them may then do nothing else.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        let mut state = self.lock();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let found = loop {
+            if let Some(found) = look(&mut state) {
+                break found;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        found
+    }
+
+    /// No panic can leave the state half changed.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Loss {
+        Loss::Failed { host: "node-b".to_owned(), cause: "it ran out of memory".to_owned() }
+    }
+
+    #[test]
+    fn messages_of_one_worker_keep_their_order_and_channels_do_not_mix() {
+        let mailbox = Mailbox::new();
+        mailbox.put(2, Channel::Lockstep, vec![1]);
+        mailbox.put(2, Channel::Stage, vec![2]);
+        mailbox.put(2, Channel::Lockstep, vec![3]);
+        assert_eq!(mailbox.take(2, Channel::Stage).unwrap(), [2]);
+        assert_eq!(mailbox.take(2, Channel::Lockstep).unwrap(), [1]);
+        assert_eq!(mailbox.take_any(Channel::Lockstep), Arrival::Message(2, vec![3]));
+        assert_eq!(mailbox.try_take_any(Channel::Lockstep), None);
+    }
+
+    #[test]
+    fn a_loss_ends_what_needs_all_workers_and_no_more() {
+        let mailbox = Mailbox::new();
+        mailbox.put(1, Channel::Lockstep, vec![1]);
+        mailbox.lose(3, failed());
+        mailbox.lose(3, Loss::Interrupted);
+        assert_eq!(mailbox.take(1, Channel::Lockstep).unwrap(), [1]);
+        let error = mailbox.take(1, Channel::Lockstep).unwrap_err();
+        assert!(matches!(error, Error::WorkerLost { rank: 3, ref host, .. } if host == "node-b"));
+        mailbox.put(1, Channel::Stage, vec![2]);
+        assert_eq!(mailbox.take(1, Channel::Stage).unwrap(), [2]);
+    }
+
+    #[test]
+    fn a_loss_is_told_once_and_after_all_that_has_come() {
+        let mailbox = Mailbox::new();
+        mailbox.lose(1, failed());
+        mailbox.put(1, Channel::Deal, vec![7]);
+        assert_eq!(mailbox.take_any(Channel::Deal), Arrival::Message(1, vec![7]));
+        assert_eq!(mailbox.take_any(Channel::Deal), Arrival::Lost(1, failed()));
+        assert_eq!(mailbox.try_take_any(Channel::Deal), None);
+        assert_eq!(mailbox.lost(), [1]);
+    }
+}
