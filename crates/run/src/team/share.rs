@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(share(&[9, 1, 1, 1], 2), [0..1, 1..4]);
         assert_eq!(share(&[5, 5], 3), [0..1, 1..2, 2..2]);
         assert_eq!(share(&[], 2), [0..0, 0..0]);
-        assert_eq!(share(&[0, 0], 1), [0..2]);
+        assert_eq!(share(&[0, 0], 2), [0..2, 2..2]);
     }
 
     proptest! {
