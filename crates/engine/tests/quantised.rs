@@ -5,6 +5,7 @@ use crate::support::{Tiny, append, fixtures, log_probs};
 use collimate_engine::{CpuEngine, CpuOptions, Dtype, Engine, Error, MemoryPlan, Quantisation};
 use collimate_kernels::quant::{FourBit, Nibbles, RowBytes};
 use collimate_model::{FullWeights, Lora, LoraConfig, Model, Targets};
+use std::collections::BTreeMap;
 
 fn load(model: &Model, options: CpuOptions) -> CpuEngine {
     CpuEngine::load(model, CpuOptions { training: true, ..options }, |_| {}).unwrap()
@@ -182,5 +183,62 @@ fn magnitudes_stretch_as_beside_the_dequantised_model() {
         let expected = tiny.gradient(&batch, None);
         tiny.engine = load(&model, options);
         assert!(tiny.gradient(&batch, None) == expected, "{options:?}");
+    }
+}
+
+/// A fresh adapter with DoRA on the modules, begun beside the engine's weights.
+fn fresh(model: &Model, engine: &CpuEngine, modules: &[&str]) -> Lora {
+    let target_modules = Some(Targets::Names(modules.iter().map(ToString::to_string).collect()));
+    let config = LoraConfig { target_modules, use_dora: true, ..LoraConfig::default() };
+    let mut lora = Lora::beside(config, model, 1).unwrap();
+    engine.begin_magnitudes(&mut lora).unwrap();
+    lora
+}
+
+#[test]
+fn magnitudes_begin_as_beside_the_dequantised_model() {
+    for options in ways() {
+        let model = Model::open(&fixtures().join("tiny/llama")).unwrap();
+        let mut engine = load(&model, options);
+        let modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        let lora = fresh(&model, &engine, &modules);
+        let plain = CpuOptions { dtype: options.dtype, ..CpuOptions::default() };
+        let folder = dequantised(&model, options);
+        let model = Model::open(folder.path()).unwrap();
+        assert!(fresh(&model, &load(&model, plain), &modules) == lora, "{options:?}");
+        if options.dtype == Dtype::Float32 {
+            // Of numbers held as they are read, nothing changes.
+            assert!(Lora::beside(lora.config.clone(), &model, 1).unwrap() == lora, "{options:?}");
+        }
+        let ids: Vec<u32> = (1..30).collect();
+        let [with, without] = [Some(&lora), None].map(|lora| log_probs(&mut engine, &ids, lora));
+        assert_eq!(with, without, "{options:?}");
+    }
+}
+
+#[test]
+fn magnitudes_begin_as_with_peft_on_bitsandbytes() {
+    let recorded = std::fs::read(fixtures().join("quantised_dora.json")).unwrap();
+    let recorded: BTreeMap<String, BTreeMap<String, Vec<f32>>> = serde_json::from_slice(&recorded).unwrap();
+    let model = Model::open(&fixtures().join("tiny/llama")).unwrap();
+    for (way, modules) in recorded {
+        let quantise = way.parse().unwrap();
+        let engine = load(&model, CpuOptions { quantise, ..CpuOptions::default() });
+        let lora = fresh(&model, &engine, &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"]);
+        let plain = Lora::beside(lora.config.clone(), &model, 1).unwrap();
+        assert_eq!(modules.len(), lora.slots.len());
+        for slot in &lora.slots {
+            let path = slot.module.path(slot.layer);
+            let expected = &modules[path.strip_prefix("model.").unwrap()];
+            let range = slot.magnitude.clone().unwrap();
+            let largest = |ours: &[f32]| {
+                let apart = ours.iter().zip(expected).map(|(ours, theirs)| (ours - theirs).abs() / theirs);
+                apart.fold(0.0, f32::max)
+            };
+            assert_eq!(expected.len(), range.len());
+            let ours = largest(&lora.values[range.clone()]);
+            assert!(ours < 1e-6, "{way} {path}: {ours}");
+            assert!(largest(&plain.values[range]) > 1e-4, "{way} {path}: what is compared cannot differ");
+        }
     }
 }

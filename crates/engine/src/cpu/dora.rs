@@ -5,8 +5,10 @@
 //! g·(x·Wᵀ + scale·B·A·x) + b. The norm is formed of products with the weights as they are held:
 //! ‖w + scale·b·A‖² = ‖w‖² + 2·scale·b·(A·w) + scale²·b·(A·Aᵀ)·b for each row w of W and b of B.
 
+use super::CpuEngine;
 use super::adapter::{Adapter, Block};
 use super::linear::Linear;
+use crate::error::Result;
 use collimate_kernels::gemm::{Left, Target, dots};
 use collimate_kernels::parallel::with_scratch;
 use collimate_model::{Lora, LoraSlot, Module, gain};
@@ -72,6 +74,26 @@ fn lengths(lora: &Lora, slot: &LoraSlot, linear: &Linear, columns: Range<usize>)
         (square + 2.0 * scale * mixed + scale * scale * own).max(0.0).sqrt() as f32
     };
     squares.zip(b.chunks_exact(rank)).enumerate().map(length).collect()
+}
+
+impl CpuEngine {
+    /// Lets a fresh adapter begin from the weights as they are held, quantised or in few bits: its magnitudes become the
+    /// lengths of their rows, so that it changes nothing yet. As PEFT does it, whose bases are quantised before.
+    ///
+    /// # Errors
+    /// An adapter for another model.
+    pub fn begin_magnitudes(&self, lora: &mut Lora) -> Result<()> {
+        self.check(lora)?;
+        for slot in &lora.slots {
+            let Some(magnitude) = &slot.magnitude else { continue };
+            let linear = self.weights.layers[slot.layer].linear(slot.module);
+            let (_, columns) = self.shape.output(slot.module);
+            let squares = self.pool.install(|| linear.row_squares());
+            let magnitudes = lora.values[magnitude.clone()].iter_mut();
+            magnitudes.zip(&squares[columns]).for_each(|(m, square)| *m = square.sqrt() as f32);
+        }
+        Ok(())
+    }
 }
 
 impl Adapter<'_> {

@@ -39,8 +39,8 @@ impl Lora {
     }
 
     /// A fresh adapter as [`Lora::new`] makes it, for this model: DoRA's magnitudes are the lengths of the rows of its
-    /// weights, and what is trained whole begins as it is there, so that the adapter changes nothing yet. They are
-    /// those of the file's weights: beside layers that the engine holds quantised, DoRA begins by the rounding off.
+    /// weights, and what is trained whole begins as it is there, so that the adapter changes nothing yet. An engine that
+    /// holds the weights in another form sets the magnitudes anew.
     ///
     /// Errors: those of [`Lora::new`]; a failed read.
     pub fn beside(config: LoraConfig, model: &Model, seed: u64) -> Result<Self> {
