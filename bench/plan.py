@@ -21,6 +21,7 @@ SETTINGS = {
     "LoRA, f32": {"length": 512},
     "LoRA everywhere, bf16": {"length": 512, "dtype": "bfloat16", "lora_r": 16,
                               "lora_target_modules": "all-linear", "max_tokens_per_micro_batch": 2048},
+    "DoRA everywhere, f32": {"length": 512, "use_dora": "true", "lora_target_modules": "all-linear"},
     "all weights, f32": {"length": 512, "full": "true"},
     "all weights, 8-bit AdamW": {"length": 512, "full": "true", "optim": "adamw_8bit"},
     "long, recomputed": {"length": 2048, "per_device_train_batch_size": 2, "max_tokens_per_micro_batch": 4096,

@@ -73,6 +73,24 @@ fn methods_differ_in_what_an_example_is() {
 }
 
 #[test]
+fn copies_of_the_adapter_count_where_a_policy_writes() {
+    let copies = |method: &str, words: &[&str]| {
+        let method = format!("--method={method}");
+        let words =
+            [&["--max_length=64", "--device=h200", "--num_generations=2", method.as_str()], words].concat();
+        let found = planned(&words);
+        (part(&found, "copies"), 4 * found.trainable_parameters)
+    };
+    assert_eq!(copies("dpo", &["--modules_to_save=lm_head"]).0, 0);
+    // The adapter, and its matrices turned.
+    let (plain, slots) = copies("grpo", &[]);
+    assert_eq!(plain, 2 * slots);
+    // The adapter, its head packed, its matrices turned; and the reference's adapter.
+    let (whole, values) = copies("grpo", &["--modules_to_save=lm_head"]);
+    assert_eq!(whole, 2 * values + (values - slots) + slots);
+}
+
+#[test]
 fn training_all_of_a_quantised_model_is_refused_before_it_is_read() {
     let words = ["--model_name_or_path=nowhere", "--full", "--quantise=nf4"];
     let error = plan(&config::<Config>(&words), Some(1)).unwrap_err();

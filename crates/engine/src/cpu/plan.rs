@@ -51,7 +51,7 @@ impl MemoryPlan {
 }
 
 /// What decides the memory of a training beside the model and its batches: how much is trained, and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrainedSizes {
     /// Parameters trained.
     pub values: usize,
@@ -64,6 +64,8 @@ pub struct TrainedSizes {
     pub(super) partial: usize,
     /// Whether it is the weights themselves that are trained.
     pub(super) weights: bool,
+    /// Whether magnitudes are trained, of which the backward pass forms their modules' outputs again.
+    pub(super) magnitudes: bool,
 }
 
 impl TrainedSizes {
@@ -73,7 +75,14 @@ impl TrainedSizes {
     }
 
     fn whole(layout: &WeightLayout, shape: Shape) -> Self {
-        Self { values: layout.len(), copies: 0, reduced: 0, partial: shape.norm_share(), weights: true }
+        Self {
+            values: layout.len(),
+            copies: 0,
+            reduced: 0,
+            partial: shape.norm_share(),
+            weights: true,
+            magnitudes: false,
+        }
     }
 }
 
@@ -92,6 +101,7 @@ impl From<&Lora> for TrainedSizes {
             reduced: largest(|slot| slot.rank),
             partial: largest(|slot| slot.range().len()),
             weights: false,
+            magnitudes: lora.slots.iter().any(|slot| slot.magnitude.is_some()),
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Room {
     pub partial: usize,
     /// Whether the weights are trained themselves.
     pub weights: bool,
+    /// Whether magnitudes are trained.
+    pub magnitudes: bool,
     /// Whether a backward pass is to follow.
     pub keep: bool,
     /// How many layers, from the lowest, share two states: those whose state is lost are run again in the
@@ -63,10 +65,10 @@ impl Room {
         [tokens, targets]: [usize; 2],
         beside: Option<TrainedSizes>,
     ) -> Self {
-        let (reduced, partial, weights) =
-            beside.map_or((0, 0, false), |sizes| (sizes.reduced, sizes.partial, sizes.weights));
         let (keep, sharing) = (false, layers);
-        Self { shape, layers, tokens, targets, reduced, partial, weights, keep, sharing }
+        let none = TrainedSizes::default();
+        let TrainedSizes { reduced, partial, weights, magnitudes, .. } = beside.unwrap_or(none);
+        Self { shape, layers, tokens, targets, reduced, partial, weights, magnitudes, keep, sharing }
     }
 
     /// Values of each buffer of a [`LayerState`], in the order of its fields.
@@ -127,7 +129,8 @@ impl Room {
     /// or a whole tree in attention's.
     pub fn scratch_bytes(&self) -> u64 {
         let (shape, rows) = (self.shape, RowBlocks::new(self.tokens).size());
-        let blocks = rows * 4 * (shape.intermediate + shape.hidden);
+        let inner = if self.magnitudes { 5 } else { 4 } * shape.intermediate;
+        let blocks = rows * (inner + 4 * shape.hidden);
         let tree = 4 * shape.heads.dim * self.tokens;
         bytes(blocks.max(tree))
     }

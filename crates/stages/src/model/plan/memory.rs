@@ -1,12 +1,12 @@
 //! Memory of a training by part: what the engine plans, and what stands around it.
 
-use collimate_engine::{Described, Dtype, MemoryPlan, Quantisation};
+use collimate_engine::{Described, Dtype, Quantisation};
 use collimate_model::{DecoderConfig, Module};
 use collimate_run::resident_memory;
 use collimate_train::Optim;
 use serde::Serialize;
 
-use super::{Config, Shape, Way, engine_plan};
+use super::{Config, Planned, Shape, Way, engine_plan};
 use crate::Error;
 
 /// Bytes of a token in memory: its id, and for supervised fine-tuning whether it is trained.
@@ -51,12 +51,14 @@ pub struct Advice {
 
 impl Memory {
     /// The memory that follows from the engine's plan.
-    pub(super) fn new(plan: &MemoryPlan, config: &Config, decoder: &DecoderConfig) -> Self {
+    pub(super) fn new(planned: &Planned, config: &Config, decoder: &DecoderConfig) -> Self {
+        let plan = &planned.memory;
         let during = plan.optimiser + plan.activations + plan.workspace;
         let around = [
             // While the weights are packed, nothing else of the training is there.
             ("loading", loading(decoder).saturating_sub(during)),
             ("completions", completions(config, decoder)),
+            ("copies", planned.copies),
             ("data", config.dataset_tokens.unwrap_or(0) * TOKEN),
             ("program", resident_memory().unwrap_or(0)),
         ];
@@ -85,8 +87,8 @@ impl Memory {
             return Ok(self);
         }
         for (setting, changed) in changes(config) {
-            let plan = engine_plan(&changed, decoder, threads)?.memory;
-            let total = Self::new(&plan, &changed, decoder.config()).total;
+            let planned = engine_plan(&changed, decoder, threads)?;
+            let total = Self::new(&planned, &changed, decoder.config()).total;
             if total < self.total {
                 self.advice.push(Advice { setting, total });
             }

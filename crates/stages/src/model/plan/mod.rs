@@ -132,7 +132,7 @@ pub fn plan(config: &Config, threads: Option<usize>) -> Result<Plan, Error> {
     let (described, _tokenizer) = (opened.described(), opened.tokenizer());
     let decoder = described.config();
     let planned = engine_plan(config, described, threads)?;
-    let memory = Memory::new(&planned.memory, config, decoder).advised(config, described, threads)?;
+    let memory = Memory::new(&planned, config, decoder).advised(config, described, threads)?;
     let (common, example) = (&config.common, config.example());
     let subject = Subject {
         config: decoder,
@@ -166,14 +166,16 @@ struct Planned {
     options: CpuOptions,
     micro_batch: [usize; 2],
     values: usize,
+    /// Bytes of the adapter's copies that are held beside it.
+    copies: u64,
 }
 
 fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) -> Result<Planned, Error> {
     let common = &config.common;
     let scored = matches!(config.method, Way::Reward | Way::Ppo);
-    let (sizes, tensors) = match planned_adapter(common, decoder.config(), scored)? {
-        Some(lora) => (TrainedSizes::from(&lora), lora.tensors()),
-        None => (TrainedSizes::weights(decoder.config()), WeightLayout::new(decoder.config()).tensors()),
+    let (sizes, tensors, copies) = match planned_adapter(common, decoder.config(), scored)? {
+        Some(lora) => (TrainedSizes::from(&lora), lora.tensors(), copies(config, &lora)),
+        None => (TrainedSizes::weights(decoder.config()), WeightLayout::new(decoder.config()).tensors(), 0),
     };
     let mut options = common.engine_options(threads, &tensors)?;
     if let (Some(device), None) = (&config.device, common.memory) {
@@ -181,7 +183,20 @@ fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) 
     }
     let micro_batch = config.example().largest(common.max_tokens_per_micro_batch);
     let memory = MemoryPlan::of(decoder, options, micro_batch, sizes);
-    Ok(Planned { memory, options, micro_batch, values: sizes.values })
+    Ok(Planned { memory, options, micro_batch, values: sizes.values, copies })
+}
+
+/// Bytes of the adapter's copies where the model writes itself: the one that writes, with its matrices turned and a head
+/// of its own packed, and where the reference is no model alone, the one that it has.
+fn copies(config: &Config, lora: &Lora) -> u64 {
+    if !config.method.writes() {
+        return 0;
+    }
+    let turned = lora.slots.last().map_or(0, |slot| slot.range().end);
+    let writing = lora.parameters() + turned + lora.head.as_ref().map_or(0, ExactSizeIterator::len);
+    let refers = config.common.adapter_name_or_path.is_some() || !lora.is_plain();
+    let reference = if refers { lora.parameters() } else { 0 };
+    ((writing + reference) * size_of::<f32>()) as u64
 }
 
 /// The adapter that would be trained, its values aside; none where all weights are.
