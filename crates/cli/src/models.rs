@@ -12,6 +12,8 @@ use crate::environment;
 use crate::error::Result;
 use crate::render;
 use crate::session::Session;
+use crate::settings::Setting;
+use crate::settings::schema::{self, Schema};
 
 /// The setting of the model itself, which is a name on the server where one is asked.
 const MODEL: &str = "model_name_or_path";
@@ -92,8 +94,8 @@ pub fn find(
         return Ok(value);
     };
     // Where a server is asked unless the path is there, the id may be the server's.
-    let refuses = absent == Absent::Refused && argument.get_default_values().is_empty();
-    match in_cache(path, refuses)? {
+    let absent = if argument.get_default_values().is_empty() { absent } else { Absent::Left };
+    match in_cache(Path::new(path), absent)? {
         Some(folder) => Ok(join(argument, before, path, &folder)),
         None => Ok(value),
     }
@@ -119,15 +121,40 @@ fn takes_name(argument: &Arg) -> bool {
     argument.get_value_names().into_iter().flatten().any(|name| name.contains("NAME="))
 }
 
-fn in_cache(path: &str, refuses: bool) -> Result<Option<PathBuf>> {
-    let path = Path::new(path);
+/// The folder of a model that is named by its id, if it was fetched.
+pub fn cached(id: &Path) -> Option<PathBuf> {
+    in_cache(id, Absent::Left).ok().flatten()
+}
+
+/// The paths in a step's settings at which a model or an adapter is to be; those of a server's models among them.
+pub fn named(schema: &Schema, settings: &[Setting]) -> Vec<PathBuf> {
+    let paths = |setting: &Setting| {
+        let argument = schema.by_name(&setting.name)?;
+        let texts = schema::texts(argument, &setting.value);
+        let path = |text: &String| Some(PathBuf::from(split(argument, text, |_| false)?.1));
+        Some(texts.iter().filter_map(path).collect::<Vec<_>>())
+    };
+    settings.iter().filter_map(paths).flatten().collect()
+}
+
+/// Refuses what could be the id of a model that is not in the cache.
+///
+/// # Errors
+/// [`HubError::NotInCache`], with the command that fetches it.
+pub fn refuse_missing(path: &Path) -> Result<()> {
+    in_cache(path, Absent::Refused).map(drop)
+}
+
+fn in_cache(path: &Path, absent: Absent) -> Result<Option<PathBuf>> {
     if path.exists() || !path.is_relative() || path.components().count() < 2 {
         return Ok(None);
     }
     let cache = environment::hub_cache()?;
     match look_up(path, &cache) {
         Lookup::Found(folder) => Ok(Some(folder)),
-        Lookup::Missing(id) if refuses => Err(HubError::NotInCache { id: id.to_string(), cache }.into()),
+        Lookup::Missing(id) if absent == Absent::Refused => {
+            Err(HubError::NotInCache { id: id.to_string(), cache }.into())
+        }
         Lookup::Missing(_) | Lookup::Path => Ok(None),
     }
 }

@@ -115,3 +115,112 @@ fn a_path_may_hold_an_equals_sign() {
         assert_eq!(said.code, Some(0), "{}", said.stderr);
     }
 }
+
+/// The environment of a room's own cache, which no network reaches.
+fn offline(home: &str) -> [(&str, &str); 2] {
+    [("HF_HOME", home), ("HF_HUB_OFFLINE", "1")]
+}
+
+#[test]
+fn what_is_written_names_the_id_and_not_the_cache() {
+    let room = Room::new();
+    put_into_cache(&room, "main");
+    let home = room.path("home").display().to_string();
+    room.write("rows.jsonl", "{\"prompt\": \"One \", \"response\": \"two\"}\n");
+    let words = "train sft --dataset rows.jsonl --output_dir out --max_steps 1 --model_name_or_path org/name";
+    let said = room.run_with(words, &offline(&home));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let config: Value = serde_json::from_str(&room.read("out/adapter_config.json")).unwrap();
+    assert_eq!(config["base_model_name_or_path"], "org/name");
+    assert!(room.read("out/README.md").contains("base_model: \"org/name\""));
+    let manifest: Value = serde_json::from_str(&room.read("out/manifest.json")).unwrap();
+    assert_eq!(manifest["inputs"][0]["path"], "org/name");
+    for file in ["adapter_config.json", "README.md", "manifest.json"] {
+        assert!(!room.read(&format!("out/{file}")).contains("snapshots"), "{file}");
+    }
+}
+
+#[test]
+fn the_model_of_a_reward_is_found_by_the_id_that_its_adapter_names() {
+    let room = Room::new();
+    put_into_cache(&room, "main");
+    let home = room.path("home").display().to_string();
+    room.write("pairs.jsonl", "{\"prompt\": \"One \", \"chosen\": \"two\", \"rejected\": \"six\"}\n");
+    let words =
+        "train reward --dataset pairs.jsonl --output_dir out --max_steps 1 --model_name_or_path org/name";
+    let said = room.run_with(words, &offline(&home));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let reward = "eval rewards --dataset pairs.jsonl --reward_funcs model:out --output_dir";
+    let said = room.run_with(&format!("{reward} marks"), &offline(&home));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let manifest: Value = serde_json::from_str(&room.read("marks/manifest.json")).unwrap();
+    let inputs = manifest["inputs"].as_array().unwrap();
+    assert!(inputs.iter().any(|input| input["path"] == "org/name"), "{inputs:?}");
+    std::fs::rename(room.path("home/hub"), room.path("home/elsewhere")).unwrap();
+    let said = room.run_with(&format!("{reward} others"), &offline(&home));
+    assert_eq!(said.code, Some(1));
+    assert!(said.stderr.contains("`collimate model fetch org/name`"), "{}", said.stderr);
+}
+
+#[test]
+fn a_recipe_says_how_a_model_is_fetched_before_its_first_step() {
+    let room = Room::new();
+    let home = room.path("home").display().to_string();
+    room.write("rows.jsonl", "{\"prompt\": \"One \", \"response\": \"two\"}\n");
+    let step = |name: &str, settings: &str| format!("[{name}]\ndataset = \"rows.jsonl\"\n{settings}\n");
+    let tiny = tiny().display().to_string();
+    for settings in [
+        "model_name_or_path = \"org/name\"".to_owned(),
+        format!("model_name_or_path = \"{tiny}\"\nadapter_name_or_path = \"org/name\""),
+    ] {
+        room.write("recipe.toml", &step("eval_loss", &settings));
+        for words in ["run recipe.toml", "run recipe.toml --dry_run"] {
+            let said = room.run_with(words, &offline(&home));
+            assert_eq!(said.code, Some(1), "{said:?}");
+            assert!(said.stderr.contains("`collimate model fetch org/name`"), "{}", said.stderr);
+        }
+    }
+    // Data is not fetched.
+    let settings = format!("model_name_or_path = \"{tiny}\"");
+    room.write("recipe.toml", &step("eval_loss", &settings).replace("rows.jsonl", "org/name"));
+    let said = room.run_with("run recipe.toml", &offline(&home));
+    assert!(said.code == Some(1) && !said.stderr.contains("model fetch"), "{}", said.stderr);
+}
+
+#[test]
+fn a_cache_that_holds_a_part_of_a_model_says_how_the_rest_is_fetched() {
+    let room = Room::new();
+    let snapshot = put_into_cache(&room, "main");
+    let home = room.path("home").display().to_string();
+    room.write("rows.jsonl", "{\"prompt\": \"One \", \"response\": \"two\"}\n");
+    for lost in ["model.safetensors", "config.json"] {
+        std::fs::remove_file(snapshot.join(lost)).unwrap();
+        let said =
+            room.run_with("eval loss --model_name_or_path org/name --dataset rows.jsonl", &offline(&home));
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("`collimate model fetch org/name`"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_model_in_the_cache_is_shown_and_planned_by_its_id() {
+    let room = Room::new();
+    put_into_cache(&room, "main");
+    let home = room.path("home").display().to_string();
+    let shown = |name: &str| {
+        let said = room.run_with(&format!("model info {name} --json"), &offline(&home));
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        serde_json::from_str::<Value>(&said.stdout).unwrap()
+    };
+    let (by_id, by_path) = (shown("org/name"), shown(&tiny().display().to_string()));
+    assert_eq!(by_id["model"]["parameters"], by_path["model"]["parameters"]);
+    assert!(by_id["model"]["tokenizer"].to_string().contains("vocab"), "{by_id}");
+    let said =
+        room.run_with("model plan --model_name_or_path org/name --device h200 --json", &offline(&home));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for words in ["model info org/other", "model plan --model_name_or_path org/other --device h200"] {
+        let said = room.run_with(words, &offline(&home));
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("`collimate model fetch org/other`"), "{}", said.stderr);
+    }
+}

@@ -5,14 +5,13 @@ use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use collimate_run::hub_cache::{MAIN, REFS, SNAPSHOTS, model_folder};
 use collimate_run::{Context, Error as RunError, Event, atomic};
 
 use crate::client::FileMetadata;
 use crate::error::{HubError, Result};
 use crate::id::HubId;
 
-/// The branch that is meant where none is named.
-pub(crate) const MAIN: &str = "main";
 /// Time between two looks at a lock, and at the person's wish to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -52,7 +51,8 @@ pub(crate) struct ModelCache {
 
 impl ModelCache {
     pub(crate) fn new(cache: &Path, id: &HubId) -> Self {
-        Self { folder: cache.join(id.folder()), locks: cache.join(".locks").join(id.folder()) }
+        let folder = model_folder(id.as_str());
+        Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 
     /// The folder of the model at a branch, tag or commit, if it was fetched.
@@ -64,7 +64,7 @@ impl ModelCache {
 
     /// Where the files of a commit stand.
     pub(crate) fn commit(&self, commit: &str) -> PathBuf {
-        self.folder.join("snapshots").join(commit)
+        self.folder.join(SNAPSHOTS).join(commit)
     }
 
     /// Where a file's bytes stand.
@@ -98,7 +98,7 @@ impl ModelCache {
 
     fn reference(&self, revision: &str) -> Result<PathBuf> {
         check_revision(revision)?;
-        Ok(self.folder.join("refs").join(revision))
+        Ok(self.folder.join(REFS).join(revision))
     }
 
     /// Keeps other programs, Python's among them, from fetching the same file until the lock is dropped.

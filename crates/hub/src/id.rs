@@ -38,11 +38,6 @@ impl HubId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The folder of the model in the cache.
-    pub(crate) fn folder(&self) -> String {
-        format!("models--{}", self.0.replace('/', "--"))
-    }
 }
 
 impl FromStr for HubId {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use collimate_kernels::quant::Packing;
+use collimate_run::hub_cache::hub_name;
 
 use crate::bitsandbytes::StoredCodes;
 use crate::config::DecoderConfig;
@@ -205,7 +206,7 @@ fn open_folder(path: &Path) -> Result<(DecoderConfig, Weights)> {
     } else if index.exists() {
         Safetensors::open_sharded(&index)?
     } else {
-        return Err(not_a_model(
+        return Err(incomplete(
             path,
             "there is neither model.safetensors nor model.safetensors.index.json",
             "fetch the weights as safetensors; other kinds (pytorch_model.bin) are not read",
@@ -229,11 +230,23 @@ fn no_config(path: &Path) -> Error {
         let hint = "give the base model here, and this folder as the adapter";
         return not_a_model(path, "it is an adapter", hint);
     }
-    not_a_model(
+    incomplete(
         path,
         "there is no config.json",
         "give a Hugging Face model folder (config.json, model.safetensors, tokenizer.json) or a .gguf file",
     )
+}
+
+/// A folder that lacks something; other programs may have fetched only what they needed into the Hub's cache.
+fn incomplete(path: &Path, found: &str, hint: &str) -> Error {
+    match hub_name(path) {
+        Some(id) => {
+            let hint =
+                format!("the cache holds only a part of it: type `collimate model fetch {id}` for the rest");
+            not_a_model(path, found, &hint)
+        }
+        None => not_a_model(path, found, hint),
+    }
 }
 
 fn not_a_model(path: &Path, found: &str, hint: &str) -> Error {

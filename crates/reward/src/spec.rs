@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use collimate_run::hub_cache::public_name;
 use serde::Serialize;
 
 use crate::rules::{Argument, KINDS, Kind};
@@ -74,14 +75,15 @@ impl FromStr for Spec {
     }
 }
 
+/// As a person gives it: models in the Hub's cache by their ids.
 impl fmt::Display for Spec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { name, argument } => formatter.write_str(&written(name, argument)),
             Self::Program(command) => write!(formatter, "program:{command}"),
-            Self::Model(path) => write!(formatter, "model:{}", path.display()),
-            Self::Judge(model) => write!(formatter, "judge:{}", model.display()),
-            Self::JudgeScore(model) => write!(formatter, "judge_score:{}", model.display()),
+            Self::Model(path) => write!(formatter, "model:{}", public_name(path)),
+            Self::Judge(model) => write!(formatter, "judge:{}", public_name(model)),
+            Self::JudgeScore(model) => write!(formatter, "judge_score:{}", public_name(model)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod error;
 pub mod event;
 pub mod fingerprint;
 mod following;
+pub mod hub_cache;
 mod journal;
 pub mod manifest;
 mod memory;

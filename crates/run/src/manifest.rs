@@ -58,7 +58,7 @@ pub struct Manifest {
 /// One input of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// The path as given.
+    /// The path as given; of a model in the Hub's cache its id.
     pub path: String,
     /// Its contents.
     #[serde(flatten)]

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fingerprint::fingerprint;
+use crate::hub_cache::public_name;
 use crate::manifest::{DONE_FILE, Input, LOCK_FILE, Manifest};
 use crate::stage::Stage;
 use crate::{Error, Result, atomic};
@@ -98,7 +99,7 @@ pub(crate) fn describe<S: Stage>(stage: &S) -> Result<Manifest> {
             return Err(Error::Overlap { input: path, output: stage.output().to_owned() });
         }
         refuse_unfinished(&path)?;
-        Ok(Input { contents: fingerprint(&path)?, path: path.display().to_string() })
+        Ok(Input { contents: fingerprint(&path)?, path: public_name(&path) })
     };
     let inputs: Result<Vec<Input>> = stage.inputs().into_iter().map(describe_input).collect();
     Ok(Manifest::new(S::NAME, stage.settings(), inputs?))

@@ -101,11 +101,23 @@ pub enum Error {
         folder: PathBuf,
     },
     /// An adapter that gives rewards, and no model for it.
-    #[error("the adapter {adapter} does not say on which model it stands, or that is not there", adapter = adapter.display())]
+    #[error("the adapter {adapter} does not say on which model it stands", adapter = adapter.display())]
     #[diagnostic(help("give the model it was trained on with --model_name_or_path"))]
     NoBaseModel {
         /// The adapter's folder.
         adapter: PathBuf,
+    },
+    /// An adapter that gives rewards, and its model is not there.
+    #[error("the adapter {adapter} stands on {named}, which is neither here nor in the cache", adapter = adapter.display(), named = named.display())]
+    #[diagnostic(help(
+        "type `collimate model fetch {named}` if that is its id on the Hub, or give the model with --model_name_or_path",
+        named = named.display()
+    ))]
+    BaseModelMissing {
+        /// The adapter's folder.
+        adapter: PathBuf,
+        /// The model that it names.
+        named: PathBuf,
     },
     /// What only a model in the memory can say, asked of a server.
     #[error("a server does not say how likely a given text is")]

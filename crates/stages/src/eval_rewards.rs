@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use self::completions::{Asked, Windows};
 use self::figures::Tally;
 use crate::Error;
+use crate::base_model::FindModel;
 use crate::data_clean::REJECTS_FILE;
 use crate::rewards::{Means, RewardSettings};
 use crate::sampling::described;
@@ -80,12 +81,13 @@ pub struct EvalRewards {
     config: Config,
     threads: Option<usize>,
     api_key: Option<SecretString>,
+    find_model: FindModel,
 }
 
 impl EvalRewards {
     /// A stage with these settings; the number of threads (one a core, if not given) changes no reward.
     pub fn new(config: Config, threads: Option<usize>) -> Self {
-        Self { config, threads, api_key: None }
+        Self { config, threads, api_key: None, find_model: |_| None }
     }
 
     /// The same with the key of the server that judges.
@@ -93,13 +95,23 @@ impl EvalRewards {
         Self { api_key, ..self }
     }
 
+    /// The same with a way to models that adapters name by their ids.
+    pub fn with_models(self, find_model: FindModel) -> Self {
+        Self { find_model, ..self }
+    }
+
     fn open(&self, context: &Context) -> Result<Rewards, Error> {
         let Config { rewards, model_name_or_path, .. } = &self.config;
         if model_name_or_path.is_some() {
             rewards.check_model("model_name_or_path")?;
         }
-        let (model, api_key) = (model_name_or_path.as_deref(), self.api_key.as_ref());
-        rewards.open(Means { model, threads: self.threads, api_key }, context)
+        let means = Means {
+            model: model_name_or_path.as_deref(),
+            threads: self.threads,
+            api_key: self.api_key.as_ref(),
+            find_model: self.find_model,
+        };
+        rewards.open(means, context)
     }
 
     /// Rewards all completions and writes what each is worth.
@@ -150,7 +162,7 @@ impl Stage for EvalRewards {
     fn inputs(&self) -> Vec<PathBuf> {
         let Config { dataset, model_name_or_path, rewards, .. } = &self.config;
         let own = [dataset].into_iter().chain(model_name_or_path).cloned();
-        own.chain(rewards.inputs()).collect()
+        own.chain(rewards.inputs(self.find_model)).collect()
     }
 
     fn output(&self) -> &Path {

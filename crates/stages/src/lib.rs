@@ -1,6 +1,7 @@
 //! The stages of a pipeline, one file each.
 
 mod answers;
+mod base_model;
 pub mod chat;
 pub mod data_clean;
 pub mod data_inspect;
@@ -26,5 +27,6 @@ pub mod statistics;
 pub mod train;
 
 pub use answers::Effort;
+pub use base_model::FindModel;
 pub use collimate_data::panics_become_errors;
 pub use error::Error;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use collimate_engine::{CpuEngine, CpuOptions, Dtype};
+use collimate_engine::{CpuEngine, CpuOptions, Dtype, Quantisation};
 use collimate_generate::{BaseUrl, Generator, ServerOptions};
 use collimate_model::{Lora, LoraConfig, Model};
 use collimate_reward::{
@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::base_model::{FindModel, base_and_adapter, named_base};
 use crate::generator::{Address, Batch, ModelSettings, NamedAdapter, Selection, Source};
 use crate::loading::load_engine;
 use crate::quantising::Quantising;
@@ -56,6 +57,10 @@ pub struct RewardSettings {
     /// How the weights of models that give rewards are held and multiplied: float32, bfloat16, int8, or gguf.
     #[arg(long, value_name = "NAME", default_value_t = Dtype::Float32)]
     pub reward_dtype: Dtype,
+    /// Hold the weights of their layers in few bits and multiply them in --reward_dtype: nf4, fp4, int8, or gguf, the
+    /// blocks of a GGUF file as they are.
+    #[arg(long, value_name = "NAME", default_value_t = Quantisation::None)]
+    pub reward_quantise: Quantisation,
     /// Tokens of a judge's judgement, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 512,
         value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -75,6 +80,8 @@ pub struct Means<'a> {
     pub threads: Option<usize>,
     /// The key of the server that judges.
     pub api_key: Option<&'a SecretString>,
+    /// How models are found that adapters name by their ids.
+    pub find_model: FindModel,
 }
 
 impl RewardSettings {
@@ -106,7 +113,7 @@ impl RewardSettings {
         for (heeds, choice, names) in [
             (judges, "a list without a judge", &["judge_base_url", "judge_max_new_tokens"][..]),
             (programs, "a list without a program", &["reward_timeout"]),
-            (self.loads_models(), NO_MODEL, &["reward_dtype"]),
+            (self.loads_models(), NO_MODEL, &["reward_dtype", "reward_quantise"]),
         ] {
             let settings: Vec<&str> = names.iter().copied().filter(|name| !is_default(self, name)).collect();
             if !heeds && !settings.is_empty() {
@@ -139,7 +146,7 @@ impl RewardSettings {
         means: Means<'_>,
         context: &Context,
     ) -> Result<RewardModel<CpuEngine>, Error> {
-        let (base, adapter) = base_and_adapter(path, means.model)?;
+        let (base, adapter) = base_and_adapter(path, means.model, means.find_model)?;
         let model = Model::open(&base)?;
         let adapter = adapter.map(|folder| Lora::load(&folder, model.config())).transpose()?;
         let headed = adapter.as_ref().is_some_and(|adapter| adapter.score.is_some());
@@ -151,7 +158,7 @@ impl RewardSettings {
         }
         let options =
             CpuOptions { threads: means.threads, dtype: self.reward_dtype, ..CpuOptions::default() };
-        let engine = load_engine(&model, options, context)?;
+        let engine = load_engine(&model, self.quantising().with(options)?, context)?;
         Ok(RewardModel { engine, adapter, tokenizer: model.tokenizer()? })
     }
 
@@ -167,13 +174,13 @@ impl RewardSettings {
         });
         let (base, adapter) = match &server {
             Some(_) => (model.to_owned(), None),
-            None => base_and_adapter(model, means.model)?,
+            None => base_and_adapter(model, means.model, means.find_model)?,
         };
         if server.is_none() && !writes(&base, adapter.as_deref())? {
             return Err(unusable(spec, "it is a reward model, which gives numbers and writes no judgements"));
         }
         let named = adapter.map(|folder| NamedAdapter { name: ADAPTER.to_owned(), folder });
-        let (dtype, quantising) = (self.reward_dtype, Quantising::default());
+        let (dtype, quantising) = (self.reward_dtype, self.quantising());
         let settings = ModelSettings { model_name_or_path: base, dtype, quantising };
         let selection = Selection {
             model: &settings,
@@ -189,6 +196,11 @@ impl RewardSettings {
             adapter: named.map(|adapter| adapter.name),
             max_new_tokens: self.judge_max_new_tokens,
         })
+    }
+
+    /// How the layers of models that give rewards are held.
+    fn quantising(&self) -> Quantising {
+        Quantising { quantise: self.reward_quantise, ..Quantising::default() }
     }
 
     /// Whether a reward depends on the other completions of the same prompt.
@@ -208,13 +220,13 @@ impl RewardSettings {
         fields.insert("reward_funcs".to_owned(), json!(specs));
     }
 
-    /// The files and folders that are read or run.
-    pub fn inputs(&self) -> Vec<PathBuf> {
+    /// The files and folders that are read or run, those of models among them that adapters name.
+    pub fn inputs(&self, find_model: FindModel) -> Vec<PathBuf> {
         let read = |spec: &Spec| match spec {
             Spec::Program(command) => Program::files(command),
             // That an adapter cannot be read is said when it is opened.
             spec => self.path(spec).map_or_else(Vec::new, |path| {
-                let base = named_base(&path).ok().flatten();
+                let base = named_base(&path, find_model).ok().flatten();
                 [path].into_iter().chain(base).collect()
             }),
         };
@@ -255,22 +267,4 @@ fn writes(base: &Path, adapter: Option<&Path>) -> Result<bool, Error> {
 
 fn unheeded(choice: &'static str, settings: Vec<&'static str>) -> Error {
     Error::Unheeded { what: "reward_funcs".to_owned(), choice, by: "a reward that heeds it", settings }
-}
-
-/// The model in a folder or file; of an adapter's folder the model that it names, if that lies where it says, or else
-/// `model`, and the adapter.
-fn base_and_adapter(path: &Path, model: Option<&Path>) -> Result<(PathBuf, Option<PathBuf>), Error> {
-    if !Named::is_adapter(path) {
-        return Ok((path.to_owned(), None));
-    }
-    let base = named_base(path)?.or_else(|| model.map(Path::to_owned));
-    let base = base.ok_or_else(|| Error::NoBaseModel { adapter: path.to_owned() })?;
-    Ok((base, Some(path.to_owned())))
-}
-
-/// The model that an adapter names, if it lies where it says.
-fn named_base(adapter: &Path) -> Result<Option<PathBuf>, Error> {
-    let named =
-        LoraConfig::read(&adapter.join(Named::ADAPTER_CONFIG))?.base_model_name_or_path.map(PathBuf::from);
-    Ok(named.filter(|named| named.exists()))
 }

@@ -180,7 +180,7 @@ fn an_adapter_without_its_model_says_so() {
     let paths = paths.map(|(name, path)| format!("--{name}={}", room.path(path).display()));
     let words: Vec<&str> = words.iter().chain(&paths).map(String::as_str).collect();
     let failed = run(&EvalRewards::new(config(&words), None)).unwrap_err();
-    assert!(matches!(failed, Error::NoBaseModel { .. }), "{failed:?}");
+    assert!(matches!(failed, Error::BaseModelMissing { .. }), "{failed:?}");
 }
 
 #[test]
@@ -223,6 +223,21 @@ fn a_reward_model_is_an_adapter_on_the_model() {
     let summary = measure(&room, &[&reward]).unwrap();
     assert_eq!((summary.completions, summary.rewards[0].name.as_str()), (5, "model"));
     assert!(summary.reward.min < summary.reward.max, "{summary:?}");
+}
+
+#[test]
+fn a_reward_model_may_be_held_quantised() {
+    let room = Room::new(answers());
+    let reward = format!("--reward_funcs=model:{}", common::fixtures().join("reward/adapter").display());
+    let mean = |more: &[&str]| {
+        let mean = measure(&room, &[&[reward.as_str()], more].concat()).unwrap().reward.mean.value;
+        std::fs::remove_dir_all(room.path("out")).unwrap();
+        mean
+    };
+    let (whole, quantised) = (mean(&[]), mean(&["--reward_quantise=int8"]));
+    assert!(whole != quantised && (whole - quantised).abs() < 0.1, "{whole} {quantised}");
+    let twice = measure(&room, &[&reward, "--reward_quantise=nf4", "--reward_dtype=int8"]).unwrap_err();
+    assert!(twice.to_string().contains("nf4"), "{twice}");
 }
 
 #[test]
@@ -271,6 +286,7 @@ fn what_no_reward_heeds_is_refused_by_name() {
         ("--judge_max_new_tokens=7", "a list without a judge, which heeds no judge_max_new_tokens"),
         ("--reward_timeout=7", "a list without a program, which heeds no reward_timeout"),
         ("--reward_dtype=int8", "a list without a model to be loaded, which heeds no reward_dtype"),
+        ("--reward_quantise=nf4", "a list without a model to be loaded, which heeds no reward_quantise"),
         (model.as_str(), "a list without a model to be loaded, which heeds no model_name_or_path"),
     ] {
         let failed = measure(&room, &["--reward_funcs=exact", word]).unwrap_err();

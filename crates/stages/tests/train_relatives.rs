@@ -116,6 +116,17 @@ fn what_was_trained_on_quantised_weights_is_measured_on_them() {
 }
 
 #[test]
+fn magnitudes_begin_without_an_effect_on_quantised_weights() {
+    let place = Place::new();
+    let before = |output: &str, more: &str| {
+        let words = format!("--quantise=nf4 --lora_target_modules=all-linear {more}");
+        run(&place.train(output, &words)).unwrap().summary.eval_loss_before.unwrap()
+    };
+    let (plain, dora) = (before("plain", ""), before("dora", "--use_dora"));
+    assert!((plain - dora).abs() < 1e-7, "{plain} {dora}");
+}
+
+#[test]
 fn the_ratio_of_learning_rates_changes_what_is_learnt() {
     let place = Place::new();
     run(&place.train("one", "--loraplus_lr_ratio=1")).unwrap();

@@ -1,7 +1,10 @@
 //! `README.md` of an adapter or a model: the model card, as the Hugging Face Hub reads it.
 
-use serde_json::Value;
 use std::fmt::Write;
+use std::path::Path;
+
+use collimate_run::hub_cache::public_name;
+use serde_json::Value;
 
 /// What a model card tells.
 #[derive(Debug, Clone)]
@@ -52,10 +55,10 @@ impl ModelCard {
     }
 }
 
-/// A value within a table row.
+/// A value within a table row; a model in the Hub's cache is called by its id.
 fn cell(value: &Value) -> String {
     let text = match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => public_name(Path::new(text)),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     };

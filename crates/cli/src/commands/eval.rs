@@ -5,7 +5,7 @@ use collimate_stages::{eval_accuracy, eval_compare, eval_loss, eval_rewards};
 
 use super::{Action, Entry};
 use crate::job::job;
-use crate::{environment, render};
+use crate::{environment, models, render};
 
 /// The commands.
 pub const COMMANDS: &[Entry] = &[
@@ -63,7 +63,7 @@ pub const COMMANDS: &[Entry] = &[
             let config: eval_rewards::Config = session.settings()?;
             let api_key = environment::judge_key(&config.rewards)?;
             let stage = eval_rewards::EvalRewards::new(config, session.threads()).with_api_key(api_key);
-            Ok(job(stage, render::eval_rewards))
+            Ok(job(stage.with_models(models::cached), render::eval_rewards))
         }),
     },
 ];

@@ -8,7 +8,7 @@ use miette::Report;
 use super::{Action, Entry};
 use crate::job::{Job, job};
 use crate::session::Session;
-use crate::{environment, render};
+use crate::{environment, models, render};
 
 /// A training, which keeps the reference model's log-probs in the cache.
 fn train_by<M: train::Method + Args + 'static>(session: &Session) -> Result<Box<dyn Job>, Report> {
@@ -22,7 +22,8 @@ fn train_by<M: train::Method + Args + 'static>(session: &Session) -> Result<Box<
 fn train_on_policy<M: PolicyMethod + Args + 'static>(session: &Session) -> Result<Box<dyn Job>, Report> {
     let config: M = session.settings()?;
     let api_key = environment::judge_key(&config.shared().rewards)?;
-    Ok(job(OnPolicy::new(config, session.threads()).with_api_key(api_key), render::train_on_policy))
+    let stage = OnPolicy::new(config, session.threads()).with_api_key(api_key).with_models(models::cached);
+    Ok(job(stage, render::train_on_policy))
 }
 
 /// The commands.

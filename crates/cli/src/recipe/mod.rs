@@ -28,6 +28,7 @@ use toml::Value;
 use crate::arguments;
 use crate::commands::Entry;
 use crate::job::Job;
+use crate::models;
 use crate::session::Session;
 use crate::settings::{Document, Setting, normal};
 use draft::{Draft, DraftStep};
@@ -80,6 +81,8 @@ pub struct Step {
     pub needs: Vec<usize>,
     /// What it reads that no step makes.
     outer: Vec<PathBuf>,
+    /// Where it looks for models and adapters.
+    models: Vec<PathBuf>,
     /// Where it stands in the file, for messages.
     place: String,
 }
@@ -137,15 +140,20 @@ impl Step {
     /// Looks for what would keep the step from beginning whatever the steps before it make.
     ///
     /// # Errors
-    /// An input that no step makes and that is not there; a folder that it cannot fill.
-    fn check(&self, anew: bool) -> Result<(), RunError> {
+    /// An input that no step makes and that is not there, of models with the command that fetches them; a folder that
+    /// it cannot fill.
+    fn check(&self, anew: bool) -> Result<(), Report> {
         for path in &self.outer {
-            fs::metadata(path).map_err(|source| RunError::read(path, source))?;
+            let Err(source) = fs::metadata(path) else { continue };
+            if self.models.contains(path) {
+                models::refuse_missing(path)?;
+            }
+            return Err(RunError::read(path, source).into());
         }
         match occupant(self.job.output()) {
             // Kept under another name, as every older output.
             Err(RunError::Manifest { .. }) if anew => Ok(()),
-            other => other.map(drop),
+            other => Ok(other.map(drop)?),
         }
     }
 }
@@ -169,9 +177,10 @@ fn make(session: &Session, draft: DraftStep, root: &Path, folders: &Folders) -> 
         });
     }
     let matches = arguments::untyped(entry)?;
+    let models = models::named(&schema, &filled);
     let job = stage(&session.step(&matches, filled));
     let job = job.map_err(|report| report.wrap_err(format!("the step `{name}` cannot be run")))?;
-    Ok(Step { name, command: entry.path, job, needs: Vec::new(), outer: Vec::new(), place })
+    Ok(Step { name, command: entry.path, job, needs: Vec::new(), outer: Vec::new(), models, place })
 }
 
 /// Two steps in one folder would move each other's output aside.

@@ -69,7 +69,7 @@ impl Walked {
 pub fn walk(recipe: Recipe, anew: &Anew, session: &Session) -> Result<Walked, Report> {
     let Recipe { name, root, steps } = recipe;
     for (step, anew) in steps.iter().zip(&anew.steps) {
-        let refused = |error| Report::from(error).wrap_err(format!("the step `{}` cannot be run", step.name));
+        let refused = |report: Report| report.wrap_err(format!("the step `{}` cannot be run", step.name));
         step.check(*anew).map_err(refused)?;
     }
     let mut done = Vec::new();

@@ -178,14 +178,14 @@ impl<M: Method> Training<M> {
     fn load(
         &self,
         model: &Model,
-        (needed, start): (bool, &Trainable),
+        (needed, start): (bool, &mut Trainable),
         data: [&[M::Example]; 2],
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
         let common = self.config.common();
         let options = common.engine_options(self.threads, &start.tensors())?;
         if !needed {
-            return Ok((load_engine(model, options, context)?, None));
+            return Ok((common.load((model, start), options, context)?, None));
         }
         let named = self.config.reference().map(|settings| settings.open(model)).transpose()?.flatten();
         // A short training does not visit all examples.
@@ -203,14 +203,14 @@ impl<M: Method> Training<M> {
             let found = cached.ask(&mut engine, &path, None, wanted)?;
             // The other model makes room before the one to be trained is loaded.
             drop(engine);
-            return Ok((load_engine(model, options, context)?, Some(found)));
+            return Ok((common.load((model, start), options, context)?, Some(found)));
         }
+        let mut engine = common.load((model, start), options, context)?;
         let adapter = match &named {
             Some(Named::Adapter(adapter)) => Some(adapter.as_ref()),
             // A fresh adapter adds nothing, in any arithmetic if it is a plain one: the policy is the base.
             _ => start.adapter().filter(|lora| !lora.is_plain() || common.adapter_name_or_path.is_some()),
         };
-        let mut engine = load_engine(model, options, context)?;
         let found = cached.ask(&mut engine, &common.model_name_or_path, adapter, wanted)?;
         Ok((engine, Some(found)))
     }
@@ -240,7 +240,7 @@ impl<M: Method> Stage for Training<M> {
         let common = self.config.common();
         let settings = common.checked(common.training(self.config.defaults()), context)?;
         let objective = self.config.objective()?;
-        let (model, parameters) = common.set_up(self.config.heads())?;
+        let (model, mut parameters) = common.set_up(self.config.heads())?;
         let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
             Some(path) => workshop::if_any(self.read(path, &model, EVAL_FILES, context), context)?,
@@ -250,7 +250,7 @@ impl<M: Method> Stage for Training<M> {
         context.check()?;
         let data = [train.examples.as_slice(), &evaluation.examples];
         let (mut engine, reference) =
-            self.load(&model, (objective.needs_reference(), &parameters), data, context)?;
+            self.load(&model, (objective.needs_reference(), &mut parameters), data, context)?;
         let (tokens, targets) = largest_micro_batch(data, common.max_tokens_per_micro_batch);
         common.check_memory(&engine.plan(tokens, targets, &parameters), context)?;
         let task = |index: usize| Task {

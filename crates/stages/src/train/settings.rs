@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::ArgAction;
 use collimate_engine::Dtype;
 use collimate_model::{LoraConfig, OneOrMore, Targets};
+use collimate_run::hub_cache::public_name;
 use collimate_train::{
     AdamWSettings, BatchSize, EarlyStopping, Length, Optim, Order, ReferenceSync, ScheduleKind,
     ScheduleSettings, Settings,
@@ -91,7 +92,7 @@ pub struct Common {
     #[arg(long)]
     pub use_rslora: bool,
     /// Learn the length of each row of the weights by itself, and its direction by the adapter (DoRA): often better at
-    /// low ranks, and slower. With --quantise the lengths begin as those of the weights before they are quantised.
+    /// low ranks, and slower.
     #[arg(long)]
     pub use_dora: bool,
     /// How many times as fast the adapter's B learns as its A (LoRA+): 16, say, with a lower learning rate.
@@ -205,7 +206,7 @@ impl Common {
     /// The configuration of a fresh adapter.
     pub(crate) fn lora(&self) -> LoraConfig {
         LoraConfig {
-            base_model_name_or_path: Some(self.model_name_or_path.display().to_string()),
+            base_model_name_or_path: Some(public_name(&self.model_name_or_path)),
             r: self.lora_r,
             lora_alpha: self.lora_alpha,
             lora_dropout: self.lora_dropout,

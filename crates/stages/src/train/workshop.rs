@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use collimate_engine::{CpuOptions, MemoryPlan, Quantisation};
+use collimate_engine::{CpuEngine, CpuOptions, MemoryPlan, Quantisation};
 use collimate_model::{FullWeights, Lora, Model, OutputHeads, SaveOptions, Tensors, Trainable};
+use collimate_run::hub_cache::public_name;
 use collimate_run::{Context, Event, atomic, available_memory};
 use collimate_train::{ModelCard, Settings, Trained, checkpoint};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Common;
 use crate::Error;
+use crate::loading::load_engine;
 
 /// The folder for the model with its adapters merged, in the output folder.
 const MERGED: &str = "merged";
@@ -135,6 +137,20 @@ impl Common {
         })
     }
 
+    /// The engine with the model, and beside its weights a fresh adapter as it is before the first step.
+    pub(super) fn load(
+        &self,
+        (model, parameters): (&Model, &mut Trainable),
+        options: CpuOptions,
+        context: &Context,
+    ) -> Result<CpuEngine, Error> {
+        let engine = load_engine(model, options, context)?;
+        if let (Trainable::Adapter(lora), None) = (parameters, &self.adapter_name_or_path) {
+            engine.begin_magnitudes(lora)?;
+        }
+        Ok(engine)
+    }
+
     /// Says what the training will take, before its first step.
     pub(super) fn check_memory(&self, plan: &MemoryPlan, context: &Context) -> Result<(), Error> {
         context.report(Event::Note(&in_words(plan)));
@@ -171,7 +187,7 @@ impl Common {
             pipeline: if scores { "text-classification" } else { "text-generation" },
             title,
             method: tag,
-            base_model: self.model_name_or_path.display().to_string(),
+            base_model: public_name(&self.model_name_or_path),
             dataset: self.dataset.display().to_string(),
             settings: serde_json::to_value(config).unwrap_or_default(),
             summary: serde_json::to_value(summary).unwrap_or_default(),

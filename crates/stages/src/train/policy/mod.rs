@@ -31,8 +31,8 @@ use serde_json::Value;
 use super::workshop::{Product, described, if_any};
 use super::{Common, Defaults, EVAL_FILES};
 use crate::Error;
+use crate::base_model::FindModel;
 use crate::data_clean::REJECTS_FILE;
-use crate::loading::load_engine;
 use crate::prompts::Chooser;
 use crate::rewards::Means;
 
@@ -125,17 +125,23 @@ pub struct OnPolicy<M> {
     config: M,
     threads: Option<usize>,
     api_key: Option<SecretString>,
+    find_model: FindModel,
 }
 
 impl<M: PolicyMethod> OnPolicy<M> {
     /// A stage with these settings; the number of threads (one a core, if not given) changes no result.
     pub fn new(config: M, threads: Option<usize>) -> Self {
-        Self { config, threads, api_key: None }
+        Self { config, threads, api_key: None, find_model: |_| None }
     }
 
     /// The same with the key of a server that rewards.
     pub fn with_api_key(self, api_key: Option<SecretString>) -> Self {
         Self { api_key, ..self }
+    }
+
+    /// The same with a way to models that adapters name by their ids.
+    pub fn with_models(self, find_model: FindModel) -> Self {
+        Self { find_model, ..self }
     }
 
     fn defaults(&self) -> Defaults {
@@ -177,18 +183,21 @@ impl<M: PolicyMethod> OnPolicy<M> {
         Ok(([questions, held_out], rejected + others))
     }
 
-    /// The model; what is trained of it; and the adapter that its reference has, if that is more than the model alone.
-    fn set_up(&self, wants_reference: bool) -> Result<(Model, Trainable, Option<Lora>), Error> {
+    /// The model, and what is trained of it.
+    fn set_up(&self, wants_reference: bool) -> Result<(Model, Trainable), Error> {
         let common = self.common();
         if common.full && wants_reference {
             return Err(Error::ReferenceOfWeights);
         }
         let heads = if self.config.values() { OutputHeads::Both } else { OutputHeads::Tokens };
-        let (model, parameters) = common.set_up(heads)?;
-        let given = common.adapter_name_or_path.is_some();
+        common.set_up(heads)
+    }
+
+    /// The adapter that the reference has, before the first step that of the policy; none where it is the model alone.
+    fn reference(&self, parameters: &Trainable) -> Option<Lora> {
+        let given = self.common().adapter_name_or_path.is_some();
         let start = parameters.adapter().filter(|lora| given || !lora.is_plain());
-        let start = start.cloned().map(Lora::without_score);
-        Ok((model, parameters, start))
+        start.cloned().map(Lora::without_score)
     }
 }
 
@@ -206,7 +215,7 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
     }
 
     fn inputs(&self) -> Vec<PathBuf> {
-        self.common().inputs().cloned().chain(self.config.shared().rewards.inputs()).collect()
+        self.common().inputs().cloned().chain(self.config.shared().rewards.inputs(self.find_model)).collect()
     }
 
     fn output(&self) -> &Path {
@@ -219,9 +228,9 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         let settings = common.checked(Settings { guards, ..common.training(self.defaults()) }, context)?;
         let generations = self.config.generations();
         let prompts = shared.prompts_per_step(generations)? * shared.rollouts.steps_per_generation;
-        let (objective, options) = (self.config.objective()?, shared.rollouts.options(common.seed)?);
+        let (objective, sampling) = (self.config.objective()?, shared.rollouts.options(common.seed)?);
         let wants_reference = objective.needs_reference() || self.config.wants_reference();
-        let (model, parameters, start) = self.set_up(wants_reference)?;
+        let (model, mut parameters) = self.set_up(wants_reference)?;
         let tokenizer = model.tokenizer()?;
         let (questions, rejected) = self.read(&model, &tokenizer, context)?;
         if questions[0].len() < prompts {
@@ -232,19 +241,27 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
             model: Some(&common.model_name_or_path),
             threads: self.threads,
             api_key: self.api_key.as_ref(),
+            find_model: self.find_model,
         };
         let rewards = shared.rewards.open(means, context)?;
         context.check()?;
-        let mut engine =
-            load_engine(&model, common.engine_options(self.threads, &parameters.tensors())?, context)?;
+        let options = common.engine_options(self.threads, &parameters.tensors())?;
+        let mut engine = common.load((&model, &mut parameters), options, context)?;
+        let start = self.reference(&parameters);
         let written = generations * shared.rollouts.max_completion_length;
         let lengths = || questions[0].iter().map(|question| question.tokens.len());
         let tokens = common.max_tokens_per_micro_batch.max(lengths().max().unwrap_or(0) + written);
         let targets = tokens - lengths().min().unwrap_or(0);
         common.check_memory(&engine.plan(tokens, targets, &parameters), context)?;
         let counts = [questions[0].len(), questions[1].len()];
-        let tools =
-            Tools { tokenizer: &tokenizer, objective, rewards, options, start, prompts_per_round: prompts };
+        let tools = Tools {
+            tokenizer: &tokenizer,
+            objective,
+            rewards,
+            options: sampling,
+            start,
+            prompts_per_round: prompts,
+        };
         let rollouts = Rollouts::new(&self.config, tools, questions, context)?;
         let trained = Trainer::new(&mut engine, rollouts, settings, parameters, *context)?.run()?;
         let summary = PolicySummary::new(&trained, counts, rejected);
