@@ -131,6 +131,7 @@ impl EvalLoss {
 
 impl Stage for EvalLoss {
     const NAME: &'static str = "eval_loss";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 

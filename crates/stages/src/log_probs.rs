@@ -26,7 +26,8 @@ pub(crate) struct Subject<'a> {
     pub task: &'static str,
 }
 
-/// The log-probs of the wanted examples, from the cache as far as they stand there.
+/// The log-probs of the wanted examples, from the cache as far as they stand there. Of several workers the leader looks
+/// there, and all get the same.
 pub(crate) fn compute<X: TrainingExample>(
     engine: &mut CpuEngine,
     subject: Subject<'_>,
@@ -34,7 +35,7 @@ pub(crate) fn compute<X: TrainingExample>(
     cache: Option<&Path>,
     context: &Context,
 ) -> Result<LogProbs, Error> {
-    let file = match cache {
+    let file = match cache.filter(|_| context.team().leads()) {
         Some(folder) => {
             let arithmetic = engine.described();
             Some(folder.join(CACHE_FOLDER).join(key(subject, &arithmetic, examples, context)?))

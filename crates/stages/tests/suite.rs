@@ -25,6 +25,7 @@ mod train_preferences;
 mod train_relatives;
 mod train_reward;
 mod train_sft;
+mod train_workers;
 mod trl_dpo;
 mod trl_reward;
 mod trl_sft;

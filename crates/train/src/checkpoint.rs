@@ -4,7 +4,7 @@
 //! is torn or damaged all the same is recognised by its hashes, and the one before it is used.
 
 use crate::learner::Learner;
-use crate::{AdamW, AdamWSettings, Moment, Result, TrainerState};
+use crate::{AdamW, AdamWSettings, Error, Moment, Result, TrainerState};
 use collimate_model::{DecoderConfig, Trainable};
 use collimate_run::{Event, Reporter, atomic};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -91,6 +91,17 @@ pub fn latest(
         }
     }
     Ok(None)
+}
+
+/// The checkpoint of a step, which another worker has found whole.
+pub fn of_step(
+    output: &Path,
+    step: u64,
+    kind: (&Trainable, &DecoderConfig),
+    settings: AdamWSettings,
+) -> Result<Checkpoint> {
+    let path = output.join(name(step));
+    load(&path, kind, settings).map_err(|damage| Error::Checkpoint { reason: damage.to_string(), path })
 }
 
 /// Removes the oldest checkpoints until `limit` are left; never the newest, nor the one of step `best`.

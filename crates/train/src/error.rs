@@ -1,5 +1,7 @@
 //! What can go wrong in training, with the facts and the next step.
 
+use std::path::PathBuf;
+
 use miette::Diagnostic;
 use thiserror::Error as ThisError;
 
@@ -70,6 +72,15 @@ pub enum Error {
         name: &'static str,
         /// What it needs.
         missing: &'static str,
+    },
+    /// A worker does not find the checkpoint that the leader goes on from.
+    #[error("cannot go on from {}, from which the leader goes on: {reason}", path.display())]
+    #[diagnostic(help("let all workers see the output folder, on a disk that they share"))]
+    Checkpoint {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// What makes the examples, or measures, on the way.
     #[error("{0}")]

@@ -3,11 +3,13 @@
 use crate::judgement::Judgement;
 use crate::micro_batch::{MicroBatches, cut};
 use crate::task::observe;
-use crate::{BatchSize, Error, Order, Position, Result, Sampler, Task, TrainingExample};
-use collimate_engine::{Engine, Scores};
+use crate::{BatchSize, Error, MicroBatch, Order, Position, Result, Sampler, Task, TrainingExample};
+use collimate_engine::{Engine, Scores, cost};
 use collimate_model::Lora;
 use collimate_objective::{Grouping, Metrics};
+use collimate_run::team::{share, shared_out};
 use collimate_run::{Context, Event};
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// What is measured with: a model, and how much of it at once.
@@ -29,7 +31,7 @@ pub struct Probe<'a, E> {
 }
 
 /// How one sequence did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SequenceScore {
     /// Sum of the log-probs of its trained tokens, in nats.
     pub log_prob: f64,
@@ -48,55 +50,92 @@ pub struct Evaluation {
     pub metrics: Metrics,
     /// Every sequence, in the order of the examples.
     pub sequences: Vec<SequenceScore>,
-    /// Tokens that went through the engine.
+    /// Tokens that went through the engine, of all workers.
     pub tokens: u64,
     /// Seconds that it took.
     pub seconds: f64,
 }
 
-/// Scores every example once.
+/// What came of examples that were judged together.
+#[derive(Serialize, Deserialize)]
+struct Judged {
+    loss: f64,
+    metrics: Metrics,
+    sequences: Vec<SequenceScore>,
+    /// The examples that may be at fault, where the loss is not finite.
+    suspects: Vec<usize>,
+}
+
+/// Scores every example once; several workers share them out, and all get the same.
 ///
-/// Errors: no examples, none of their tokens trained, a loss that is not finite, an interruption, the engine's.
+/// Errors: no examples, none of their tokens trained, a loss that is not finite, an interruption, the engine's, a worker
+/// that is lost.
 pub fn evaluate<E: Engine, X: TrainingExample>(
-    probe: Probe<'_, E>,
+    mut probe: Probe<'_, E>,
     task: Task<'_, X>,
     context: &Context<'_>,
 ) -> Result<Evaluation> {
-    let start = Instant::now();
-    let total = task.examples.len() as u64;
-    context.report(Event::Started { task: "evaluating", total: Some(total), unit: "examples" });
-    let (mut micro_batches, mut judgement) = (MicroBatches::default(), Judgement::default());
-    let (mut metrics, mut sequences) = (Metrics::default(), Vec::new());
-    let (mut sum, mut weight, mut tokens) = (0.0, 0.0, 0);
-    for numbers in groups(&probe, task) {
-        micro_batches.fill(task.examples, &numbers, probe.micro_batch_tokens);
-        judgement.clear();
-        for part in micro_batches.as_slice() {
-            context.check()?;
-            task.add_reference(part, (&mut *probe.engine, probe.reference), &mut judgement.reference)?;
-            let scores = probe.engine.score(&part.batch, probe.adapter)?;
-            judgement.add(part, scores);
-            observe(scores, &mut metrics);
-            sequences.extend(score_sequences(scores, &part.grouping));
-            weight += task.objective.weight(&part.grouping);
-            tokens += part.batch.tokens.len() as u64;
-        }
-        let loss = judgement.judge(task.objective, probe.carried, 1.0, &mut metrics);
-        if !loss.is_finite() {
-            return Err(task.not_finite("evaluation loss", probe.step, judgement.suspects()));
-        }
-        sum += loss;
-        let mean = [("loss", sum / weight.max(1.0))];
-        context.report(Event::Advanced {
-            done: numbers.last().map_or(0, |&last| last as u64 + 1),
-            fields: &mean,
-        });
+    let (start, groups) = (Instant::now(), groups(&probe, task));
+    let mut micro_batches = MicroBatches::default();
+    let (mut costs, mut weights, mut tokens) = (Vec::new(), Vec::new(), 0);
+    for numbers in &groups {
+        micro_batches.fill(task.examples, numbers, probe.micro_batch_tokens);
+        let parts = micro_batches.as_slice();
+        costs.push(parts.iter().map(|part| cost(probe.engine.config(), &part.batch)).sum());
+        weights.push(parts.iter().map(|part| task.objective.weight(&part.grouping)).sum::<f64>());
+        tokens += parts.iter().map(|part| part.batch.tokens.len() as u64).sum::<u64>();
     }
+    let own = share(&costs, context.team().size()).swap_remove(context.team().rank());
+    let total = groups[own].iter().map(|numbers| numbers.len() as u64).sum();
+    context.report(Event::Started { task: "evaluating", total: Some(total), unit: "examples" });
+    let (mut judgement, mut done, mut sum, mut weight) = (Judgement::default(), 0, 0.0, 0.0);
+    let judged = shared_out(context.team(), &costs, |group| {
+        micro_batches.fill(task.examples, &groups[group], probe.micro_batch_tokens);
+        let judged = judge(&mut probe, task, micro_batches.as_slice(), &mut judgement, context)?;
+        done += groups[group].len() as u64;
+        sum += judged.loss;
+        weight += weights[group];
+        context.report(Event::Advanced { done, fields: &[("loss", sum / weight.max(1.0))] });
+        Ok::<_, Error>(judged)
+    })?;
     context.report(Event::Finished);
+    let weight: f64 = weights.iter().sum();
     if weight == 0.0 {
         return Err(Error::NoExamples { purpose: "evaluation" });
     }
-    Ok(Evaluation { loss: sum / weight, metrics, sequences, tokens, seconds: start.elapsed().as_secs_f64() })
+    let (mut metrics, mut sequences, mut loss) = (Metrics::default(), Vec::new(), 0.0);
+    for judged in judged {
+        if !judged.loss.is_finite() {
+            return Err(task.not_finite("evaluation loss", probe.step, judged.suspects));
+        }
+        loss += judged.loss;
+        metrics.absorb(&judged.metrics);
+        sequences.extend(judged.sequences);
+    }
+    Ok(Evaluation { loss: loss / weight, metrics, sequences, tokens, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// The loss of micro-batches that are judged together, not yet divided by what they weigh.
+fn judge<E: Engine, X: TrainingExample>(
+    probe: &mut Probe<'_, E>,
+    task: Task<'_, X>,
+    parts: &[MicroBatch],
+    judgement: &mut Judgement,
+    context: &Context<'_>,
+) -> Result<Judged> {
+    let (mut metrics, mut sequences) = (Metrics::default(), Vec::new());
+    judgement.clear();
+    for part in parts {
+        context.check()?;
+        task.add_reference(part, (&mut *probe.engine, probe.reference), &mut judgement.reference)?;
+        let scores = probe.engine.score(&part.batch, probe.adapter)?;
+        judgement.add(part, scores);
+        observe(scores, &mut metrics);
+        sequences.extend(score_sequences(scores, &part.grouping));
+    }
+    let loss = judgement.judge(task.objective, probe.carried, 1.0, &mut metrics);
+    let suspects = if loss.is_finite() { Vec::new() } else { judgement.suspects() };
+    Ok(Judged { loss, metrics, sequences, suspects })
 }
 
 /// The examples that are judged together, in the order of the data: what goes through the engine at once; or, where

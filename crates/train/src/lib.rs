@@ -24,6 +24,7 @@ mod state;
 mod task;
 mod tensorboard;
 mod trainer;
+mod tree;
 mod valued;
 mod watch;
 
@@ -41,5 +42,6 @@ pub use settings::{EarlyStopping, Length, ReferenceSync, ScheduleSettings, Setti
 pub use state::{Callbacks, Progress, Record, TrainerState, Window};
 pub use task::Task;
 pub use trainer::{Trained, Trainer};
+pub use tree::Exchange;
 pub use valued::{ValuedExample, Values, values};
 pub use watch::{Alarm, Guards};

@@ -1,18 +1,23 @@
 //! The log-probs of every target of a data set under one model, computed once and kept on the disk.
 
-use crate::micro_batch::{MicroBatch, cut};
-use crate::{Result, TrainingExample};
+use crate::micro_batch::{MicroBatch, costs, cut};
+use crate::{Error, Result, TrainingExample};
 use collimate_engine::Engine;
 use collimate_model::Lora;
+use collimate_run::team::{broadcast, shared_out};
 use collimate_run::{Context, Error as RunError, Event};
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
+/// Micro-batches for each worker between two exchanges of what was found.
+const PARTS_OF_A_ROUND: usize = 16;
+
 /// The log-probs of the targets of a data set, under a model that does not change.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogProbs {
     /// Room for all targets, example after example.
     values: Vec<f32>,
@@ -45,41 +50,53 @@ impl LogProbs {
     /// it as they are done, so that a run that was killed goes on where it was. The name of the file must stand for
     /// the examples and the model: whatever is whole in it is taken as theirs.
     ///
-    /// A second process that wants the same file waits for the first one and reads what that found.
+    /// Several workers share them out, and all get the same; the leader alone has a file. A second run that wants the same
+    /// file waits for the first one and reads what that found.
     ///
-    /// Errors: the engine's, those of the file, an interruption.
+    /// Errors: the engine's, those of the file, an interruption, a worker that is lost.
     pub fn compute<E: Engine, X: TrainingExample>(
         scorer: Scorer<'_, E>,
         (examples, wanted): (&[X], &[usize]),
         file: Option<&Path>,
         context: &Context<'_>,
     ) -> Result<Self> {
-        let mut found = Self::empty(examples);
-        let mut journal = file.map(|path| Journal::open(path, context)).transpose()?;
+        let (mut found, team) = (Self::empty(examples), context.team());
+        let mut journal =
+            file.filter(|_| team.leads()).map(|path| Journal::open(path, context)).transpose()?;
         if let Some(journal) = &mut journal {
             journal.read(&mut found)?;
+        }
+        if let Some(known) = broadcast(team, journal.as_ref().map(|_| found.clone()))? {
+            found = known;
         }
         let missing: Vec<usize> =
             wanted.iter().copied().filter(|&number| !found.examples[number].1).collect();
         if missing.is_empty() {
             return Ok(found);
         }
-        context.report(Event::Started {
-            task: scorer.task,
-            total: Some(missing.len() as u64),
-            unit: "examples",
-        });
-        let start = Instant::now();
-        let mut micro_batch = MicroBatch::default();
-        for part in cut(examples, &missing, scorer.micro_batch_tokens) {
-            context.check()?;
-            micro_batch.fill(examples, &missing[part.clone()]);
-            let scores = scorer.engine.score(&micro_batch.batch, scorer.adapter)?;
-            found.take_in(&micro_batch, &scores.log_probs);
-            if let Some(journal) = &mut journal {
-                missing[part.clone()].iter().try_for_each(|&number| journal.write(&found, number))?;
+        let total = Some(missing.len() as u64);
+        context.report(Event::Started { task: scorer.task, total, unit: "examples" });
+        let (start, mut micro_batch) = (Instant::now(), MicroBatch::default());
+        let parts: Vec<Range<usize>> = cut(examples, &missing, scorer.micro_batch_tokens).collect();
+        // After each round everyone has what all have found; alone, after each micro-batch.
+        let round = if team.is_alone() { 1 } else { PARTS_OF_A_ROUND * team.size() };
+        for parts in parts.chunks(round) {
+            let costs = costs(scorer.engine.config(), (examples, &missing), parts);
+            let scored = shared_out(team, &costs, |part| {
+                context.check()?;
+                micro_batch.fill(examples, &missing[parts[part].clone()]);
+                let scores = scorer.engine.score(&micro_batch.batch, scorer.adapter)?;
+                Ok::<_, Error>(scores.log_probs.clone())
+            })?;
+            for (part, log_probs) in parts.iter().zip(scored) {
+                micro_batch.fill(examples, &missing[part.clone()]);
+                found.take_in(&micro_batch, &log_probs);
+                if let Some(journal) = &mut journal {
+                    missing[part.clone()].iter().try_for_each(|&number| journal.write(&found, number))?;
+                }
             }
-            context.report(Event::Advanced { done: part.end as u64, fields: &[] });
+            let done = parts.last().map_or(0, |part| part.end as u64);
+            context.report(Event::Advanced { done, fields: &[] });
         }
         if let Some(journal) = journal {
             journal.sync()?;

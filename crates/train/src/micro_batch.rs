@@ -5,7 +5,8 @@
 //! mask, which is drawn for each micro-batch).
 
 use collimate_data::{Example, PreferenceExample};
-use collimate_engine::Batch;
+use collimate_engine::{Batch, cost};
+use collimate_model::DecoderConfig;
 use collimate_objective::{Experience, Facts, Grouping};
 use std::ops::Range;
 
@@ -126,6 +127,20 @@ impl MicroBatches {
     pub fn as_slice(&self) -> &[MicroBatch] {
         &self.pool[..self.used]
     }
+}
+
+/// What each of these neighbours in a list of examples costs to score, beside the others.
+pub(crate) fn costs<X: TrainingExample>(
+    config: &DecoderConfig,
+    (examples, numbers): (&[X], &[usize]),
+    parts: &[Range<usize>],
+) -> Vec<u64> {
+    let mut micro_batch = MicroBatch::default();
+    let cost = |part: &Range<usize>| {
+        micro_batch.fill(examples, &numbers[part.clone()]);
+        cost(config, &micro_batch.batch)
+    };
+    parts.iter().map(cost).collect()
 }
 
 /// Cuts a list of examples into neighbours of at most `max_tokens` together; a longer example stands alone.

@@ -15,6 +15,11 @@ pub(crate) fn of_window(state: &TrainerState) -> Record {
     record.insert("num_tokens".into(), json!(state.num_input_tokens_seen));
     record.insert("tokens_per_second".into(), json!(window.tokens_per_second()));
     record.insert("seconds".into(), json!(progress.seconds));
+    if !window.exchange.is_nothing() {
+        let steps = window.steps.max(1);
+        record.insert("exchange_bytes".into(), json!(window.exchange.bytes / steps));
+        record.insert("exchange_seconds".into(), json!(window.exchange.seconds / steps as f64));
+    }
     record
 }
 

@@ -1,6 +1,6 @@
 //! What a training knows of itself: `trainer_state.json`, in transformers' field names.
 
-use crate::Position;
+use crate::{Exchange, Position};
 use collimate_objective::Metrics;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -64,6 +64,9 @@ pub struct Progress {
     pub loss_sum: f64,
     /// Seconds spent in steps.
     pub seconds: f64,
+    /// What the leader had to do with other workers.
+    #[serde(default, skip_serializing_if = "Exchange::is_nothing")]
+    pub exchange: Exchange,
     /// What the objective carries from step to step.
     pub carried: Vec<f64>,
     /// What came since the last log record.
@@ -82,6 +85,9 @@ pub struct Window {
     pub tokens: u64,
     /// Seconds spent.
     pub seconds: f64,
+    /// What the leader had to do with other workers.
+    #[serde(default, skip_serializing_if = "Exchange::is_nothing")]
+    pub exchange: Exchange,
     /// Norm of the last step's gradient, before clipping.
     pub grad_norm: f64,
     /// Learning rate of the last step.

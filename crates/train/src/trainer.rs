@@ -11,6 +11,7 @@ use crate::{
 };
 use collimate_engine::Engine;
 use collimate_model::{Lora, Trainable};
+use collimate_run::team::broadcast;
 use collimate_run::{Context, Event};
 use std::time::Instant;
 
@@ -32,7 +33,8 @@ pub struct Trained {
 /// Trains an adapter or all weights: steps, logs, evaluates, saves, stops.
 ///
 /// What is learnt depends on the model, the data and the settings alone: a training that was interrupted or killed
-/// and goes on from its last checkpoint ends with the same bits as one that was not.
+/// and goes on from its last checkpoint ends with the same bits as one that was not, and one of several workers with
+/// those of one worker. All of them train the same; the leader alone keeps what came of it.
 pub struct Trainer<'a, E, C> {
     engine: &'a mut E,
     curriculum: C,
@@ -84,7 +86,8 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
             }
         };
         engine.refresh(&learner.parameters)?;
-        let folder = resumed_at.map(|step| context.output().join(checkpoint::name(step)));
+        let folder = context.earlier().zip(resumed_at);
+        let folder = folder.map(|(earlier, step)| earlier.join(checkpoint::name(step)));
         curriculum.resume(state.stateful_callbacks.collimate.position, folder.as_deref())?;
         let schedule = settings.resolve_schedule(|epochs| curriculum.steps_in(epochs));
         let log = MetricsLog::open(context.output(), &state.log_history, resumed_at)?;
@@ -108,8 +111,8 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
 
     /// Runs to the end.
     ///
-    /// Errors: [`Error::NotFinite`], [`Error::Curriculum`], an interruption; after these, the state before the running step is saved as a
-    /// checkpoint. Also those of files and engine.
+    /// Errors: [`Error::NotFinite`], [`Error::Curriculum`], an interruption, the loss of a worker; after these, the state
+    /// before the running step is saved as a checkpoint. Also those of files and engine.
     pub fn run(mut self) -> Result<Trained> {
         match self.run_to_end() {
             Ok(()) => self.finish(),
@@ -118,7 +121,9 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
                     error,
                     Error::NotFinite { .. }
                         | Error::Curriculum(_)
-                        | Error::Run(collimate_run::Error::Interrupted)
+                        | Error::Run(
+                            collimate_run::Error::Interrupted | collimate_run::Error::WorkerLost { .. }
+                        )
                 );
                 let sound = self.learner.parameters.values().iter().all(|value| value.is_finite());
                 if stopped && sound && self.state.global_step > 0 {
@@ -185,12 +190,14 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
         progress.position = self.curriculum.position();
         progress.loss_sum += outcome.loss;
         progress.seconds += seconds;
+        progress.exchange.absorb(outcome.exchange);
         progress.carried.clone_from(&self.learner.carried);
         let window = &mut progress.window;
         window.steps += 1;
         window.loss += outcome.loss;
         window.tokens += outcome.tokens;
         window.seconds += seconds;
+        window.exchange.absorb(outcome.exchange);
         (window.grad_norm, window.learning_rate) = (outcome.grad_norm, learning_rate);
         window.metrics.absorb(&self.learner.metrics);
         let fields = [
@@ -286,15 +293,20 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
         if best == Some(step) {
             self.state.best_model_checkpoint = Some(checkpoint::name(step));
         }
+        self.saved_step = Some(step);
+        if !self.context.team().leads() {
+            return Ok(());
+        }
         let output = self.context.output();
         checkpoint::save(output, &self.learner, &self.state, |folder| self.curriculum.save(folder))?;
-        self.saved_step = Some(step);
         checkpoint::prune(output, self.settings.save_total_limit, best)
     }
 
     fn finish(self) -> Result<Trained> {
         let stopped_early = self.stopped_early() && self.state.global_step < self.schedule.total_steps;
-        let best = self.state.best_model_checkpoint.as_ref().filter(|_| self.settings.load_best_model_at_end);
+        // The leader alone has checkpoints, and what the others give is not looked at.
+        let wanted = self.settings.load_best_model_at_end && self.context.team().leads();
+        let best = self.state.best_model_checkpoint.as_ref().filter(|_| wanted);
         let parameters = self.learner.parameters;
         let (parameters, eval_loss) = match best {
             Some(name) => {
@@ -318,19 +330,24 @@ impl<'a, E: Engine, C: Curriculum<E>> Trainer<'a, E, C> {
     }
 }
 
-/// The last whole checkpoint, if the run goes on and there is one.
+/// The last whole checkpoint, if the run goes on and there is one; the leader's choice is everyone's.
 fn resume<E: Engine>(
     settings: &Settings,
     engine: &E,
     parameters: &Trainable,
     context: &Context<'_>,
 ) -> Result<Option<checkpoint::Checkpoint>> {
-    if !context.resuming() {
-        return Ok(None);
+    let (team, kind) = (context.team(), (parameters, engine.config()));
+    let Some(earlier) = context.earlier() else { return Ok(None) };
+    let mut found = None;
+    if team.leads() {
+        checkpoint::remove_unfinished(earlier)?;
+        found = checkpoint::latest(earlier, kind, settings.optimiser, context.reporter())?;
     }
-    checkpoint::remove_unfinished(context.output())?;
-    let kind = (parameters, engine.config());
-    let found = checkpoint::latest(context.output(), kind, settings.optimiser, context.reporter())?;
+    let step = broadcast(team, found.as_ref().map(|checkpoint| checkpoint.state.global_step))?;
+    if let (false, Some(step)) = (team.leads(), step) {
+        found = Some(checkpoint::of_step(earlier, step, kind, settings.optimiser)?);
+    }
     if let Some(checkpoint) = &found {
         let message = format!("going on after step {}", checkpoint.state.global_step);
         context.report(Event::Note(&message));

@@ -1,14 +1,17 @@
 //! Answers whose value is wanted: the trees of preference examples with a readout where each sequence ends.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use collimate_data::PreferenceExample;
 use collimate_engine::Engine;
 use collimate_model::DecoderConfig;
 use collimate_objective::Facts;
+use collimate_run::team::{share, shared_out};
 use collimate_run::{Context, Event};
 
-use crate::{MicroBatch, Result, Scorer, TrainingExample, cut};
+use crate::micro_batch::{MicroBatch, costs, cut};
+use crate::{Error, Result, Scorer, TrainingExample};
 
 /// Answers to one prompt, each of which gets one value and none of whose tokens is predicted.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,24 +66,30 @@ pub struct Values {
     pub seconds: f64,
 }
 
-/// Values every answer of the examples. Errors: a model without a scalar head, an interruption.
+/// Values every answer of the examples; several workers share them out, and all get the same. Errors: a model without a
+/// scalar head, an interruption, a worker that is lost.
 pub fn values<E: Engine, X: TrainingExample>(
     scorer: Scorer<'_, E>,
     examples: &[X],
     context: &Context<'_>,
 ) -> Result<Values> {
-    let total = Some(examples.len() as u64);
-    context.report(Event::Started { task: scorer.task, total, unit: "examples" });
     let (start, all) = (Instant::now(), (0..examples.len()).collect::<Vec<_>>());
-    let (mut part, mut values) = (MicroBatch::default(), Vec::new());
-    for numbers in cut(examples, &all, scorer.micro_batch_tokens) {
+    let parts: Vec<Range<usize>> = cut(examples, &all, scorer.micro_batch_tokens).collect();
+    let costs = costs(scorer.engine.config(), (examples, &all), &parts);
+    let own = share(&costs, context.team().size()).swap_remove(context.team().rank());
+    let total = parts[own].iter().map(|part| part.len() as u64).sum();
+    context.report(Event::Started { task: scorer.task, total: Some(total), unit: "examples" });
+    let (mut done, mut micro_batch) = (0, MicroBatch::default());
+    let values = shared_out(context.team(), &costs, |part| {
         context.check()?;
-        part.fill(examples, &all[numbers.clone()]);
-        values.extend_from_slice(&scorer.engine.score(&part.batch, scorer.adapter)?.values);
-        context.report(Event::Advanced { done: numbers.end as u64, fields: &[] });
-    }
+        micro_batch.fill(examples, &all[parts[part].clone()]);
+        let values = scorer.engine.score(&micro_batch.batch, scorer.adapter)?.values.clone();
+        done += parts[part].len() as u64;
+        context.report(Event::Advanced { done, fields: &[] });
+        Ok::<_, Error>(values)
+    })?;
     context.report(Event::Finished);
-    Ok(Values { values, seconds: start.elapsed().as_secs_f64() })
+    Ok(Values { values: values.concat(), seconds: start.elapsed().as_secs_f64() })
 }
 
 #[cfg(test)]

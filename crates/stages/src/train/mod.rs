@@ -218,6 +218,7 @@ impl<M: Method> Training<M> {
 
 impl<M: Method> Stage for Training<M> {
     const NAME: &'static str = M::NAME;
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 
@@ -262,7 +263,7 @@ impl<M: Method> Stage for Training<M> {
         let reference_seconds = reference.as_ref().map(|known| known.iter().map(|set| set.seconds).sum());
         let summary = Summary::new(&trained, [&train, &evaluation], reference_seconds);
         let product = Product { trained, model, title: M::TITLE, tag: M::TAG };
-        common.save(product, (&self.config, &summary), context.output())?;
+        common.save(product, (&self.config, &summary), context)?;
         Ok(summary)
     }
 }

@@ -31,6 +31,10 @@ pub struct Summary {
     pub seconds: f64,
     /// Tokens a second in steps.
     pub tokens_per_second: f64,
+    /// Bytes of gradients that the leader sent and received in a step; of several workers.
+    pub exchange_bytes: Option<u64>,
+    /// Share of the time of steps in which the leader sent, waited for others, and added up what they had sent.
+    pub exchange_share: Option<f64>,
     /// Seconds that the reference model took; 0 where its log-probs were kept from an earlier run.
     pub reference_seconds: Option<f64>,
     /// Mean training loss over all steps.
@@ -63,6 +67,8 @@ impl Summary {
         let state = &trained.state;
         let seconds = state.stateful_callbacks.collimate.seconds;
         let tokens = state.num_input_tokens_seen;
+        let exchange = state.stateful_callbacks.collimate.exchange;
+        let exchange = Some(exchange).filter(|exchange| !exchange.is_nothing());
         let both = |count: fn(&Rows<X>) -> u64| rows.iter().map(|rows| count(rows)).sum();
         Self {
             steps: state.global_step,
@@ -76,6 +82,8 @@ impl Summary {
             tokens,
             seconds,
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
+            exchange_bytes: exchange.map(|exchange| exchange.bytes / state.global_step.max(1)),
+            exchange_share: exchange.map(|exchange| exchange.seconds / seconds.max(f64::MIN_POSITIVE)),
             reference_seconds,
             train_loss: state.mean_loss(),
             eval_loss_before: state.evaluation_losses().next().map(|(_, loss)| loss),

@@ -1,6 +1,6 @@
 //! What every training does around its steps: opens the model, sets up what is trained, says what it will take, saves.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use collimate_engine::{CpuEngine, CpuOptions, MemoryPlan, Quantisation};
@@ -166,15 +166,18 @@ impl Common {
         }
     }
 
-    /// Writes what the output folder holds besides checkpoints and logs; the settings and the summary stand in the
-    /// model card.
+    /// Writes what the output folder holds besides checkpoints and logs, which is for the leader to do; the settings and
+    /// the summary stand in the model card.
     pub(super) fn save(
         &self,
         product: Product,
         (config, summary): (&impl Serialize, &impl Serialize),
-        output: &Path,
+        context: &Context,
     ) -> Result<(), Error> {
-        let Product { trained, model, title, tag } = product;
+        if !context.team().leads() {
+            return Ok(());
+        }
+        let (output, Product { trained, model, title, tag }) = (context.output(), product);
         let scores = match &trained.parameters {
             Trainable::Adapter(lora) => lora.config.is_classifier(),
             Trainable::Weights(_) => !model.config().output_heads.tokens(),

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Command};
+use collimate_run::team::{Loss, Threads, threads};
 use collimate_run::{Event, Outcome, Reporter, RunOptions, Silent, Stage, run_stage};
 use collimate_stages::train::sft::TrainSft;
 use collimate_stages::{Error, eval_loss};
@@ -49,6 +50,34 @@ impl Reporter for Warnings {
     }
 }
 
+/// A stage as several workers run it, each a thread; what each of them gets.
+pub fn run_together<S: Stage<Error = Error>>(
+    workers: usize,
+    stage: impl Fn() -> S + Sync,
+) -> Vec<Result<Outcome<S::Summary>, Error>>
+where
+    S::Summary: Send,
+{
+    threads(workers, |worker| {
+        let calm = AtomicBool::new(false);
+        run_as(worker, &stage(), RunOptions::new(&Silent, &calm))
+    })
+}
+
+/// What one worker gets; if it fails, the others hear of it.
+pub fn run_as<S: Stage<Error = Error>>(
+    worker: &Threads,
+    stage: &S,
+    options: RunOptions<'_>,
+) -> Result<Outcome<S::Summary>, Error> {
+    let ended = run_stage(stage, &RunOptions { team: worker, ..options });
+    ended.inspect_err(|error| {
+        let stopped = error.to_string() == collimate_run::Error::Interrupted.to_string();
+        let failed = || Loss::Failed { host: "here".to_owned(), cause: error.to_string() };
+        worker.leave(&if stopped { Loss::Interrupted } else { failed() });
+    })
+}
+
 /// Runs a training until so many steps are done, where it is interrupted.
 pub fn run_until<S: Stage<Error = Error>>(stage: &S, steps: u64) -> Result<Outcome<S::Summary>, Error> {
     stop_at(stage, "learning_rate", steps)
@@ -77,10 +106,10 @@ pub fn measure(words: &[&str]) -> eval_loss::Summary {
 }
 
 /// Raises the flag when so much is done of the task that reports this figure, as a person would on seeing it.
-struct StopAt<'a> {
-    figure: &'static str,
-    done: u64,
-    interrupted: &'a AtomicBool,
+pub struct StopAt<'a> {
+    pub figure: &'static str,
+    pub done: u64,
+    pub interrupted: &'a AtomicBool,
 }
 
 impl Reporter for StopAt<'_> {

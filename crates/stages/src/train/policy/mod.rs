@@ -268,7 +268,7 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         // What is left is a model that writes.
         let trained = Trained { parameters: trained.parameters.without_score(), ..trained };
         let product = Product { trained, model, title: M::TITLE, tag: M::TAG };
-        common.save(product, (&self.config, &summary), context.output())?;
+        common.save(product, (&self.config, &summary), context)?;
         Ok(summary)
     }
 }

@@ -1,0 +1,337 @@
+//! Sums of gradients over the micro-batches of a batch, along a fixed binary tree.
+//!
+//! Floats that are added in another order give other bits. So the order is that of a tree which depends on the number
+//! of micro-batches alone: a node over several of them adds what comes of its two halves, the first of which is the
+//! largest power of two that leaves something for the second. Workers own neighbours; a node is formed by the owner of
+//! its first micro-batch, to whom the owner of the second half sends that. One worker walks the same tree, and
+//! holds at most one buffer more than there are levels.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use collimate_run::team::{Channel, Team, broadcast_bytes, gather_all};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What a worker had to do with others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Bytes of gradients that it sent and received.
+    pub bytes: u64,
+    /// Seconds in which it sent, waited for others, and added what they had sent.
+    pub seconds: f64,
+}
+
+impl Exchange {
+    /// Whether there were no others.
+    pub fn is_nothing(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Adds what another step took.
+    pub fn absorb(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.seconds += other.seconds;
+    }
+
+    /// Does something that has to do with others.
+    pub fn time<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let start = Instant::now();
+        let done = work(self);
+        self.seconds += start.elapsed().as_secs_f64();
+        done
+    }
+}
+
+/// Which worker does which micro-batches of a batch.
+#[derive(Clone, Copy)]
+pub struct Shares<'a> {
+    /// The workers, as one of them sees them.
+    pub team: &'a dyn Team,
+    /// The micro-batches of each worker, one after the other.
+    pub parts: &'a [Range<usize>],
+}
+
+impl Shares<'_> {
+    /// The micro-batches that are one's own.
+    pub fn own(&self) -> Range<usize> {
+        self.parts[self.team.rank()].clone()
+    }
+
+    /// What came of all micro-batches, in their order, at every worker.
+    ///
+    /// # Errors
+    /// The loss of a worker.
+    pub fn gather<T: Serialize + DeserializeOwned>(
+        &self,
+        own: Vec<T>,
+        exchange: &mut Exchange,
+    ) -> Result<Vec<T>> {
+        let gathered = exchange.time(|_| gather_all(self.team, own))?;
+        Ok(gathered.into_iter().flatten().collect())
+    }
+
+    /// Who does a micro-batch.
+    fn owner(&self, part: usize) -> usize {
+        self.parts.iter().take_while(|parts| parts.end <= part).count()
+    }
+
+    /// All micro-batches.
+    fn all(&self) -> Range<usize> {
+        0..self.parts.last().map_or(0, |parts| parts.end)
+    }
+}
+
+/// The memory for such sums, used again and again.
+#[derive(Debug, Default)]
+pub struct GradientTree {
+    parameters: usize,
+    free: Vec<Vec<f32>>,
+}
+
+impl GradientTree {
+    /// Sums of gradients by so many parameters.
+    pub fn new(parameters: usize) -> Self {
+        Self { parameters, free: Vec::new() }
+    }
+
+    /// How many buffers the sum over so many micro-batches takes.
+    pub fn buffers(parts: usize) -> usize {
+        parts.max(1).ilog2() as usize + 1
+    }
+
+    /// The sum over all micro-batches, at every worker; to be given back by [`GradientTree::give_back`]. `leaf` adds the
+    /// gradient of one of the worker's own to zeros, in the order of the micro-batches.
+    ///
+    /// # Errors
+    /// Those of `leaf`, and the loss of a worker.
+    pub fn sum(
+        &mut self,
+        shares: Shares<'_>,
+        exchange: &mut Exchange,
+        leaf: impl FnMut(usize, &mut [f32]) -> Result<()>,
+    ) -> Result<Vec<f32>> {
+        let root = Walk { tree: self, shares, exchange, leaf }.node(shares.all())?;
+        if shares.team.is_alone() {
+            return Ok(root.unwrap_or_else(|| self.take()));
+        }
+        exchange.time(|exchange| self.spread(root, shares.team, exchange))
+    }
+
+    /// Takes back what [`GradientTree::sum`] gave.
+    pub fn give_back(&mut self, sum: Vec<f32>) {
+        self.free.push(sum);
+    }
+
+    /// The leader's sum, at every worker.
+    fn spread(
+        &mut self,
+        root: Option<Vec<f32>>,
+        team: &dyn Team,
+        exchange: &mut Exchange,
+    ) -> Result<Vec<f32>> {
+        let own = root.as_ref().filter(|_| team.leads());
+        let sent = own.map_or_else(Vec::new, |sum| bytemuck::cast_slice(sum).to_vec());
+        let bytes = broadcast_bytes(team, sent)?;
+        exchange.bytes += bytes.len() as u64;
+        let mut sum = root.unwrap_or_else(|| self.take());
+        if !team.leads() {
+            sum.iter_mut().zip(self.floats(&bytes)?).for_each(|(sum, value)| *sum = value);
+        }
+        Ok(sum)
+    }
+
+    /// A buffer of any content.
+    fn take(&mut self) -> Vec<f32> {
+        self.free.pop().unwrap_or_else(|| vec![0.0; self.parameters])
+    }
+
+    /// What another worker has sent; workers are of one machine's kind, so that floats keep the order of their bytes.
+    fn floats<'b>(&self, bytes: &'b [u8]) -> Result<impl Iterator<Item = f32> + use<'b>> {
+        let (floats, rest) = bytes.as_chunks();
+        if floats.len() != self.parameters || !rest.is_empty() {
+            let reason = format!(
+                "a worker sent {} bytes of gradients instead of {}",
+                bytes.len(),
+                self.parameters * size_of::<f32>()
+            );
+            return Err(Error::Run(collimate_run::Error::Message { reason }));
+        }
+        Ok(floats.iter().map(|&float| f32::from_ne_bytes(float)))
+    }
+}
+
+/// One walk through the tree, as one worker does it.
+struct Walk<'a, F> {
+    tree: &'a mut GradientTree,
+    shares: Shares<'a>,
+    exchange: &'a mut Exchange,
+    leaf: F,
+}
+
+impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
+    /// The sum over a node, for the owner of its first micro-batch. What others have to give to one comes after all that
+    /// is one's own, and all workers go through the nodes in the same order, so that no two wait for each other.
+    fn node(&mut self, parts: Range<usize>) -> Result<Option<Vec<f32>>> {
+        let own = self.shares.own();
+        if parts.end <= own.start || own.end <= parts.start {
+            return Ok(None);
+        }
+        if parts.len() == 1 {
+            let mut sum = self.tree.take();
+            sum.fill(0.0);
+            (self.leaf)(parts.start, &mut sum)?;
+            return Ok(Some(sum));
+        }
+        let middle = parts.start + parts.len().next_power_of_two() / 2;
+        let first = self.node(parts.start..middle)?;
+        let second = self.node(middle..parts.end)?;
+        match (first, second) {
+            (Some(mut sum), Some(second)) => {
+                add(&mut sum, second.iter().copied());
+                self.tree.give_back(second);
+                Ok(Some(sum))
+            }
+            (Some(sum), None) => self.receive(sum, self.shares.owner(middle)).map(Some),
+            (None, Some(second)) => {
+                self.send(second, self.shares.owner(parts.start));
+                Ok(None)
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn receive(&mut self, mut sum: Vec<f32>, from: usize) -> Result<Vec<f32>> {
+        let (tree, team) = (&*self.tree, self.shares.team);
+        self.exchange.time(|exchange| {
+            let bytes = team.mailbox().take(from, Channel::Lockstep)?;
+            exchange.bytes += bytes.len() as u64;
+            add(&mut sum, tree.floats(&bytes)?);
+            Ok(sum)
+        })
+    }
+
+    fn send(&mut self, sum: Vec<f32>, to: usize) {
+        let team = self.shares.team;
+        self.exchange.time(|exchange| {
+            let bytes: Vec<u8> = bytemuck::cast_slice(&sum).to_vec();
+            exchange.bytes += bytes.len() as u64;
+            team.send(to, Channel::Lockstep, bytes);
+        });
+        self.tree.give_back(sum);
+    }
+}
+
+fn add(sum: &mut [f32], other: impl Iterator<Item = f32>) {
+    sum.iter_mut().zip(other).for_each(|(sum, value)| *sum += value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collimate_run::team::{ALONE, share, threads};
+    use proptest::prelude::*;
+
+    const PARAMETERS: usize = 5;
+
+    /// The gradient of a micro-batch: numbers whose sum depends on the order in which they are added.
+    fn leaf(part: usize, into: &mut [f32]) -> Result<()> {
+        let at = |place: usize| ((part * 7 + place * 13) as f32 * 0.37).sin() * 10f32.powi(part as i32 % 7);
+        into.iter_mut().enumerate().for_each(|(place, sum)| *sum += at(place));
+        Ok(())
+    }
+
+    /// The tree as it is defined.
+    fn plain(parts: Range<usize>) -> Vec<f32> {
+        if parts.len() == 1 {
+            let mut sum = vec![0.0; PARAMETERS];
+            leaf(parts.start, &mut sum).unwrap();
+            return sum;
+        }
+        let half = (0..).map(|power| 1 << power).take_while(|&half| half < parts.len()).last().unwrap();
+        let middle = parts.start + half;
+        let pairs = plain(parts.start..middle).into_iter().zip(plain(middle..parts.end));
+        pairs.map(|(first, second)| first + second).collect()
+    }
+
+    fn bits(sum: &[f32]) -> Vec<u32> {
+        sum.iter().map(|value| value.to_bits()).collect()
+    }
+
+    fn summed(tree: &mut GradientTree, shares: Shares<'_>) -> Vec<u32> {
+        let mut exchange = Exchange::default();
+        let sum = tree.sum(shares, &mut exchange, leaf).unwrap();
+        let found = bits(&sum);
+        tree.give_back(sum);
+        found
+    }
+
+    #[test]
+    fn one_worker_walks_the_tree_in_the_buffers_that_are_planned() {
+        for count in 1..70 {
+            let mut tree = GradientTree::new(PARAMETERS);
+            for _ in 0..2 {
+                let whole = 0..count;
+                let shares = Shares { team: &ALONE, parts: std::slice::from_ref(&whole) };
+                assert_eq!(summed(&mut tree, shares), bits(&plain(0..count)));
+                assert_eq!(tree.free.len(), GradientTree::buffers(count), "{count} micro-batches");
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_matters_to_the_bits_of_this_test() {
+        let mut chain = vec![0.0; PARAMETERS];
+        (0..9).for_each(|part| leaf(part, &mut chain).unwrap());
+        assert_ne!(bits(&chain), bits(&plain(0..9)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_cut_gives_the_bits_of_one_worker(
+            costs in prop::collection::vec(0_u64..50, 1..40),
+            workers in 1_usize..10,
+            own_cuts in prop::option::of(prop::collection::vec(0_usize..40, 9)),
+        ) {
+            let count = costs.len();
+            let mut shares = share(&costs, workers);
+            if let Some(mut cuts) = own_cuts {
+                cuts.iter_mut().for_each(|cut| *cut %= count + 1);
+                cuts.sort_unstable();
+                // The leader has the root, so it has the first micro-batch.
+                let ends = cuts.into_iter().take(workers - 1).map(|cut| cut.max(1)).chain([count]);
+                let mut start = 0;
+                shares = ends.map(|end| std::mem::replace(&mut start, end)..end).collect();
+            }
+            let expected = bits(&plain(0..count));
+            let found = threads(workers, |team| {
+                let mut tree = GradientTree::new(PARAMETERS);
+                let found = [(); 2].map(|()| summed(&mut tree, Shares { team, parts: &shares }));
+                (found, tree.free.len())
+            });
+            for (found, buffers) in found {
+                prop_assert_eq!(&found[0], &expected);
+                prop_assert_eq!(&found[1], &expected);
+                prop_assert!(buffers <= GradientTree::buffers(count));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_gradient_is_refused() {
+        let refused = threads(2, |team| {
+            if team.rank() == 1 {
+                team.send(0, Channel::Lockstep, vec![0; 7]);
+                return None;
+            }
+            let mut tree = GradientTree::new(PARAMETERS);
+            let shares = Shares { team, parts: &[0..1, 1..2] };
+            Some(tree.sum(shares, &mut Exchange::default(), leaf).unwrap_err().to_string())
+        });
+        assert_eq!(refused[0].as_deref(), Some("a worker sent 7 bytes of gradients instead of 20"));
+    }
+}
