@@ -1,9 +1,6 @@
 //! What a training is told, whatever its objective.
 
-use crate::{
-    AdamWSettings, BatchSize, Error, Guards, Order, Position, Result, Sampler, Schedule, ScheduleKind,
-    TrainingExample, warmup_steps,
-};
+use crate::{AdamWSettings, BatchSize, Error, Guards, Order, Result, Schedule, ScheduleKind, warmup_steps};
 
 /// When training ends, if nothing stops it earlier.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,21 +140,6 @@ impl Settings {
         let Guards { max_kl, max_length_growth, .. } = self.guards.unwrap_or_default();
         demand(max_kl >= 0.0, "max_kl", max_kl, "0 or more")?;
         demand(max_length_growth >= 1.0, "max_length_growth", max_length_growth, "1 or more")
-    }
-
-    /// The numbers of the examples that a training visits, in their order in the data.
-    pub fn visited<X: TrainingExample>(&self, examples: &[X]) -> Vec<usize> {
-        let lengths = examples.iter().map(TrainingExample::tokens).collect();
-        let mut sampler = Sampler::new(lengths, self.order, self.batch_size, Position::default());
-        let mut visited = vec![false; examples.len()];
-        for _ in 0..self.resolve_schedule(|epochs| sampler.batches_in(epochs)).total_steps {
-            if sampler.position().epoch > 0 {
-                break;
-            }
-            sampler.batch().iter().for_each(|&number| visited[number] = true);
-            sampler.advance();
-        }
-        (0..examples.len()).filter(|&number| visited[number]).collect()
     }
 
     /// The learning rate of each step; `steps_in` says how many steps so many passes over the data are.

@@ -15,6 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// How many vectors of gradients are held at most while those of so many micro-batches are added up: one a level of the
+/// tree; of several workers, the leader also has the sum as it is sent, once for itself and once for each that it tells.
+pub fn gradient_vectors(micro_batches: usize, workers: usize) -> usize {
+    let messages = if workers > 1 { 1 + workers.next_power_of_two().ilog2() } else { 0 };
+    (micro_batches.max(1).ilog2() + 1 + messages) as usize
+}
+
 /// What a worker had to do with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
@@ -95,11 +102,6 @@ impl GradientTree {
     /// Sums of gradients by so many parameters.
     pub fn new(parameters: usize) -> Self {
         Self { parameters, free: Vec::new() }
-    }
-
-    /// How many buffers the sum over so many micro-batches takes.
-    pub fn buffers(parts: usize) -> usize {
-        parts.max(1).ilog2() as usize + 1
     }
 
     /// The sum over all micro-batches, at every worker; to be given back by [`GradientTree::give_back`]. `leaf` adds the
@@ -276,7 +278,7 @@ mod tests {
                 let whole = 0..count;
                 let shares = Shares { team: &ALONE, parts: std::slice::from_ref(&whole) };
                 assert_eq!(summed(&mut tree, shares), bits(&plain(0..count)));
-                assert_eq!(tree.free.len(), GradientTree::buffers(count), "{count} micro-batches");
+                assert_eq!(tree.free.len(), gradient_vectors(count, 1), "{count} micro-batches");
             }
         }
     }
@@ -316,7 +318,7 @@ mod tests {
             for (found, buffers) in found {
                 prop_assert_eq!(&found[0], &expected);
                 prop_assert_eq!(&found[1], &expected);
-                prop_assert!(buffers <= GradientTree::buffers(count));
+                prop_assert!(buffers <= gradient_vectors(count, 1));
             }
         }
     }

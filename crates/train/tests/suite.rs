@@ -7,3 +7,4 @@ mod recorded;
 mod together;
 mod toy;
 mod trainer;
+mod workers;

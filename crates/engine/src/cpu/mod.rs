@@ -64,6 +64,8 @@ pub struct CpuOptions {
     pub memory: Option<u64>,
     /// Bytes of the optimiser's moments, which count towards the memory; none is two numbers of f32 a parameter.
     pub moments: Option<u64>,
+    /// Vectors of gradients that are held beside the first, while those of several micro-batches are added up.
+    pub more_gradients: usize,
 }
 
 /// A decoder on the CPU.
@@ -81,6 +83,7 @@ pub struct CpuEngine {
     double_quant: bool,
     memory: Option<u64>,
     moments: Option<u64>,
+    more_gradients: usize,
     /// How many layers share states for the sake of memory, in the backward pass of the largest batch so far.
     sharing: usize,
     prepared: Prepared,
@@ -119,6 +122,7 @@ impl CpuEngine {
             double_quant: options.double_quant,
             memory: options.memory,
             moments: options.moments,
+            more_gradients: options.more_gradients,
             sharing: 0,
             prepared: Prepared::default(),
             space: Workspace::default(),

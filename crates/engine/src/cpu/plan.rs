@@ -13,7 +13,7 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// What is trained: an adapter and its copy turned for the products, or the weights as the optimiser sees them.
     pub parameters: u64,
-    /// The gradient of each of these parameters, and the optimiser's moments.
+    /// The gradients of these parameters, one vector or several that are added up, and the optimiser's moments.
     pub optimiser: u64,
     /// What the layers leave for the backward pass.
     pub activations: u64,
@@ -123,6 +123,7 @@ impl MemoryPlan {
             threads: threads.unwrap_or(1),
             memory: options.memory,
             moments: options.moments,
+            more_gradients: options.more_gradients,
         };
         let config = decoder.config;
         let room = Room::new(Shape::new(config), config.num_hidden_layers, [tokens, targets], Some(trained));
@@ -136,6 +137,7 @@ pub(super) struct Planner {
     pub threads: usize,
     pub memory: Option<u64>,
     pub moments: Option<u64>,
+    pub more_gradients: usize,
 }
 
 impl Planner {
@@ -152,7 +154,7 @@ impl Planner {
         MemoryPlan {
             weights: self.weights,
             parameters: values + copies,
-            optimiser: values + self.moments.unwrap_or(2 * values),
+            optimiser: values * (1 + self.more_gradients as u64) + self.moments.unwrap_or(2 * values),
             activations: room.layer_bytes(),
             workspace: room.single_bytes() + self.threads as u64 * room.scratch_bytes(),
             recomputed: room.recomputed(),
@@ -179,6 +181,7 @@ impl CpuEngine {
             threads: self.pool.current_num_threads(),
             memory: self.memory,
             moments: self.moments,
+            more_gradients: self.more_gradients,
         }
     }
 
@@ -311,6 +314,9 @@ mod tests {
         let (full, none) = (of(None), of(Some(0)));
         assert_eq!(full.optimiser, 3 * none.optimiser);
         assert_eq!(full.total() - none.total(), 2 * none.optimiser);
+        let options = CpuOptions { moments: Some(0), more_gradients: 3, ..options };
+        let summed = CpuEngine::load(&model, options, |_| {}).unwrap().plan(250, 191, &weights);
+        assert_eq!(summed.total() - none.total(), 3 * none.optimiser);
     }
 
     #[test]

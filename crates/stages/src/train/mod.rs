@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use collimate_engine::{CpuEngine, CpuOptions};
 use collimate_model::{DecoderConfig, Model, OutputHeads, Tokenizer, Trainable};
 use collimate_objective::Objective;
-use collimate_run::{Context, Stage};
-use collimate_train::{DataSet, LogProbs, Task, Trained, Trainer, TrainingExample};
+use collimate_run::{Context, Event, Stage};
+use collimate_train::{DataSet, LogProbs, Task, Trained, Trainer, TrainingExample, gradient_vectors};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -179,11 +179,11 @@ impl<M: Method> Training<M> {
         &self,
         model: &Model,
         (needed, start): (bool, &mut Trainable),
-        data: [&[M::Example]; 2],
+        (data, gradients): ([&[M::Example]; 2], usize),
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
         let common = self.config.common();
-        let options = common.engine_options(self.threads, &start.tensors())?;
+        let options = common.engine_options(self.threads, &start.tensors(), gradients)?;
         if !needed {
             return Ok((common.load((model, start), options, context)?, None));
         }
@@ -250,8 +250,13 @@ impl<M: Method> Stage for Training<M> {
         settings.check(!evaluation.examples.is_empty())?;
         context.check()?;
         let data = [train.examples.as_slice(), &evaluation.examples];
+        let cuts = settings.cuts(data[0]);
+        if let Some(advice) = cuts.advice(context.team()) {
+            context.report(Event::Warning(&advice));
+        }
+        let data_and_gradients = (data, gradient_vectors(cuts.most, context.team().size()));
         let (mut engine, reference) =
-            self.load(&model, (objective.needs_reference(), &mut parameters), data, context)?;
+            self.load(&model, (objective.needs_reference(), &mut parameters), data_and_gradients, context)?;
         let (tokens, targets) = largest_micro_batch(data, common.max_tokens_per_micro_batch);
         common.check_memory(&engine.plan(tokens, targets, &parameters), context)?;
         let task = |index: usize| Task {

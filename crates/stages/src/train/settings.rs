@@ -98,7 +98,8 @@ pub struct Common {
     /// How many times as fast the adapter's B learns as its A (LoRA+): 16, say, with a lower learning rate.
     #[arg(long, value_name = "NUMBER")]
     pub loraplus_lr_ratio: Option<f64>,
-    /// Examples of one optimiser step, together with gradient_accumulation_steps: their product counts.
+    /// Examples of one optimiser step, together with gradient_accumulation_steps: their product counts, whatever the
+    /// number of workers. (With Hugging Face's trainer a step has that product for each worker.)
     #[arg(long, value_name = "EXAMPLES", default_value_t = 2)]
     pub per_device_train_batch_size: usize,
     /// Multiplies per_device_train_batch_size; every trained token of the product weighs the same.
@@ -112,7 +113,8 @@ pub struct Common {
     )]
     pub max_tokens_per_batch: Option<usize>,
     /// Most tokens that go through the model at once; bounds the memory, and changes the result no more than rounding
-    /// and the dropout mask do.
+    /// and the dropout mask do. Several workers share out what a step is so cut into: set it low enough for all to get
+    /// some, such as the step's tokens by twice the number of workers.
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     pub max_tokens_per_micro_batch: usize,
     /// Arithmetic: float32, or bfloat16 for the products with the frozen weights.

@@ -117,11 +117,13 @@ impl Common {
         Ok(lora.into())
     }
 
-    /// How the engine is made; `tensors` are those of the parameters that are trained.
+    /// How the engine is made; `tensors` are those of the parameters that are trained, `gradients` the number of their
+    /// gradients that are held at a time.
     pub(crate) fn engine_options(
         &self,
         threads: Option<usize>,
         tensors: &Tensors,
+        gradients: usize,
     ) -> Result<CpuOptions, Error> {
         let free = || available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
         let memory = self.memory.map(|size| size.as_u64()).or_else(free);
@@ -133,6 +135,7 @@ impl Common {
             dtype,
             memory,
             moments,
+            more_gradients: gradients.saturating_sub(1),
             ..CpuOptions::default()
         })
     }

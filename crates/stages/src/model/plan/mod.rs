@@ -11,7 +11,7 @@ use std::path::Path;
 
 use collimate_engine::{CpuOptions, Described, MemoryPlan, TrainedSizes};
 use collimate_model::{DecoderConfig, Lora, Model, Tokenizer, WeightLayout};
-use collimate_train::Length;
+use collimate_train::{Length, gradient_vectors};
 use serde::Serialize;
 
 use crate::Error;
@@ -177,7 +177,8 @@ fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) 
         Some(lora) => (TrainedSizes::from(&lora), lora.tensors(), copies(config, &lora)),
         None => (TrainedSizes::weights(decoder.config()), WeightLayout::new(decoder.config()).tensors(), 0),
     };
-    let mut options = common.engine_options(threads, &tensors)?;
+    let gradients = gradient_vectors(config.micro_batches(), 1);
+    let mut options = common.engine_options(threads, &tensors, gradients)?;
     if let (Some(device), None) = (&config.device, common.memory) {
         options.memory = Some(device.memory);
     }

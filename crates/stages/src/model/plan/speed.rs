@@ -89,14 +89,23 @@ impl Config {
         }
     }
 
-    /// Tokens of a step.
-    fn tokens_per_step(&self) -> u64 {
-        let example = self.example();
-        let trees = if self.method.writes() {
-            self.examples_per_step().div_ceil(example.answers.max(1) as u64)
+    /// Trees of a step: an example, or a prompt with its completions.
+    fn trees_per_step(&self) -> u64 {
+        if self.method.writes() {
+            self.examples_per_step().div_ceil(self.example().answers.max(1) as u64)
         } else {
             self.examples_per_step()
-        };
-        trees * example.tokens() as u64
+        }
+    }
+
+    /// Tokens of a step.
+    fn tokens_per_step(&self) -> u64 {
+        self.trees_per_step() * self.example().tokens() as u64
+    }
+
+    /// Micro-batches of a step.
+    pub(super) fn micro_batches(&self) -> usize {
+        let together = self.common.max_tokens_per_micro_batch / self.example().tokens().max(1);
+        self.trees_per_step().div_ceil(together.max(1) as u64) as usize
     }
 }

@@ -23,7 +23,7 @@ use collimate_data::Rejects;
 use collimate_model::{Lora, Model, OutputHeads, Tokenizer, Trainable};
 use collimate_objective::{KlController, Metrics, Objective};
 use collimate_run::{Context, Stage};
-use collimate_train::{Guards, Length, Settings, Trained, Trainer};
+use collimate_train::{Guards, Length, Settings, Trained, Trainer, gradient_vectors};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -245,7 +245,10 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         };
         let rewards = shared.rewards.open(means, context)?;
         context.check()?;
-        let options = common.engine_options(self.threads, &parameters.tensors())?;
+        // A prompt with its completions is one example; each may be a micro-batch.
+        let gradients =
+            gradient_vectors(prompts / shared.rollouts.steps_per_generation, context.team().size());
+        let options = common.engine_options(self.threads, &parameters.tensors(), gradients)?;
         let mut engine = common.load((&model, &mut parameters), options, context)?;
         let start = self.reference(&parameters);
         let written = generations * shared.rollouts.max_completion_length;

@@ -21,7 +21,7 @@ use crate::train::Common;
     mut_arg("eval_dataset", |argument| argument.help("Prompts whose completions are rewarded and not learnt from")),
     mut_arg("per_device_train_batch_size", |argument| argument.help(
         "Completions of one optimiser step, together with gradient_accumulation_steps: their product counts, a multiple \
-         of the completions of a prompt"
+         of the completions of a prompt, whatever the number of workers"
     )),
     mut_arg("max_tokens_per_micro_batch", |argument| argument.help(
         "Most tokens that go through the model at once, where a prompt and its completions, which share it and stay \
