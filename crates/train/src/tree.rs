@@ -334,6 +334,7 @@ mod tests {
             let shares = Shares { team, parts: &[0..1, 1..2] };
             Some(tree.sum(shares, &mut Exchange::default(), leaf).unwrap_err().to_string())
         });
-        assert_eq!(refused[0].as_deref(), Some("a worker sent 7 bytes of gradients instead of 20"));
+        let expected = "a message between workers cannot be understood: a worker sent 7 bytes of gradients instead of 20";
+        assert_eq!(refused[0].as_deref(), Some(expected));
     }
 }
