@@ -4,6 +4,7 @@ use crate::support::{Expected, Sequence, append, engine, fixtures, largest_diffe
 use collimate_engine::{Batch, CpuEngine, Dropout, Dtype, Engine, Error};
 use collimate_model::{Lora, LoraConfig, LoraSlot, Model, OneOrMore, Targets};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -249,6 +250,19 @@ fn written() -> Vec<(&'static str, LoraConfig)> {
                 ..config(&["q_proj", "down_proj"])
             },
         ),
+        ("llama", LoraConfig { init_lora_weights: json!("pissa"), ..config(&["q_proj", "up_proj"]) }),
+        (
+            "qwen2",
+            LoraConfig {
+                use_dora: true,
+                use_rslora: true,
+                rank_pattern: [("gate_proj".to_owned(), 5)].into_iter().collect(),
+                alpha_pattern: [("q_proj".to_owned(), 2.5)].into_iter().collect(),
+                modules_to_save: whole(&["lm_head"]),
+                init_lora_weights: json!("pissa_niter_2"),
+                ..config(&["q_proj", "gate_proj", "down_proj"])
+            },
+        ),
     ]
 }
 
@@ -273,9 +287,10 @@ fn peft_opens_what_is_written() {
         }
         let adapter = folder.path().join(number.to_string());
         lora.save(&adapter).unwrap();
+        let model = model.without_start(&lora).unwrap();
         let mut relative = Relative::of(lora, &model, 2, Dtype::Float32);
         let ids = relative.sequences[1].ids.clone();
-        let line = serde_json::json!({"base": model.path(), "adapter": adapter, "ids": ids});
+        let line = json!({"base": model.path(), "adapter": adapter, "ids": ids});
         asked += &format!("{line}\n");
         expected.push(log_probs(&mut relative.engine, &ids, Some(&relative.lora)));
     }

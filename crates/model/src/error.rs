@@ -167,6 +167,26 @@ pub enum Error {
         known: String,
     },
 
+    /// A weight has no principal part for an adapter to begin as.
+    #[error("{}: the singular values of the tensor `{name}` cannot be found", path.display())]
+    #[diagnostic(help(
+        "it holds infinities or what is no number: fetch or save the model again, or begin with `init_lora_weights` true"
+    ))]
+    SingularValues {
+        /// The model.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+    },
+
+    /// A saved adapter began as another part of the weights than the one at hand.
+    #[error("{}: the adapter began as another part of the weights", path.display())]
+    #[diagnostic(help("go on from it with the model, the settings and the seed that it was begun with"))]
+    OtherStart {
+        /// The adapter's folder.
+        path: PathBuf,
+    },
+
     /// A folder has weights but no tokenizer.
     #[error("{} holds no tokenizer: there is no tokenizer.json", path.display())]
     #[diagnostic(help(

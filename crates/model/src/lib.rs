@@ -41,7 +41,7 @@ pub use family::Family;
 pub use full::FullWeights;
 pub use layout::{LayerPlaces, LinearPlace, Tensors, WeightLayout, WeightSlot};
 pub use listing::{StoredTensor, adapter_tensors};
-pub use lora::{Lora, LoraConfig, LoraSlot, OneOrMore, Targets};
+pub use lora::{InitLoraWeights, Lora, LoraConfig, LoraSlot, OneOrMore, Targets};
 pub use merge::gain;
 pub use model::Model;
 pub use module::Module;

@@ -3,11 +3,15 @@
 mod config;
 mod files;
 mod fresh;
+mod initialisation;
 mod layout;
 mod patterns;
+mod principal;
+mod start;
 mod targets;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::config::DecoderConfig;
 use crate::module::Module;
@@ -15,6 +19,7 @@ use crate::output_heads::fresh_score;
 
 pub use config::LoraConfig;
 pub(crate) use files::adapter_weights;
+pub use initialisation::InitLoraWeights;
 pub use targets::{OneOrMore, Targets};
 
 /// A LoRA adapter: `y += scale · B (A x)` beside each chosen linear layer, and with DoRA (Liu et al. 2024, equation 5)
@@ -34,6 +39,9 @@ pub struct Lora {
     pub score: Option<Range<usize>>,
     /// The model's hidden size: the width of what is trained whole.
     pub hidden_size: usize,
+    /// What the slots began as, laid out as they are, where that was taken out of the model's weights (PiSSA): such an
+    /// adapter stands beside [`Model::without_start`](crate::Model::without_start), and is saved as [`Lora::difference`].
+    pub start: Option<Arc<[f32]>>,
     /// All parameters: for each slot A, B and the magnitudes; then what is trained whole.
     pub values: Vec<f32>,
 }
@@ -89,9 +97,14 @@ impl Lora {
         self
     }
 
-    /// Whether it has matrices A and B alone, and perhaps a scalar head.
+    /// Whether it has matrices A and B alone, beside the model's own weights, and perhaps a scalar head.
     pub fn is_plain(&self) -> bool {
-        !self.config.use_dora && self.embedding.is_none() && self.head.is_none()
+        !self.config.use_dora && self.embedding.is_none() && self.head.is_none() && self.start.is_none()
+    }
+
+    /// Whether it begins as a part of the model's weights, which is taken out of them.
+    pub fn is_pissa(&self) -> bool {
+        InitLoraWeights::of(&self.config).is_some_and(|start| start != InitLoraWeights::Drawn)
     }
 
     /// The values of every B, and of the magnitudes: what LoRA+ trains faster, in order.

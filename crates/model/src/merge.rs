@@ -123,6 +123,7 @@ fn whole<'a>(adapter: &'a Lora, name: &str) -> Option<&'a [f32]> {
     place.as_ref().map(|place| &adapter.values[place.clone()])
 }
 
-fn weight_name(slot: &LoraSlot) -> String {
+/// The canonical name of the weight beside which a slot stands.
+pub(crate) fn weight_name(slot: &LoraSlot) -> String {
     format!("{}.weight", slot.module.path(slot.layer))
 }

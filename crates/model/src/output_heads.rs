@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use collimate_run::random::stream;
+use collimate_run::random::{Stream, stream};
 
 use crate::error::{Error, Result};
 use crate::lora::Lora;
@@ -84,12 +84,14 @@ impl Lora {
     }
 }
 
-/// A scalar head's weights to begin with, `[hidden]`, from N(0, 0.02) (Box and Muller 1958).
+/// A scalar head's weights to begin with, `[hidden]`, from N(0, 0.02).
 pub(crate) fn fresh_score(hidden_size: usize, seed: u64) -> Vec<f32> {
     let mut draws = stream(seed, &[KEY]);
-    let mut draw = || {
-        let length = (-2.0 * (1.0 - draws.random()).ln()).sqrt();
-        (SPREAD * length * (TAU * draws.random()).cos()) as f32
-    };
-    (0..hidden_size).map(|_| draw()).collect()
+    (0..hidden_size).map(|_| normal(SPREAD, &mut draws) as f32).collect()
+}
+
+/// The next draw from N(0, spread) (Box and Muller 1958).
+pub(crate) fn normal(spread: f64, draws: &mut Stream) -> f64 {
+    let length = (-2.0 * (1.0 - draws.random()).ln()).sqrt();
+    spread * length * (TAU * draws.random()).cos()
 }

@@ -89,10 +89,10 @@ impl Trainable {
         }
     }
 
-    /// Reads what [`Trainable::save`] wrote of parameters of the same kind.
+    /// Reads what [`Trainable::save`] wrote of parameters of the same kind, and of an adapter with the same beginning.
     pub fn load_like(&self, folder: &Path, decoder: &DecoderConfig) -> Result<Self> {
         match self {
-            Self::Adapter(_) => Lora::load(folder, decoder).map(Self::from),
+            Self::Adapter(like) => like.load_like(folder, decoder).map(Self::from),
             Self::Weights(_) => FullWeights::load(folder, decoder).map(Self::from),
         }
     }

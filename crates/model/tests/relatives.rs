@@ -4,7 +4,8 @@ use crate::common;
 use std::path::{Path, PathBuf};
 
 use collimate_model::{
-    DecoderConfig, Lora, LoraConfig, Model, OneOrMore, SaveOptions, SublayerNorms, Targets, Trainable,
+    DecoderConfig, InitLoraWeights, Lora, LoraConfig, Model, OneOrMore, SaveOptions, SublayerNorms, Targets,
+    Trainable,
 };
 use serde_json::json;
 
@@ -201,4 +202,99 @@ fn a_file_that_does_not_fit_its_configuration_is_refused() {
         common::write(&path, config.to_string().as_bytes());
         assert!(Lora::load(folder.path(), model.config()).is_err());
     }
+}
+
+fn pissa(modules: &[&str]) -> LoraConfig {
+    LoraConfig { init_lora_weights: InitLoraWeights::Pissa.into(), ..config(modules) }
+}
+
+fn error_text(config: LoraConfig, model: &Model) -> String {
+    common::text(&Lora::beside(config, model, 0).unwrap_err(), model.path())
+}
+
+#[test]
+fn what_cannot_begin_within_the_weights_is_refused() {
+    let model = Model::open(&common::fixture("tiny-llama")).unwrap();
+    let (q, iterated) = (pissa(&["q_proj"]), InitLoraWeights::PissaIterated(1).into());
+    let refusals = [
+        error_text(LoraConfig { r: 65, init_lora_weights: iterated, ..q.clone() }, &model),
+        error_text(LoraConfig { lora_alpha: -2.0, ..q.clone() }, &model),
+        error_text(
+            LoraConfig { alpha_pattern: [("q_proj".into(), 0.0)].into_iter().collect(), ..q.clone() },
+            &model,
+        ),
+        error_text(LoraConfig { lora_alpha: 1.5e308, r: 64, ..q.clone() }, &model),
+        error_text(LoraConfig { init_lora_weights: json!("gaussian"), ..q.clone() }, &model),
+        error_text(LoraConfig { init_lora_weights: json!("true"), ..q.clone() }, &model),
+        common::text(&Lora::new(q, model.config(), 0).unwrap_err(), model.path()),
+    ];
+    insta::assert_snapshot!(refusals.join("\n\n"));
+}
+
+#[test]
+fn weights_that_are_no_numbers_have_no_principal_part() {
+    let model = Model::open(&common::fixture("tiny-llama")).unwrap();
+    let mut lora = Lora::new(config(&["q_proj"]), model.config(), 0).unwrap();
+    let b = lora.slots[1].b.clone();
+    lora.values[b].fill(f32::INFINITY);
+    let broken = model.merged(lora).unwrap();
+    insta::assert_snapshot!(error_text(pissa(&["q_proj", "v_proj"]), &broken));
+    // Zeros are numbers: their part is nothing at all.
+    let model = Model::open(&common::fixture("tiny-llama")).unwrap();
+    let (whole, mut weight) = (Lora::beside(pissa(&["q_proj"]), &model, 0).unwrap(), Vec::new());
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let whole =
+        Lora::beside(LoraConfig { r: whole.slots[0].inputs, ..pissa(&["q_proj"]) }, &model, 0).unwrap();
+    let model = model.without_start(&whole).unwrap();
+    model.read(name, &mut weight).unwrap();
+    assert!(weight.iter().all(|x| x.abs() < 1e-6));
+    let again = Lora::beside(pissa(&["q_proj"]), &model, 0).unwrap();
+    assert!(again.values.iter().all(|x| x.abs() < 1e-3));
+}
+
+/// All shapes of a saved one: with magnitudes, with what is trained whole, with patterns.
+#[test]
+fn what_began_within_the_weights_is_saved_as_the_difference_and_read_back() {
+    let model = Model::open(&common::fixture("tiny-llama")).unwrap();
+    let config = LoraConfig {
+        use_dora: true,
+        use_rslora: true,
+        modules_to_save: Some(vec!["lm_head".to_owned(), "score".to_owned()]),
+        rank_pattern: [("v_proj".to_owned(), 3)].into_iter().collect(),
+        alpha_pattern: [("k_proj".to_owned(), 2.5)].into_iter().collect(),
+        ..pissa(&["q_proj", "k_proj", "v_proj", "down_proj"])
+    };
+    let begun = Lora::beside(config, &model, 3).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut learnt = begun.clone();
+    learnt.values.iter_mut().enumerate().for_each(|(i, x)| *x += 0.01 * (i as f32).sin());
+    learnt.save(folder.path()).unwrap();
+    // Another reader knows nothing of it.
+    let plain = Lora::load(folder.path(), model.config()).unwrap();
+    assert_eq!(plain.values, learnt.difference().values);
+    for (own, saved) in learnt.slots.iter().zip(&plain.slots) {
+        assert_eq!(saved.rank, 2 * own.rank);
+        assert!((saved.scale / own.scale - 1.0).abs() < 1e-6, "{} {}", saved.scale, own.scale);
+    }
+    let like = Trainable::from(begun.clone());
+    assert!(like.load_like(folder.path(), model.config()).unwrap() == Trainable::from(learnt.clone()));
+    // Beside the model it is what the other is beside what is left of it.
+    let (name, mut beside, mut within) = ("model.layers.0.mlp.down_proj.weight", Vec::new(), Vec::new());
+    let open = || Model::open(&common::fixture("tiny-llama")).unwrap();
+    open().merged(plain).unwrap().read(name, &mut beside).unwrap();
+    open().without_start(&learnt).unwrap().merged(learnt.clone()).unwrap().read(name, &mut within).unwrap();
+    assert!(beside.iter().zip(&within).all(|(x, y)| (x - y).abs() < 1e-5));
+
+    let again = |config| Lora::begun_before(config, &model, 3, folder.path());
+    assert!(again(begun.config.clone()).unwrap() == begun);
+    assert!(again(pissa(&["q_proj"])).is_err());
+    // One that began otherwise is not that of this training.
+    let mut other = begun.clone();
+    let mut start = other.start.take().unwrap().to_vec();
+    start[begun.slots[0].a.start] *= 1.001;
+    other.start = Some(start.into());
+    assert!(Trainable::from(other).load_like(folder.path(), model.config()).is_err());
+    let other = Lora::beside(pissa(&["q_proj"]), &model, 3).unwrap();
+    let error = Trainable::from(other).load_like(folder.path(), model.config()).unwrap_err();
+    insta::assert_snapshot!(common::text(&error, folder.path()));
 }

@@ -67,6 +67,9 @@ fn key<X: TrainingExample>(
         let whole = [&lora.embedding, &lora.head, &lora.score].map(|place| u64::from(place.is_some()));
         hash_numbers(&mut hasher, whole);
         hash_numbers(&mut hasher, lora.values.iter().map(|value| u64::from(value.to_bits())));
+        // What the model is without.
+        let start = lora.start.iter().flat_map(|start| start.iter());
+        hash_numbers(&mut hasher, start.map(|value| u64::from(value.to_bits())));
     }
     let mut part = MicroBatch::default();
     for (number, example) in examples.iter().enumerate() {

@@ -17,6 +17,7 @@ mod model_info;
 mod model_merge;
 mod model_plan;
 mod packages;
+mod peft_pissa;
 mod train_policy;
 mod train_policy_prompts;
 mod train_policy_resume;

@@ -179,7 +179,8 @@ fn divergence_begins_at_the_start_and_grows() {
     let place = Place::new();
     place.run::<grpo::Config>("start", &[REWARD]);
     let adapter = flag("adapter_name_or_path", &place.path("start"));
-    for more in [&[REWARD, "--beta=0.01"][..], &[REWARD, "--beta=0.01", &adapter]] {
+    let pissa = [REWARD, "--beta=0.01", "--init_lora_weights=pissa", "--lora_dropout=0"];
+    for more in [&[REWARD, "--beta=0.01"][..], &[REWARD, "--beta=0.01", &adapter], &pissa] {
         place.run::<grpo::Config>("grpo", more);
         place.run::<rloo::Config>("rloo", more);
         place.run::<ppo::Config>(

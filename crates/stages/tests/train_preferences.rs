@@ -114,6 +114,37 @@ fn the_first_margin_is_exactly_zero_and_pairs_are_learnt_apart() {
     assert_eq!(place.adapter("f32") != place.adapter("bf16"), Dtype::Bfloat16.supported() == Dtype::Bfloat16);
 }
 
+/// The reference is what is trained before its first step, and so is the policy; a named one stands beside the weights
+/// as they were.
+#[test]
+fn what_begins_within_the_weights_has_the_model_as_its_reference() {
+    let place = Place::new();
+    let pissa = ["--init_lora_weights=pissa", "--lora_target_modules=all-linear"];
+    let summary = place.run::<dpo::Config>("pissa", &pissa).summary;
+    assert_eq!(place.metrics("pissa", 1)["rewards/margins"], 0.0);
+    assert!(summary.eval_loss_after.unwrap() < summary.eval_loss_before.unwrap() - 0.05, "{summary:?}");
+    // Kept log-probs are those of the start, found by it; the model's own are not taken for them.
+    place.run::<dpo::Config>("plain", &[]);
+    let again = place.run::<dpo::Config>("again", &[pissa[0], pissa[1], "--beta=0.2"]).summary;
+    assert_eq!(
+        (again.reference_seconds, &place.metrics("again", 1)["rewards/margins"]),
+        (Some(0.0), &json!(0.0))
+    );
+    let measured = place.accuracy("accuracy", &[&flag("tuned", &place.path("pissa"))]).all.tuned.unwrap();
+    assert!((measured.reward_margin.value - summary.eval_margin.unwrap()).abs() < 1e-4);
+
+    let reference = flag("reference", &place.path("pissa"));
+    place.run::<dpo::Config>("named", &[pissa[0], pissa[1], &reference]);
+    place.run::<dpo::Config>("named_plain", &[&reference]);
+    let first = |output: &str| place.metrics(output, 1)["rewards/margins"].as_f64().unwrap();
+    let (within, beside) = (first("named"), first("named_plain"));
+    assert!(beside.abs() > 1e-3 && (within - beside).abs() < 1e-5, "{within} {beside}");
+    // TR-DPO.
+    let synced = ["--sync_ref_model", "--ref_model_sync_steps=3"];
+    let summary = place.run::<dpo::Config>("synced", &[pissa[0], pissa[1], synced[0], synced[1]]).summary;
+    assert!(summary.eval_margin.unwrap() > 0.0, "{summary:?}");
+}
+
 #[test]
 fn an_adapter_goes_on_from_where_it_is_and_is_its_own_reference() {
     let place = Place::new();

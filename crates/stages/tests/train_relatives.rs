@@ -1,7 +1,7 @@
 //! Trainings of LoRA's relatives as whole stages, on a random model of two layers.
 
-use crate::common::{fixtures, measure, run, run_until, train};
-use collimate_stages::train::sft::TrainSft;
+use crate::common::{config, fixtures, measure, run, run_until};
+use collimate_stages::train::sft::{self, TrainSft};
 use std::path::{Path, PathBuf};
 
 /// A folder with data, in which a test works.
@@ -26,6 +26,11 @@ impl Place {
 
     /// A training of 8 steps into the folder `output`, with these words besides.
     fn train(&self, output: &str, more: &str) -> TrainSft {
+        TrainSft::new(self.config(output, more), None)
+    }
+
+    /// Its settings.
+    fn config(&self, output: &str, more: &str) -> sft::Config {
         let rows = self.path("rows.jsonl");
         let mut words = vec![
             flag("model_name_or_path", &fixtures().join("tiny/llama")),
@@ -35,7 +40,7 @@ impl Place {
         ];
         let steps = "--max_steps=8 --eval_steps=4 --save_steps=3 --learning_rate=0.005";
         words.extend(steps.split_whitespace().chain(more.split_whitespace()).map(str::to_owned));
-        train(&words.iter().map(String::as_str).collect::<Vec<_>>(), None)
+        config(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     fn adapter(&self, output: &str) -> Vec<u8> {
@@ -67,10 +72,17 @@ const RELATIVES: [&str; 4] = [
     "--modules_to_save=embed_tokens,lm_head --use_dora",
 ];
 
+/// What begins as a part of the weights; its arithmetic is not the base's to the bit.
+const PISSA: [&str; 3] = [
+    "--init_lora_weights=pissa --lora_dropout=0 --save_total_limit=1 --load_best_model_at_end",
+    "--init_lora_weights=pissa --lora_dropout=0 --use_dora --use_rslora --modules_to_save=lm_head --lora_r=3",
+    "--init_lora_weights=pissa_niter_2 --lora_dropout=0 --rank_pattern=q_proj=2 --alpha_pattern=v_proj=3",
+];
+
 #[test]
 fn stopped_anywhere_and_run_again_they_give_the_same_bytes() {
     let place = Place::new();
-    for (number, relative) in RELATIVES.iter().enumerate() {
+    for (number, relative) in RELATIVES.iter().chain(&PISSA).enumerate() {
         let whole = format!("whole_{number}");
         run(&place.train(&whole, relative)).unwrap();
         for stop in [2, 3, 7] {
@@ -97,6 +109,58 @@ fn they_learn_and_are_read_and_merged_as_they_were_trained() {
         let merged = place.loss(&place.path(&output).join("merged"), None);
         assert!((merged - after).abs() < 1e-4, "{relative}: {merged} {after}");
     }
+}
+
+#[test]
+fn what_began_within_the_weights_is_read_as_a_plain_adapter_beside_them() {
+    let (place, base) = (Place::new(), fixtures().join("tiny/llama"));
+    let untrained = place.loss(&base, None);
+    for (number, pissa) in PISSA.iter().enumerate() {
+        let output = number.to_string();
+        let summary = run(&place.train(&output, &format!("{pissa} --save_merged"))).unwrap().summary;
+        let near = |found: f64, expected: f64| {
+            assert!((found - expected).abs() < 2e-5, "{pissa}: {found}, not {expected}");
+        };
+        near(summary.eval_loss_before.unwrap(), untrained);
+        let after = summary.eval_loss_after.unwrap();
+        assert!(after < untrained - 0.1, "{pissa}: {untrained} {after}");
+        near(place.loss(&base, Some(&place.path(&output))), after);
+        near(place.loss(&place.path(&output).join("merged"), None), after);
+        let config = std::fs::read(place.path(&output).join("adapter_config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["init_lora_weights"], true);
+        assert_eq!(config["r"], [16, 6, 16][number]);
+    }
+}
+
+/// Begun with other draws, it is another training, whose checkpoints are of no use.
+#[test]
+fn threads_change_no_bit_of_it_and_seeds_do() {
+    let place = Place::new();
+    let trained = |output: &str, more: &str, threads| {
+        let more = format!("--init_lora_weights=pissa_niter_1 --max_steps=2 {more}");
+        run(&TrainSft::new(place.config(output, &more), Some(threads))).unwrap();
+        place.adapter(output)
+    };
+    let one = trained("one", "", 1);
+    assert!(one == trained("two", "", 2));
+    assert!(one != trained("other", "--seed=7", 2));
+}
+
+#[test]
+fn what_is_left_of_the_weights_is_quantised() {
+    let place = Place::new();
+    let before = |output: &str, more: &str| {
+        let summary = run(&place.train(output, &format!("--lora_dropout=0 {more}"))).unwrap().summary;
+        assert!(summary.eval_loss_after.unwrap() < summary.eval_loss_before.unwrap() - 0.1, "{more}");
+        summary.eval_loss_before.unwrap()
+    };
+    let exact = place.loss(&fixtures().join("tiny/llama"), None);
+    let error = |output: &str, more: &str| (before(output, more) - exact).abs();
+    let pissa = "--init_lora_weights=pissa --lora_target_modules=all-linear --lora_r=24";
+    let (plain, pissa) =
+        (error("plain", "--quantise=nf4"), error("pissa", &format!("{pissa} --quantise=nf4")));
+    assert!(pissa > 0.0 && pissa < plain, "{pissa} {plain}");
 }
 
 #[test]

@@ -104,6 +104,12 @@ pub fn of_step(
     load(&path, kind, settings).map_err(|damage| Error::Checkpoint { reason: damage.to_string(), path })
 }
 
+/// The folder of the newest checkpoint whose files are what was written, if there is any.
+pub fn newest_whole(output: &Path) -> Result<Option<PathBuf>> {
+    let mut folders = list(output)?.into_iter().rev().map(|(_, path)| path);
+    Ok(folders.find(|path| check_hashes(path).is_ok()))
+}
+
 /// Removes the oldest checkpoints until `limit` are left; never the newest, nor the one of step `best`.
 pub fn prune(output: &Path, limit: Option<usize>, best: Option<u64>) -> Result<()> {
     let Some(limit) = limit else { return Ok(()) };
@@ -143,14 +149,8 @@ fn load(
     (like, decoder): (&Trainable, &DecoderConfig),
     settings: AdamWSettings,
 ) -> Result<Checkpoint, Damage> {
-    let read = |name: &str| fs::read(path.join(name)).map_err(|_| Damage::Hash(name.to_owned()));
-    let hashes: BTreeMap<String, String> =
-        serde_json::from_slice(&read(DONE)?).map_err(|_| Damage::Format(DONE))?;
-    for (name, hash) in &hashes {
-        if hash_file(&path.join(name)).ok().as_ref() != Some(hash) {
-            return Err(Damage::Hash(name.clone()));
-        }
-    }
+    let hashes = check_hashes(path)?;
+    let read = |name: &str| read_file(path, name);
     let state = serde_json::from_slice(&read(STATE)?).map_err(|_| Damage::Format(STATE))?;
     let parameters = like.load_like(path, decoder)?;
     let count = parameters.values().len();
@@ -164,6 +164,22 @@ fn load(
         return Err(Damage::Size);
     }
     Ok(Checkpoint { parameters, optimiser, state, reference })
+}
+
+/// The hashes of a checkpoint's files, which have them.
+fn check_hashes(path: &Path) -> Result<BTreeMap<String, String>, Damage> {
+    let hashes: BTreeMap<String, String> =
+        serde_json::from_slice(&read_file(path, DONE)?).map_err(|_| Damage::Format(DONE))?;
+    for (name, hash) in &hashes {
+        if hash_file(&path.join(name)).ok().as_ref() != Some(hash) {
+            return Err(Damage::Hash(name.clone()));
+        }
+    }
+    Ok(hashes)
+}
+
+fn read_file(path: &Path, name: &str) -> Result<Vec<u8>, Damage> {
+    fs::read(path.join(name)).map_err(|_| Damage::Hash(name.to_owned()))
 }
 
 /// The checkpoints in a folder, by step.

@@ -78,20 +78,22 @@ fn lengths(lora: &Lora, slot: &LoraSlot, linear: &Linear, columns: Range<usize>)
 
 impl CpuEngine {
     /// Lets a fresh adapter begin from the weights as they are held, quantised or in few bits: its magnitudes become the
-    /// lengths of their rows, so that it changes nothing yet. As PEFT does it, whose bases are quantised before.
+    /// lengths of the rows of W + scale·B·A, so that it changes no length yet. As PEFT does it, whose bases are quantised
+    /// before.
     ///
     /// # Errors
     /// An adapter for another model.
     pub fn begin_magnitudes(&self, lora: &mut Lora) -> Result<()> {
         self.check(lora)?;
+        let mut begun = Vec::new();
         for slot in &lora.slots {
             let Some(magnitude) = &slot.magnitude else { continue };
             let linear = self.weights.layers[slot.layer].linear(slot.module);
             let (_, columns) = self.shape.output(slot.module);
-            let squares = self.pool.install(|| linear.row_squares());
-            let magnitudes = lora.values[magnitude.clone()].iter_mut();
-            magnitudes.zip(&squares[columns]).for_each(|(m, square)| *m = square.sqrt() as f32);
+            let lengths = self.pool.install(|| lengths(lora, slot, linear, columns));
+            begun.push((magnitude.clone(), lengths));
         }
+        begun.into_iter().for_each(|(place, lengths)| lora.values[place].copy_from_slice(&lengths));
         Ok(())
     }
 }

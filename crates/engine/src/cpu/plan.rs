@@ -55,8 +55,8 @@ impl MemoryPlan {
 pub struct TrainedSizes {
     /// Parameters trained.
     pub values: usize,
-    /// Numbers held beside them: an adapter's slots turned for the products, and a head of its own packed for both
-    /// directions.
+    /// Numbers held beside them: an adapter's slots turned for the products, a head of its own packed for both
+    /// directions, and what it began as, which the model that is without it keeps too.
     copies: usize,
     /// Widest row of reduced inputs of a layer: the sum of its ranks.
     pub(super) reduced: usize,
@@ -95,9 +95,10 @@ impl From<&Lora> for TrainedSizes {
         };
         let slots = lora.slots.last().map_or(0, |slot| slot.range().end);
         let head = lora.head.as_ref().map_or(0, ExactSizeIterator::len);
+        let start = if lora.is_pissa() { 2 * slots } else { 0 };
         Self {
             values: lora.parameters(),
-            copies: slots + 2 * head,
+            copies: slots + start + 2 * head,
             reduced: largest(|slot| slot.rank),
             partial: largest(|slot| slot.range().len()),
             weights: false,

@@ -160,6 +160,7 @@ impl LoraConfig {
         let mut config: Self = crate::file::read_json(path)?;
         config.other.shift_remove("runtime_config");
         config.check(path)?;
+        config.check_initialisation(path)?;
         Ok(config)
     }
 
@@ -177,7 +178,7 @@ impl LoraConfig {
         }
     }
 
-    /// Checks every field; `path` is the file that holds them, for messages.
+    /// Checks every field but how the matrices began; `path` is the file that holds them, for messages.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         let wrong = |field: &str, expected: &str, got: String| {
             let (field, expected) = (field.to_owned(), expected.to_owned());
@@ -227,7 +228,6 @@ impl LoraConfig {
             );
         }
         self.check_layers(path)?;
-        self.check_initialisation(path)?;
         self.check_other(path)
     }
 
@@ -246,6 +246,7 @@ impl LoraConfig {
         Ok(())
     }
 
+    /// Checks that the base model's weights were left alone.
     fn check_initialisation(&self, path: &Path) -> Result<()> {
         let harmless = match &self.init_lora_weights {
             Value::Bool(_) => true,

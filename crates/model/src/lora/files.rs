@@ -45,14 +45,16 @@ impl Lora {
         Ok(lora)
     }
 
-    /// Writes the adapter into `folder`, which is made if need be, so that PEFT opens it. Weights are f32.
+    /// Writes the adapter into `folder`, which is made if need be, so that PEFT opens it: what began within the weights as
+    /// [`Lora::difference`]. Weights are f32.
     pub fn save(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|source| collimate_run::Error::write(folder, source))?;
         let weights_path = folder.join(WEIGHTS_FILE);
         let unsound = |reason: String| Error::Safetensors { path: weights_path.clone(), reason };
-        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let saved = self.difference();
+        let bytes: Vec<u8> = saved.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut tensors = Vec::new();
-        for Matrix { name, shape, place } in self.matrices() {
+        for Matrix { name, shape, place } in saved.matrices() {
             let bytes = &bytes[4 * place.start..4 * place.end];
             let view = TensorView::new(Dtype::F32, shape, bytes);
             tensors.push((name, view.map_err(|error| unsound(error.to_string()))?));
@@ -62,7 +64,7 @@ impl Lora {
             ::safetensors::serialize(tensors, Some(metadata)).map_err(|error| unsound(error.to_string()))?;
         atomic::write(&weights_path, &weights)?;
         let config_path = folder.join(CONFIG_FILE);
-        let config = self.config.to_json();
+        let config = saved.config.to_json();
         let config =
             config.map_err(|error| Error::Json { path: config_path.clone(), reason: error.to_string() })?;
         atomic::write(&config_path, config.as_bytes())?;

@@ -38,7 +38,7 @@ impl Lora {
         let head = place(config.has_head(), matrix);
         let score = place(config.has_score(), decoder.hidden_size);
         let hidden_size = decoder.hidden_size;
-        Ok(Self { config, slots, embedding, head, score, hidden_size, values: Vec::new() })
+        Ok(Self { config, slots, embedding, head, score, start: None, hidden_size, values: Vec::new() })
     }
 
     /// How many parameters it has, whether their values are there or not.

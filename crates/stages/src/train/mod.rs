@@ -198,9 +198,18 @@ impl<M: Method> Training<M> {
             micro_batch_tokens: common.max_tokens_per_micro_batch,
             context,
         };
-        if let Some(Named::Model(path, other)) = named {
-            let mut engine = load_engine(&other, CpuOptions { training: false, ..options }, context)?;
-            let found = cached.ask(&mut engine, &path, None, wanted)?;
+        let taken_out = start.adapter().is_some_and(|lora| lora.start.is_some());
+        let other = match &named {
+            Some(Named::Model(path, other)) => Some((path, other.as_ref(), None)),
+            // It stands on the model as it was.
+            Some(Named::Adapter(adapter)) if taken_out => {
+                Some((&common.model_name_or_path, &common.open()?, Some(adapter.as_ref())))
+            }
+            _ => None,
+        };
+        if let Some((path, other, adapter)) = other {
+            let mut engine = load_engine(other, CpuOptions { training: false, ..options }, context)?;
+            let found = cached.ask(&mut engine, path, adapter, wanted)?;
             // The other model makes room before the one to be trained is loaded.
             drop(engine);
             return Ok((common.load((model, start), options, context)?, Some(found)));
@@ -241,7 +250,7 @@ impl<M: Method> Stage for Training<M> {
         let common = self.config.common();
         let settings = common.checked(common.training(self.config.defaults()), context)?;
         let objective = self.config.objective()?;
-        let (model, mut parameters) = common.set_up(self.config.heads())?;
+        let (model, mut parameters) = common.set_up(self.config.heads(), context)?;
         let train = self.read(&common.dataset, &model, [REJECTS_FILE, DROPPED_FILE], context)?;
         let evaluation = match &common.eval_dataset {
             Some(path) => workshop::if_any(self.read(path, &model, EVAL_FILES, context), context)?,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 use clap::ArgAction;
 use collimate_engine::Dtype;
-use collimate_model::{LoraConfig, OneOrMore, Targets};
+use collimate_model::{InitLoraWeights, LoraConfig, OneOrMore, Targets};
 use collimate_run::hub_cache::public_name;
 use collimate_train::{
     AdamWSettings, BatchSize, EarlyStopping, Length, Optim, Order, ReferenceSync, ScheduleKind,
@@ -42,7 +42,7 @@ pub struct Common {
         value_name = "FOLDER",
         conflicts_with_all = [
             "lora_r", "lora_alpha", "lora_target_modules", "layers_to_transform", "rank_pattern", "alpha_pattern",
-            "modules_to_save", "use_rslora", "use_dora"
+            "modules_to_save", "use_rslora", "use_dora", "init_lora_weights"
         ]
     )]
     pub adapter_name_or_path: Option<PathBuf>,
@@ -56,7 +56,7 @@ pub struct Common {
         conflicts_with_all = [
             "adapter_name_or_path", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
             "layers_to_transform", "rank_pattern", "alpha_pattern", "modules_to_save", "use_rslora", "use_dora",
-            "loraplus_lr_ratio"
+            "init_lora_weights", "loraplus_lr_ratio"
         ]
     )]
     pub full: bool,
@@ -95,6 +95,11 @@ pub struct Common {
     /// low ranks, and slower.
     #[arg(long)]
     pub use_dora: bool,
+    /// How the adapter begins: true, changing nothing; or as the strongest part of each weight, which is taken out of it,
+    /// so that this part is trained (PiSSA): pissa finds it exactly, pissa_niter_16, say, by 16 iterations, almost, and in
+    /// a fraction of the time. Best with --lora_dropout 0. What is saved is a plain adapter of twice the rank.
+    #[arg(long, value_name = "NAME", default_value_t = InitLoraWeights::Drawn)]
+    pub init_lora_weights: InitLoraWeights,
     /// How many times as fast the adapter's B learns as its A (LoRA+): 16, say, with a lower learning rate.
     #[arg(long, value_name = "NUMBER")]
     pub loraplus_lr_ratio: Option<f64>,
@@ -219,6 +224,7 @@ impl Common {
             modules_to_save: some(&self.modules_to_save),
             use_rslora: self.use_rslora,
             use_dora: self.use_dora,
+            init_lora_weights: self.init_lora_weights.into(),
             ..LoraConfig::default()
         }
     }
@@ -336,7 +342,7 @@ mod tests {
     #[test]
     fn relatives_are_configured_as_peft_names_them() {
         let words = "--layers_to_transform 0,2 --rank_pattern q_proj=16,.*a=b=2 --alpha_pattern v_proj=2.5 \
-                     --modules_to_save embed_tokens,lm_head --use_dora --use_rslora";
+                     --modules_to_save embed_tokens,lm_head --use_dora --use_rslora --init_lora_weights pissa_niter_4";
         let config = parse(&words.split_whitespace().collect::<Vec<_>>()).unwrap().lora();
         let ours = serde_json::to_value(&config).unwrap();
         assert_eq!(ours["layers_to_transform"], serde_json::json!([0, 2]));
@@ -344,7 +350,9 @@ mod tests {
         assert_eq!(ours["alpha_pattern"], serde_json::json!({"v_proj": 2.5}));
         assert_eq!(ours["modules_to_save"], serde_json::json!(["embed_tokens", "lm_head"]));
         assert_eq!((&ours["use_dora"], &ours["use_rslora"]), (&true.into(), &true.into()));
+        assert_eq!(ours["init_lora_weights"], "pissa_niter_4");
         let plain = serde_json::to_value(parse(&[]).unwrap().lora()).unwrap();
+        assert_eq!(plain["init_lora_weights"], true);
         assert_eq!((&plain["layers_to_transform"], &plain["modules_to_save"]), (&().into(), &().into()));
     }
 
@@ -379,6 +387,9 @@ mod tests {
             &["--merge_adapter", "a"],
             &["--full", "--use_dora"],
             &["--full", "--loraplus_lr_ratio", "4"],
+            &["--full", "--init_lora_weights", "pissa"],
+            &["--adapter_name_or_path", "a", "--init_lora_weights", "pissa"],
+            &["--init_lora_weights", "gaussian"],
             &["--adapter_name_or_path", "a", "--rank_pattern", "q_proj=4"],
             &["--rank_pattern", "q_proj"],
             &["--rank_pattern", "q_proj=many"],

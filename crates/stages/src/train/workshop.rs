@@ -1,11 +1,15 @@
 //! What every training does around its steps: opens the model, sets up what is trained, says what it will take, saves.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytesize::ByteSize;
 use collimate_engine::{CpuEngine, CpuOptions, MemoryPlan, Quantisation};
-use collimate_model::{FullWeights, Lora, Model, OutputHeads, SaveOptions, Tensors, Trainable};
+use collimate_model::{
+    FullWeights, InitLoraWeights, Lora, LoraConfig, Model, OutputHeads, SaveOptions, Tensors, Trainable,
+};
 use collimate_run::hub_cache::public_name;
+use collimate_run::team::broadcast;
 use collimate_run::{Context, Event, atomic, available_memory};
 use collimate_train::{ModelCard, Settings, Trained, checkpoint};
 use serde::Serialize;
@@ -68,6 +72,11 @@ impl Common {
         if self.max_steps.is_some_and(|steps| steps > 0) && self.num_train_epochs.is_some() {
             context.report(Event::Warning("max_steps is given, so num_train_epochs has no effect"));
         }
+        if self.init_lora_weights != InitLoraWeights::Drawn && self.lora_dropout > 0.0 {
+            context.report(Event::Warning(
+                "lora_dropout drops inputs of a part of the model itself with PiSSA: --lora_dropout 0 leaves it whole",
+            ));
+        }
         Ok(settings)
     }
 
@@ -81,15 +90,16 @@ impl Common {
     }
 
     /// The model that is trained, or that the adapter stands on.
-    fn open(&self) -> Result<Model, Error> {
+    pub(super) fn open(&self) -> Result<Model, Error> {
         let model = Model::open(&self.model_name_or_path)?;
         let Some(folder) = &self.merge_adapter else { return Ok(model) };
         let adapter = Lora::load(folder, model.config())?;
         Ok(model.merged(adapter)?)
     }
 
-    /// The model with the heads that a method is for, and what is trained of it, before the first step.
-    pub(super) fn set_up(&self, heads: OutputHeads) -> Result<(Model, Trainable), Error> {
+    /// The model with the heads that a method is for, and what is trained of it, before the first step; the model without
+    /// what an adapter takes out of it.
+    pub(super) fn set_up(&self, heads: OutputHeads, context: &Context) -> Result<(Model, Trainable), Error> {
         let mut model = self.open()?;
         if self.full {
             model = model.with_heads(heads, self.seed)?;
@@ -97,24 +107,61 @@ impl Common {
             // A scalar head is the adapter's own.
             model = model.with_heads(OutputHeads::Tokens, self.seed)?;
         }
-        let parameters = match self.parameters(&model)? {
-            Trainable::Adapter(lora) => lora.with_heads(heads, &model, self.seed)?.into(),
-            weights => weights,
-        };
-        Ok((model, parameters))
+        match self.parameters(&model, context)? {
+            Trainable::Adapter(lora) => {
+                let lora = lora.with_heads(heads, &model, self.seed)?;
+                Ok((model.without_start(&lora)?, lora.into()))
+            }
+            weights => Ok((model, weights)),
+        }
     }
 
     /// What is trained, before the first step.
-    fn parameters(&self, model: &Model) -> Result<Trainable, Error> {
+    fn parameters(&self, model: &Model, context: &Context) -> Result<Trainable, Error> {
         if self.full {
             return Ok(FullWeights::read(model)?.into());
         }
         let Some(folder) = &self.adapter_name_or_path else {
-            return Ok(Lora::beside(self.lora(), model, self.seed)?.into());
+            return Ok(self.fresh(model, context)?.into());
         };
         let mut lora = Lora::load(folder, model.config())?;
         lora.config.lora_dropout = self.lora_dropout;
         Ok(lora.into())
+    }
+
+    /// A fresh adapter. If the run goes on, what PiSSA took out of the weights is what it took out of them before, on
+    /// whatever machine that was; and of several workers all take out what the leader found.
+    fn fresh(&self, model: &Model, context: &Context) -> Result<Lora, Error> {
+        let (config, team) = (self.lora(), context.team());
+        if self.init_lora_weights == InitLoraWeights::Drawn {
+            return Ok(Lora::beside(config, model, self.seed)?);
+        }
+        if !team.leads() {
+            let start: Vec<f32> = broadcast(team, Vec::new())?;
+            return Ok(Lora::begun_as(config, model, self.seed, &start)?);
+        }
+        let saved = context.earlier().map(checkpoint::newest_whole).transpose()?.flatten();
+        let lora = match saved {
+            Some(saved) => Lora::begun_before(config, model, self.seed, &saved)?,
+            None => self.principal(config, model, context)?,
+        };
+        broadcast(team, lora.start.as_deref().unwrap_or_default().to_vec())?;
+        Ok(lora)
+    }
+
+    /// A fresh adapter that begins as the principal parts of the weights, which are found now.
+    fn principal(&self, config: LoraConfig, model: &Model, context: &Context) -> Result<Lora, Error> {
+        let weights = Lora::planned(config.clone(), model.config())?.slots.len() as u64;
+        let (task, done) = ("finding principal parts", AtomicU64::new(0));
+        context.report(Event::Started { task, total: Some(weights), unit: "weights" });
+        let go_on = || {
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            context.report(Event::Advanced { done, fields: &[] });
+            context.check()
+        };
+        let lora = Lora::beside_while(config, model, self.seed, &go_on)?;
+        context.report(Event::Finished);
+        Ok(lora)
     }
 
     /// How the engine is made; `tensors` are those of the parameters that are trained, `gradients` the number of their

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Dtype, Engine, Quantisation};
-use collimate_model::{DecoderConfig, FullWeights, Lora, LoraConfig, Model, Module, RopeScaling, Trainable};
+use collimate_model::{
+    DecoderConfig, FullWeights, InitLoraWeights, Lora, LoraConfig, Model, Module, RopeScaling, Trainable,
+};
 use collimate_train::{AdamW, AdamWSettings};
 use serde::Serialize;
 
@@ -136,7 +138,10 @@ impl Subject<'_> {
         let mut engine = CpuEngine::load(&model, options, |_| {})?;
         let mut parameters: Trainable = match &self.lora {
             Some(lora) => {
-                Lora::beside(LoraConfig { layers_to_transform: None, ..lora.clone() }, &model, 0)?.into()
+                // Where it begins costs no step anything.
+                let init_lora_weights = InitLoraWeights::Drawn.into();
+                let config = LoraConfig { layers_to_transform: None, init_lora_weights, ..lora.clone() };
+                Lora::beside(config, &model, 0)?.into()
             }
             None => FullWeights::read(&model)?.into(),
         };

@@ -184,13 +184,13 @@ impl<M: PolicyMethod> OnPolicy<M> {
     }
 
     /// The model, and what is trained of it.
-    fn set_up(&self, wants_reference: bool) -> Result<(Model, Trainable), Error> {
+    fn set_up(&self, wants_reference: bool, context: &Context) -> Result<(Model, Trainable), Error> {
         let common = self.common();
         if common.full && wants_reference {
             return Err(Error::ReferenceOfWeights);
         }
         let heads = if self.config.values() { OutputHeads::Both } else { OutputHeads::Tokens };
-        common.set_up(heads)
+        common.set_up(heads, context)
     }
 
     /// The adapter that the reference has, before the first step that of the policy; none where it is the model alone.
@@ -230,7 +230,7 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         let prompts = shared.prompts_per_step(generations)? * shared.rollouts.steps_per_generation;
         let (objective, sampling) = (self.config.objective()?, shared.rollouts.options(common.seed)?);
         let wants_reference = objective.needs_reference() || self.config.wants_reference();
-        let (model, mut parameters) = self.set_up(wants_reference)?;
+        let (model, mut parameters) = self.set_up(wants_reference, context)?;
         let tokenizer = model.tokenizer()?;
         let (questions, rejected) = self.read(&model, &tokenizer, context)?;
         if questions[0].len() < prompts {
