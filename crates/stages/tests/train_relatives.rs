@@ -1,6 +1,8 @@
 //! Trainings of LoRA's relatives as whole stages, on a random model of two layers.
 
 use crate::common::{config, fixtures, measure, run, run_until};
+use collimate_stages::model::export::ModelExport;
+use collimate_stages::model::merge::ModelMerge;
 use collimate_stages::train::sft::{self, TrainSft};
 use std::path::{Path, PathBuf};
 
@@ -133,7 +135,41 @@ fn what_began_within_the_weights_is_read_as_a_plain_adapter_beside_them() {
     }
 }
 
-/// Begun with other draws, it is another training, whose checkpoints are of no use.
+#[test]
+fn what_began_within_the_weights_is_merged_and_exported_like_any_other() {
+    let (place, base) = (Place::new(), fixtures().join("tiny/llama"));
+    let after = run(&place.train("out", PISSA[2])).unwrap().summary.eval_loss_after.unwrap();
+    let words = |output: &str| {
+        [
+            flag("model_name_or_path", &base),
+            flag("adapter_name_or_path", &place.path("out")),
+            flag("output_dir", &place.path(output)),
+            "--dtype=float32".to_owned(),
+        ]
+    };
+    let merged = words("merged");
+    run(&ModelMerge::new(config(&merged.each_ref().map(String::as_str)))).unwrap();
+    let exported = words("exported");
+    let mut exported: Vec<&str> = exported[..3].iter().map(String::as_str).collect();
+    exported.extend(["--format=gguf", "--outtype=F32"]);
+    run(&ModelExport::new(config(&exported))).unwrap();
+    for model in ["merged", "exported/model-F32.gguf"] {
+        let loss = place.loss(&place.path(model), None);
+        assert!((loss - after).abs() < 2e-5, "{model}: {loss}, not {after}");
+    }
+    // The blocks of a GGUF file cannot be without a part: what is adapted is held as it is multiplied.
+    let blocks = words("blocks");
+    let mut blocks: Vec<&str> = [&blocks[0], &blocks[2]].map(String::as_str).into();
+    blocks.extend(["--format=gguf", "--outtype=Q8_0"]);
+    run(&ModelExport::new(config(&blocks))).unwrap();
+    let model = flag("model_name_or_path", &place.path("blocks/model-Q8_0.gguf"));
+    let summary =
+        run(&place.train("gguf", &format!("{} --quantise=gguf {model}", PISSA[2]))).unwrap().summary;
+    let untrained = place.loss(&place.path("blocks/model-Q8_0.gguf"), None);
+    assert!((summary.eval_loss_before.unwrap() - untrained).abs() < 2e-5);
+    assert!(summary.eval_loss_after.unwrap() < untrained - 0.1);
+}
+
 #[test]
 fn threads_change_no_bit_of_it_and_seeds_do() {
     let place = Place::new();
