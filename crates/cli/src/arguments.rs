@@ -1,6 +1,6 @@
 //! The tree of commands and the flags that all of them share.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgGroup, ArgMatches, Args, Command, Id};
@@ -30,6 +30,9 @@ pub struct Shared {
     /// Threads to compute with [default: one per core]; results do not depend on it
     #[arg(long, global = true, value_name = "COUNT")]
     pub threads: Option<NonZeroUsize>,
+    /// Under mpirun or srun: take a worker that shows no sign of progress for so long for lost
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "1800")]
+    pub ddp_timeout: NonZeroU64,
 }
 
 /// The commands of `entries` under their groups.

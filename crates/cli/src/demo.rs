@@ -87,7 +87,9 @@ pub fn run(session: &Session) -> Result<(), Report> {
     let entries = commands::all();
     let recipe = Recipe::open(session, &entries, source)?;
     let anew = recipe.anew(None, options.force)?;
-    fetch(&GIVEN.map(|(_, asset)| asset), &python, &Context::new(&cache, &options, false))?;
+    if session.leads() {
+        fetch(&GIVEN.map(|(_, asset)| asset), &python, &Context::new(&cache, &options, false))?;
+    }
     let walked = walk(recipe, &anew, session)?;
     Ok(session.print(&walked, render::demo(&walked))?)
 }

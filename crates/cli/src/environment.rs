@@ -163,6 +163,43 @@ fn hub_token() -> Result<Option<SecretString>> {
     }
 }
 
+/// What has started this process beside others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// Its number among them.
+    pub rank: usize,
+    /// How many there are.
+    pub size: usize,
+}
+
+/// Pairs of variables that tell a process its number and how many there are: of Open MPI, of what descends from MPICH,
+/// of a step of Slurm. In a script for Slurm that is not itself a step, none of the last is there.
+const LAUNCHES: [[&str; 2]; 3] = [
+    ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"],
+    ["PMI_RANK", "PMI_SIZE"],
+    ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS"],
+];
+
+/// What has started this process, if it has started several.
+pub fn launch() -> Option<Launch> {
+    let number = |name: &str| set(name)?.to_str()?.parse().ok();
+    launch_by(number).filter(|launch| launch.size > 1)
+}
+
+/// As the first pair of variables that is there says.
+fn launch_by(number: impl Fn(&str) -> Option<usize>) -> Option<Launch> {
+    let read = |[rank, size]: [&str; 2]| Some(Launch { rank: number(rank)?, size: number(size)? });
+    LAUNCHES.into_iter().find_map(read)
+}
+
+/// This program's file.
+///
+/// # Errors
+/// The system does not tell.
+pub fn program() -> Result<PathBuf> {
+    Ok(std::env::current_exe().map_err(|source| collimate_run::Error::read("this program's file", source))?)
+}
+
 /// A variable's value; an empty one counts as not set.
 fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
@@ -179,6 +216,19 @@ mod tests {
         let path = folder.path().join(".env");
         collimate_run::atomic::write(&path, text.as_bytes()).unwrap();
         Ok(api_key_in(&path)?.map(|key| key.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn the_innermost_launcher_tells() {
+        let launch = |variables: &[(&str, usize)]| {
+            let found = |name: &str| variables.iter().find(|(known, _)| *known == name);
+            launch_by(|name| found(name).map(|(_, value)| *value)).map(|Launch { rank, size }| (rank, size))
+        };
+        let step = ("SLURM_STEP_NUM_TASKS", 4);
+        assert_eq!(launch(&[("SLURM_PROCID", 3), step]), Some((3, 4)));
+        let mpirun = [("OMPI_COMM_WORLD_RANK", 1), ("OMPI_COMM_WORLD_SIZE", 8)];
+        assert_eq!(launch(&[mpirun[0], mpirun[1], ("SLURM_PROCID", 0), step]), Some((1, 8)));
+        assert_eq!(launch(&[("SLURM_PROCID", 0), ("SLURM_NTASKS", 4)]), None);
     }
 
     #[test]

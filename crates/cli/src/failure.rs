@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::panic;
-use std::process::ExitCode;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, Report};
 use serde_json::json;
@@ -10,6 +9,8 @@ use serde_json::json;
 use crate::environment::Screen;
 use crate::progress::Style;
 
+/// All is done.
+pub const DONE: u8 = 0;
 /// The person can set it right.
 pub const FIXABLE: u8 = 1;
 /// A mistake in the program.
@@ -36,16 +37,20 @@ pub fn own_up_to_panics() {
 }
 
 /// Shows what clap refused, or the help and version that were asked for.
-pub fn of_arguments(refusal: &clap::Error) -> ExitCode {
+pub fn of_arguments(refusal: &clap::Error) -> u8 {
     // Nobody is left to be told if this cannot be written.
     let _ = refusal.print();
-    if refusal.use_stderr() { ExitCode::from(FIXABLE) } else { ExitCode::SUCCESS }
+    if refusal.use_stderr() { FIXABLE } else { DONE }
 }
 
 /// Shows on stderr what went wrong, where, and what to do next.
-pub fn show(report: &Report, style: Style) -> ExitCode {
+pub fn show(report: &Report, style: Style) {
     let _ = writeln!(io::stderr(), "{}", render(report.as_ref(), style).trim_end());
-    ExitCode::from(if is_interruption(report.as_ref()) { INTERRUPTED } else { FIXABLE })
+}
+
+/// The exit code that it means.
+pub fn code(report: &Report) -> u8 {
+    if is_interruption(report.as_ref()) { INTERRUPTED } else { FIXABLE }
 }
 
 /// Whether the person asked for it.
@@ -114,7 +119,6 @@ mod tests {
     fn an_interruption_is_no_error() {
         let text = render(&collimate_run::Error::Interrupted, Style::Text(Screen::Plain));
         assert_eq!(text, "stopped before the end; the same command goes on where it stopped");
-        let stopped = show(&collimate_run::Error::Interrupted.into(), Style::Json);
-        assert_eq!(stopped, ExitCode::from(130));
+        assert_eq!(code(&collimate_run::Error::Interrupted.into()), 130);
     }
 }

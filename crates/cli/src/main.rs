@@ -17,6 +17,7 @@ mod recipe;
 mod render;
 mod session;
 mod settings;
+mod workers;
 
 use std::process::ExitCode;
 

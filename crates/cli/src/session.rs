@@ -7,18 +7,40 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{ArgMatches, Args};
-use collimate_run::{Event, Outcome, Reporter, RunOptions, Stage};
+use collimate_run::team::{Team, broadcast_bytes};
+use collimate_run::{Event, Outcome, Reporter, RunOptions, Silent, Stage};
 use miette::{Diagnostic, Report};
 use serde::Serialize;
 
 use crate::arguments::Shared;
 use crate::commands::Entry;
+use crate::environment::Screen;
 use crate::error::{Error, Result};
 use crate::job::{Job, job};
 use crate::models::Absent;
 use crate::progress::Style;
 use crate::settings::{self, Setting};
 use crate::{interrupt, progress};
+
+/// A command as it was typed.
+#[derive(Clone)]
+pub struct Command<'a> {
+    /// Which it is.
+    pub entry: &'a Entry,
+    /// All there are.
+    pub entries: &'a [Entry],
+    /// Its flags.
+    pub matches: &'a ArgMatches,
+    /// The flags that all commands share.
+    pub shared: Shared,
+}
+
+impl Command<'_> {
+    /// How progress, errors and results are to be shown.
+    pub fn style(&self) -> Style {
+        if self.shared.json { Style::Json } else { Style::Text(Screen::of_stderr()) }
+    }
+}
 
 /// One command being run, or one step of a recipe.
 pub struct Session<'a> {
@@ -28,6 +50,7 @@ pub struct Session<'a> {
     layers: Layers<'a>,
     reporter: Arc<dyn Reporter>,
     interrupted: &'static AtomicBool,
+    team: &'a dyn Team,
 }
 
 /// Where settings come from that were not typed as flags.
@@ -39,21 +62,25 @@ enum Layers<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// The session of a command; begins to watch for Ctrl-C.
-    pub fn open(
-        entry: &'a Entry,
-        entries: &'a [Entry],
-        matches: &'a ArgMatches,
-        shared: Shared,
-        style: Style,
-    ) -> Self {
-        let reporter = progress::reporter(style, shared.quiet);
+    /// The session of a command, as one of the workers of `team` has it; begins to watch for Ctrl-C. Those that do not
+    /// lead say nothing.
+    pub fn open(command: Command<'a>, team: &'a dyn Team) -> Self {
+        let style = command.style();
+        let Command { entry, entries, matches, shared } = command;
+        let reporter = match team.leads() {
+            true => progress::reporter(style, shared.quiet),
+            false => Arc::new(Silent),
+        };
         let interrupted = interrupt::watch(&reporter);
-        Self { matches, shared, style, layers: Layers::CommandLine { entry, entries }, reporter, interrupted }
+        let layers = Layers::CommandLine { entry, entries };
+        Self { matches, shared, style, layers, reporter, interrupted, team }
     }
 
     /// The session of a step with these settings, under which no flag was typed.
-    pub fn step<'b>(&self, matches: &'b ArgMatches, settings: Vec<Setting>) -> Session<'b> {
+    pub fn step<'b>(&self, matches: &'b ArgMatches, settings: Vec<Setting>) -> Session<'b>
+    where
+        'a: 'b,
+    {
         Session {
             matches,
             shared: self.shared.clone(),
@@ -61,7 +88,13 @@ impl<'a> Session<'a> {
             layers: Layers::Step(settings),
             reporter: Arc::clone(&self.reporter),
             interrupted: self.interrupted,
+            team: self.team,
         }
+    }
+
+    /// Whether this worker leads: it alone speaks, and does what is not a stage.
+    pub fn leads(&self) -> bool {
+        self.team.leads()
     }
 
     /// The command's settings from all layers.
@@ -142,25 +175,35 @@ impl<'a> Session<'a> {
 
     /// How stages are to be run.
     pub fn run_options(&self) -> RunOptions<'_> {
-        RunOptions { force: self.shared.force, ..RunOptions::new(self.reporter.as_ref(), self.interrupted) }
+        RunOptions {
+            force: self.shared.force,
+            reporter: self.reporter.as_ref(),
+            interrupted: self.interrupted,
+            team: self.team,
+        }
     }
 
-    /// All that stands on standard input.
+    /// All that stands on standard input: the leader's, for all workers.
     ///
     /// # Errors
-    /// [`Error::StandardInput`] for a step of a recipe; a failed read.
+    /// [`Error::StandardInput`] for a step of a recipe; a failed read; a worker that is lost.
     pub fn standard_input(&self) -> Result<Vec<u8>> {
         if matches!(self.layers, Layers::Step(_)) {
             return Err(Error::StandardInput);
         }
         let mut bytes = Vec::new();
-        let read = io::stdin().lock().read_to_end(&mut bytes);
-        read.map_err(|source| collimate_run::Error::read("standard input", source))?;
-        Ok(bytes)
+        if self.leads() {
+            let read = io::stdin().lock().read_to_end(&mut bytes);
+            read.map_err(|source| collimate_run::Error::read("standard input", source))?;
+        }
+        Ok(broadcast_bytes(self.team, bytes)?)
     }
 
     /// Prints a result to stdout: the value with `--json`, else the text.
     pub fn print(&self, value: &impl Serialize, text: impl Display) -> Result<()> {
+        if !self.leads() {
+            return Ok(());
+        }
         if !self.shared.json {
             return self.show(text);
         }
@@ -170,7 +213,7 @@ impl<'a> Session<'a> {
 
     /// Prints a text to stdout, for persons alone.
     pub fn show(&self, text: impl Display) -> Result<()> {
-        if self.shared.json { Ok(()) } else { put(writeln!(io::stdout(), "{text}")) }
+        if self.shared.json || !self.leads() { Ok(()) } else { put(writeln!(io::stdout(), "{text}")) }
     }
 }
 

@@ -8,7 +8,8 @@
 //! - for the same reason value parsers, `ValueEnum`s and `conflicts_with` hold for files too, and lists
 //!   (`Vec<T>`, with `value_delimiter = ','` if you like) may be TOML arrays;
 //! - a name in a file is the field's name; flags may be spelled with `-` or `_`;
-//! - `config`, `set`, `force`, `json`, `quiet` and `threads` are taken by the flags that all commands share.
+//! - `config`, `set`, `force`, `json`, `quiet`, `threads` and `ddp_timeout` are taken by the flags that all commands
+//!   share.
 
 mod file;
 pub mod schema;

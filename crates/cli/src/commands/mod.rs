@@ -36,7 +36,9 @@ pub enum Action {
     /// Makes a stage of its settings, which is then run, alone or as a step of a recipe; mostly in one line:
     /// `|session| session.stage(train::sft::TrainSft::new, render::train)`.
     Stage(fn(&Session) -> Result<Box<dyn Job>, Report>),
-    /// All else.
+    /// Runs stages, one after the other.
+    Steps(fn(&Session) -> Result<(), Report>),
+    /// All else; of several workers, the leader does it.
     Other(fn(&Session) -> Result<(), Report>),
 }
 
@@ -64,8 +66,13 @@ impl Entry {
                 }
                 Ok(session.print(&done, &done.text)?)
             }
-            Action::Other(act) => act(session),
+            Action::Steps(act) | Action::Other(act) => act(session),
         }
+    }
+
+    /// Whether several workers can do it together.
+    pub fn is_for_all(&self) -> bool {
+        !matches!(self.action, Action::Other(_))
     }
 
     /// The table of a config file that belongs to this command, such as `train_sft`.

@@ -13,7 +13,7 @@ pub const COMMANDS: &[Entry] = &[
         arguments: demo::Config::augment_args,
         examples: "  collimate demo
   collimate demo --output_dir demo/longer --set train_sft.max_steps=200",
-        action: Action::Other(demo::run),
+        action: Action::Steps(demo::run),
     },
     Entry {
         path: "init",
@@ -28,6 +28,6 @@ pub const COMMANDS: &[Entry] = &[
         examples: "  collimate run judge.toml --dry_run
   collimate run judge.toml --set train_dpo.beta=0.2
   collimate run judge.toml --from judge_pairs --output_dir runs/again",
-        action: Action::Other(run::run),
+        action: Action::Steps(run::run),
     },
 ];

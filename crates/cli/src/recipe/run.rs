@@ -43,6 +43,9 @@ pub fn run(session: &Session) -> Result<(), Report> {
     let entries = commands::all();
     let recipe = Recipe::open(session, &entries, source)?;
     let anew = recipe.anew(from.as_deref(), session.run_options().force)?;
+    if dry_run && !session.leads() {
+        return Ok(());
+    }
     if dry_run {
         let found = DryRun::of(recipe, &anew);
         session.print(&found, render::dry_run(&found))?;

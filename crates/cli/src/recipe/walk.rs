@@ -68,14 +68,16 @@ impl Walked {
 /// That of the first step that fails or could not begin, with its name; of the latter before any is run.
 pub fn walk(recipe: Recipe, anew: &Anew, session: &Session) -> Result<Walked, Report> {
     let Recipe { name, root, steps } = recipe;
-    for (step, anew) in steps.iter().zip(&anew.steps) {
+    // What stands on the disk is the leader's business; its refusal ends all.
+    let checked = steps.iter().zip(&anew.steps).filter(|_| session.leads());
+    for (step, anew) in checked {
         let refused = |report: Report| report.wrap_err(format!("the step `{}` cannot be run", step.name));
         step.check(*anew).map_err(refused)?;
     }
     let mut done = Vec::new();
     let ended = run_all(&steps, anew, session, &mut done);
     // A step that could not even begin leaves nothing to show.
-    let is_shown = steps.iter().any(|step| step.job.output().exists());
+    let is_shown = session.leads() && steps.iter().any(|step| step.job.output().exists());
     let is_news = ended.is_err() || done.iter().any(|step| !step.done.reused);
     let folders: Vec<PathBuf> = steps.iter().map(|step| step.job.output().to_owned()).collect();
     let report = if is_shown { report((&name, &folders), &root, is_news, session) } else { None };

@@ -1,14 +1,17 @@
 //! What has arrived at a worker and was not yet taken; and which workers are lost.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use serde::{Deserialize, Serialize};
 
 use super::Channel;
 use crate::{Error, Result};
 
 /// How a worker was lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Loss {
     /// The person stopped it.
     Interrupted,
@@ -46,14 +49,17 @@ pub struct Mailbox {
     state: Mutex<State>,
     changed: Condvar,
     waiting: AtomicUsize,
+    /// Who fetches the messages, if it has to be woken.
+    carrier: OnceLock<Thread>,
 }
 
 #[derive(Debug)]
 struct State {
     messages: BTreeMap<(Channel, usize), VecDeque<Vec<u8>>>,
-    lost: BTreeMap<usize, Loss>,
-    /// Those of the lost of whom [`Mailbox::take_any`] has spoken.
-    told: BTreeSet<usize>,
+    /// In the order of time: those who are lost because others were come after these.
+    lost: Vec<(usize, Loss)>,
+    /// Of how many of the lost [`Mailbox::take_any`] has spoken.
+    told: usize,
 }
 
 impl State {
@@ -67,19 +73,19 @@ impl State {
         if let Some(from) = from {
             return Some(Arrival::Message(from, self.take(channel, from)?));
         }
-        let (&rank, loss) = self.lost.iter().find(|(rank, _)| !self.told.contains(rank))?;
-        let loss = loss.clone();
-        self.told.insert(rank);
+        let (rank, loss) = self.lost.get(self.told)?.clone();
+        self.told += 1;
         Some(Arrival::Lost(rank, loss))
     }
 
     /// The loss that keeps a message of `from` from ever coming, or all work on this channel from going on.
     fn fatal(&self, channel: Channel, from: usize) -> Option<Error> {
-        let rank = match channel {
-            Channel::Lockstep => *self.lost.keys().next()?,
-            Channel::Stage | Channel::Deal => from,
+        let mut lost = self.lost.iter();
+        let (rank, loss) = match channel {
+            Channel::Lockstep => lost.next()?,
+            Channel::Stage | Channel::Deal => lost.find(|(rank, _)| *rank == from)?,
         };
-        self.lost.get(&rank).map(|loss| loss.clone().error(rank))
+        Some(loss.clone().error(*rank))
     }
 }
 
@@ -92,8 +98,18 @@ impl Default for Mailbox {
 impl Mailbox {
     /// An empty one.
     pub const fn new() -> Self {
-        let state = State { messages: BTreeMap::new(), lost: BTreeMap::new(), told: BTreeSet::new() };
-        Self { state: Mutex::new(state), changed: Condvar::new(), waiting: AtomicUsize::new(0) }
+        let state = State { messages: BTreeMap::new(), lost: Vec::new(), told: 0 };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            carrier: OnceLock::new(),
+        }
+    }
+
+    /// Names the thread that fetches the messages: it is woken as soon as someone waits for one.
+    pub fn is_filled_by(&self, carrier: Thread) {
+        self.carrier.get_or_init(|| carrier);
     }
 
     /// Puts in what has come from a worker.
@@ -104,7 +120,11 @@ impl Mailbox {
 
     /// Says that a worker is lost; of several reasons the first counts.
     pub fn lose(&self, rank: usize, loss: Loss) {
-        self.lock().lost.entry(rank).or_insert(loss);
+        let mut state = self.lock();
+        if state.lost.iter().all(|(lost, _)| *lost != rank) {
+            state.lost.push((rank, loss));
+        }
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -129,9 +149,9 @@ impl Mailbox {
         self.lock().take_any(channel)
     }
 
-    /// The lost workers.
+    /// The lost workers, in the order of time.
     pub fn lost(&self) -> Vec<usize> {
-        self.lock().lost.keys().copied().collect()
+        self.lock().lost.iter().map(|(rank, _)| *rank).collect()
     }
 
     /// Whether anyone waits for a message just now: who carries them may then do nothing else.
@@ -141,7 +161,13 @@ impl Mailbox {
 
     fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         let mut state = self.lock();
+        if let Some(found) = look(&mut state) {
+            return found;
+        }
         self.waiting.fetch_add(1, Ordering::Relaxed);
+        if let Some(carrier) = self.carrier.get() {
+            carrier.unpark();
+        }
         let found = loop {
             if let Some(found) = look(&mut state) {
                 break found;
@@ -184,9 +210,11 @@ mod tests {
         mailbox.put(1, Channel::Lockstep, vec![1]);
         mailbox.lose(3, failed());
         mailbox.lose(3, Loss::Interrupted);
+        mailbox.lose(1, Loss::Interrupted);
         assert_eq!(mailbox.take(1, Channel::Lockstep).unwrap(), [1]);
         let error = mailbox.take(1, Channel::Lockstep).unwrap_err();
         assert!(matches!(error, Error::WorkerLost { rank: 3, ref host, .. } if host == "node-b"));
+        assert_eq!(mailbox.lost(), [3, 1]);
         mailbox.put(1, Channel::Stage, vec![2]);
         assert_eq!(mailbox.take(1, Channel::Stage).unwrap(), [2]);
     }

@@ -1,0 +1,244 @@
+//! One worker's part in the talk about the run itself: who is there, who is lost, when all go home.
+//!
+//! It does no input or output: what carries letters hands in those that arrive and the time that passes, and takes
+//! out those to be sent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collimate_run::team::{LEADER, Loss};
+
+use crate::member::Shared;
+use crate::roster::{Roster, Welcome};
+use crate::watchdog::{Beat, Watchdog};
+use crate::word::{Letter, Tag, Word};
+
+/// How long a leader that has failed waits for the others to come to their end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a worker's part ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Why the others cannot count on it any more; `None` if all is done.
+    pub loss: Option<Loss>,
+    /// Its exit code.
+    pub code: u8,
+}
+
+/// How a process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// With all others, in good order, under the leader's exit code.
+    Together(u8),
+    /// By itself: the leader ends the others.
+    Alone(u8),
+    /// By ending all others, of whom some may hang.
+    Abort(u8),
+}
+
+/// What the worker itself asks for.
+#[derive(Debug)]
+pub enum Order {
+    /// To send something.
+    Send(Letter),
+    /// To end.
+    End(Ending),
+    /// To end all processes of the run, whatever they do.
+    Abort(u8),
+}
+
+/// One worker's part in the talk.
+pub struct Post {
+    shared: Arc<Shared>,
+    roster: Roster,
+    watchdog: Watchdog,
+    /// Time awake.
+    now: Duration,
+    next_beat: Duration,
+    outbox: VecDeque<Letter>,
+    ending: Option<(Ending, Duration)>,
+    /// Those who have come to their end (as the leader knows).
+    ended: Vec<bool>,
+    leave: Option<Leave>,
+}
+
+impl Post {
+    /// A worker that has just begun.
+    pub fn new(shared: Arc<Shared>, roster: Roster) -> Self {
+        let (own, size) = (shared.rank, shared.size);
+        let watched = if own == LEADER { 1..size } else { LEADER..LEADER + 1 };
+        let watchdog = Watchdog::new(roster.limit(), watched, Duration::ZERO);
+        let mut post = Self {
+            shared,
+            roster,
+            watchdog,
+            now: Duration::ZERO,
+            next_beat: Duration::ZERO,
+            outbox: VecDeque::new(),
+            ending: None,
+            ended: vec![false; size],
+            leave: None,
+        };
+        if own != LEADER {
+            post.tell(LEADER, &post.roster.hello());
+        }
+        post
+    }
+
+    /// Time passes: says how it stands with this worker, and looks who is lost. Of longer gaps a second counts: then
+    /// this process was itself suspended, and the others with it, perhaps.
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time.min(Duration::from_secs(1));
+        if self.now >= self.next_beat {
+            self.next_beat = self.now + self.watchdog.interval();
+            let beat = Word::Beat(Beat {
+                progress: self.shared.progress(),
+                waits: self.shared.mailbox.is_awaited() || self.ending.is_some(),
+            });
+            self.tell_partners(&beat);
+        }
+        for (rank, cause) in self.watchdog.take_lost(self.now) {
+            let host = self.roster.host(rank);
+            self.lose(rank, Loss::Failed { host, cause });
+        }
+        self.end();
+    }
+
+    /// The worker itself asks for something.
+    pub fn order(&mut self, order: Order) {
+        match order {
+            Order::Send(letter) => self.outbox.push_back(letter),
+            Order::End(ending) => {
+                match (&ending.loss, self.leads()) {
+                    (loss, false) => self.tell(LEADER, &Word::Ended(loss.clone())),
+                    (Some(loss), true) => self.tell_partners(&Word::Lost(LEADER, loss.clone())),
+                    (None, true) => {}
+                }
+                self.ending = Some((ending, self.now));
+            }
+            Order::Abort(code) => self.leave = Some(Leave::Abort(code)),
+        }
+    }
+
+    /// A letter has arrived.
+    pub fn arrived(&mut self, from: usize, tag: Tag, bytes: Vec<u8>) {
+        match tag {
+            Tag::Work(channel) => {
+                self.watchdog.message(from, self.now);
+                self.shared.mailbox.put(from, channel, bytes);
+            }
+            Tag::Word => match Word::read(&bytes) {
+                Some(word) => self.heard(from, word),
+                None => {
+                    let cause = "what it says cannot be understood".to_owned();
+                    self.lose(from, Loss::Failed { host: self.roster.host(from), cause });
+                }
+            },
+        }
+    }
+
+    /// The next letter to be sent, of those to workers that are there to get it.
+    pub fn next_letter(&mut self) -> Option<Letter> {
+        self.outbox.pop_front()
+    }
+
+    /// Whether and how this process is to end, once what it had to say is sent.
+    pub fn leave(&self) -> Option<Leave> {
+        self.leave.filter(|_| self.outbox.is_empty())
+    }
+
+    fn leads(&self) -> bool {
+        self.shared.rank == LEADER
+    }
+
+    fn tell(&mut self, to: usize, word: &Word) {
+        self.outbox.push_back(word.letter(to));
+    }
+
+    /// Tells the leader, or as the leader all others.
+    fn tell_partners(&mut self, word: &Word) {
+        match self.leads() {
+            true => (1..self.shared.size).for_each(|rank| self.tell(rank, word)),
+            false => self.tell(LEADER, word),
+        }
+    }
+
+    fn heard(&mut self, from: usize, word: Word) {
+        match word {
+            Word::Beat(beat) => self.watchdog.beat(from, beat, self.now),
+            Word::Hello { place, program } => {
+                self.watchdog.message(from, self.now);
+                match self.roster.enter(from, place, program) {
+                    Welcome::Waiting => {}
+                    Welcome::Complete(welcome) => self.tell_partners(&welcome),
+                    Welcome::Refused(loss) => self.lose(from, loss),
+                }
+            }
+            Word::Welcome { places, limit } => {
+                self.watchdog = Watchdog::new(limit, [LEADER], self.now);
+                self.roster.fill(places, limit);
+            }
+            Word::Ended(loss) => {
+                self.watchdog.message(from, self.now);
+                if let Some(rank) = self.ended.get_mut(from) {
+                    *rank = true;
+                }
+                if let Some(loss) = loss {
+                    let others = (1..self.shared.size).filter(|rank| *rank != from);
+                    others.for_each(|rank| self.tell(rank, &Word::Lost(from, loss.clone())));
+                    self.mark_lost(from, loss);
+                }
+            }
+            Word::Lost(rank, _) if rank == self.shared.rank => {
+                let cause = "it took this worker for lost".to_owned();
+                self.lose(LEADER, Loss::Failed { host: self.roster.host(LEADER), cause });
+            }
+            // The leader fails, and is still there.
+            Word::Lost(rank, loss) if rank == from => self.mark_lost(rank, loss),
+            Word::Lost(rank, loss) => self.lose(rank, loss),
+            Word::Dismissed { together: true, code } => self.leave = Some(Leave::Together(code)),
+            Word::Dismissed { together: false, code } => self.leave = Some(Leave::Alone(code)),
+        }
+    }
+
+    /// A worker is lost altogether: nobody waits for it any more. If it hears of that, it ends too.
+    fn lose(&mut self, rank: usize, loss: Loss) {
+        self.watchdog.release(rank);
+        if self.leads() {
+            self.tell_partners(&Word::Lost(rank, loss.clone()));
+        }
+        self.mark_lost(rank, loss);
+    }
+
+    /// A worker's work is lost; it may still be there to be told of the end.
+    fn mark_lost(&mut self, rank: usize, loss: Loss) {
+        self.roster.lose(rank, &loss);
+        self.shared.mailbox.lose(rank, loss);
+    }
+
+    /// Once this worker has come to its end: the leader sends all home when they have too, the others wait for it.
+    fn end(&mut self) {
+        let Some((ending, since)) = &self.ending else { return };
+        if self.leave.is_some() {
+            return;
+        }
+        let (code, waited) = (ending.code, self.now.saturating_sub(*since));
+        if !self.leads() {
+            if !self.watchdog.watches(LEADER) {
+                self.leave = Some(Leave::Abort(code));
+            }
+            return;
+        }
+        let all_there = (1..self.shared.size).all(|rank| self.watchdog.watches(rank));
+        let waits_for = |rank: usize| self.watchdog.watches(rank) && !self.ended[rank];
+        let patient = ending.loss.is_none() || waited < PATIENCE;
+        let waiting = (1..self.shared.size).any(waits_for);
+        if waiting && patient {
+            return;
+        }
+        let together = all_there && !waiting;
+        self.tell_partners(&Word::Dismissed { together, code });
+        self.leave = Some(if together { Leave::Together(code) } else { Leave::Abort(code) });
+    }
+}
