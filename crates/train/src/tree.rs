@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// Numbers that are sent at a time.
+const PIECE: usize = 1 << 20;
+
 /// How many vectors of gradients are held at most while those of so many micro-batches are added up: one a level of the
 /// tree; of several workers, the leader also has the sum as it is sent, once for itself and once for each that it tells.
 pub fn gradient_vectors(micro_batches: usize, workers: usize) -> usize {
@@ -41,6 +44,18 @@ impl Exchange {
     pub fn absorb(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.seconds += other.seconds;
+    }
+
+    /// Sends numbers in bytes.
+    fn send(
+        &mut self,
+        sum: &[f32],
+        send: impl FnOnce(Vec<u8>) -> collimate_run::Result<()>,
+    ) -> collimate_run::Result<()> {
+        self.time(|exchange| {
+            exchange.bytes += size_of_val(sum) as u64;
+            send(bytemuck::cast_slice(sum).to_vec())
+        })
     }
 
     /// Does something that has to do with others.
@@ -92,16 +107,17 @@ impl Shares<'_> {
 }
 
 /// The memory for such sums, used again and again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GradientTree {
     parameters: usize,
+    piece: usize,
     free: Vec<Vec<f32>>,
 }
 
 impl GradientTree {
     /// Sums of gradients by so many parameters.
     pub fn new(parameters: usize) -> Self {
-        Self { parameters, free: Vec::new() }
+        Self { parameters, piece: PIECE, free: Vec::new() }
     }
 
     /// The sum over all micro-batches, at every worker; to be given back by [`GradientTree::give_back`]. `leaf` adds the
@@ -115,11 +131,13 @@ impl GradientTree {
         exchange: &mut Exchange,
         leaf: impl FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<Vec<f32>> {
-        let root = Walk { tree: self, shares, exchange, leaf }.node(shares.all())?;
-        if shares.team.is_alone() {
-            return Ok(root.unwrap_or_else(|| self.take()));
+        let purpose = if shares.team.is_alone() { Purpose::Keep } else { Purpose::Spread };
+        let root = Walk { tree: self, shares, exchange, leaf }.node(shares.all(), purpose)?;
+        let mut sum = root.unwrap_or_else(|| self.take());
+        if !shares.team.leads() {
+            exchange.time(|exchange| self.hear(&mut sum, shares.team, exchange))?;
         }
-        exchange.time(|exchange| self.spread(root, shares.team, exchange))
+        Ok(sum)
     }
 
     /// Takes back what [`GradientTree::sum`] gave.
@@ -127,42 +145,42 @@ impl GradientTree {
         self.free.push(sum);
     }
 
-    /// The leader's sum, at every worker.
-    fn spread(
-        &mut self,
-        root: Option<Vec<f32>>,
-        team: &dyn Team,
-        exchange: &mut Exchange,
-    ) -> Result<Vec<f32>> {
-        let own = root.as_ref().filter(|_| team.leads());
-        let sent = own.map_or_else(Vec::new, |sum| bytemuck::cast_slice(sum).to_vec());
-        let bytes = broadcast_bytes(team, sent)?;
-        exchange.bytes += bytes.len() as u64;
-        let mut sum = root.unwrap_or_else(|| self.take());
-        if !team.leads() {
-            sum.iter_mut().zip(self.floats(&bytes)?).for_each(|(sum, value)| *sum = value);
+    /// The leader's sum, piece by piece.
+    fn hear(&self, sum: &mut [f32], team: &dyn Team, exchange: &mut Exchange) -> Result<()> {
+        for sum in sum.chunks_mut(self.piece) {
+            let bytes = broadcast_bytes(team, Vec::new())?;
+            exchange.bytes += bytes.len() as u64;
+            let floats = floats(&bytes, sum.len())?;
+            sum.iter_mut().zip(floats).for_each(|(sum, value)| *sum = value);
         }
-        Ok(sum)
+        Ok(())
     }
 
     /// A buffer of any content.
     fn take(&mut self) -> Vec<f32> {
         self.free.pop().unwrap_or_else(|| vec![0.0; self.parameters])
     }
+}
 
-    /// What another worker has sent; workers are of one machine's kind, so that floats keep the order of their bytes.
-    fn floats<'b>(&self, bytes: &'b [u8]) -> Result<impl Iterator<Item = f32> + use<'b>> {
-        let (floats, rest) = bytes.as_chunks();
-        if floats.len() != self.parameters || !rest.is_empty() {
-            let reason = format!(
-                "a worker sent {} bytes of gradients instead of {}",
-                bytes.len(),
-                self.parameters * size_of::<f32>()
-            );
-            return Err(Error::Run(collimate_run::Error::Message { reason }));
-        }
-        Ok(floats.iter().map(|&float| f32::from_ne_bytes(float)))
-    }
+/// What becomes of the sum over a node, at the owner of its first micro-batch.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// It is needed for the node above.
+    Keep,
+    /// It goes to another worker, who forms the node above.
+    Send(usize),
+    /// It is that of the whole tree, and goes to all others.
+    Spread,
+}
+
+/// The second half of a node.
+enum Second {
+    /// There is none: the node is one micro-batch.
+    Nothing,
+    /// It is one's own.
+    Own(Vec<f32>),
+    /// It comes from another worker.
+    Of(usize),
 }
 
 /// One walk through the tree, as one worker does it.
@@ -174,9 +192,9 @@ struct Walk<'a, F> {
 }
 
 impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
-    /// The sum over a node, for the owner of its first micro-batch. What others have to give to one comes after all that
-    /// is one's own, and all workers go through the nodes in the same order, so that no two wait for each other.
-    fn node(&mut self, parts: Range<usize>) -> Result<Option<Vec<f32>>> {
+    /// The sum over a node, where it is one's own and stays. What others have to give to a node comes after all in it
+    /// that is one's own, and all workers go through the nodes in the same order, so that no two wait for each other.
+    fn node(&mut self, parts: Range<usize>, purpose: Purpose) -> Result<Option<Vec<f32>>> {
         let own = self.shares.own();
         if parts.end <= own.start || own.end <= parts.start {
             return Ok(None);
@@ -185,49 +203,76 @@ impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
             let mut sum = self.tree.take();
             sum.fill(0.0);
             (self.leaf)(parts.start, &mut sum)?;
-            return Ok(Some(sum));
+            return self.finish(sum, Second::Nothing, purpose);
         }
         let middle = parts.start + parts.len().next_power_of_two() / 2;
-        let first = self.node(parts.start..middle)?;
-        let second = self.node(middle..parts.end)?;
-        match (first, second) {
-            (Some(mut sum), Some(second)) => {
-                add(&mut sum, second.iter().copied());
-                self.tree.give_back(second);
-                Ok(Some(sum))
+        let (owner, second_owner) = (self.shares.owner(parts.start), self.shares.owner(middle));
+        let second_purpose =
+            if owner == self.shares.team.rank() { Purpose::Keep } else { Purpose::Send(owner) };
+        let first = self.node(parts.start..middle, Purpose::Keep)?;
+        let second = self.node(middle..parts.end, second_purpose)?;
+        let Some(sum) = first else { return Ok(None) };
+        self.finish(sum, second.map_or(Second::Of(second_owner), Second::Own), purpose)
+    }
+
+    /// Adds the second half to the first, and does with the sum what it is for; piece by piece, so that the beginning is
+    /// on its way through the workers while the end is still added up.
+    fn finish(&mut self, mut sum: Vec<f32>, second: Second, purpose: Purpose) -> Result<Option<Vec<f32>>> {
+        let (piece, mut start) = (self.tree.piece, 0);
+        for sum in sum.chunks_mut(piece) {
+            match &second {
+                Second::Nothing => {}
+                Second::Own(second) => add(sum, second[start..start + sum.len()].iter().copied()),
+                Second::Of(from) => self.receive(sum, *from)?,
             }
-            (Some(sum), None) => self.receive(sum, self.shares.owner(middle)).map(Some),
-            (None, Some(second)) => {
-                self.send(second, self.shares.owner(parts.start));
+            match purpose {
+                Purpose::Keep => {}
+                Purpose::Send(to) => {
+                    self.exchange
+                        .send(sum, |bytes| Ok(self.shares.team.send(to, Channel::Lockstep, bytes)))?;
+                }
+                Purpose::Spread => {
+                    self.exchange.send(sum, |bytes| broadcast_bytes(self.shares.team, bytes).map(drop))?;
+                }
+            }
+            start += sum.len();
+        }
+        if let Second::Own(second) = second {
+            self.tree.give_back(second);
+        }
+        match purpose {
+            Purpose::Keep | Purpose::Spread => Ok(Some(sum)),
+            Purpose::Send(_) => {
+                self.tree.give_back(sum);
                 Ok(None)
             }
-            (None, None) => Ok(None),
         }
     }
 
-    fn receive(&mut self, mut sum: Vec<f32>, from: usize) -> Result<Vec<f32>> {
-        let (tree, team) = (&*self.tree, self.shares.team);
+    fn receive(&mut self, sum: &mut [f32], from: usize) -> Result<()> {
+        let team = self.shares.team;
         self.exchange.time(|exchange| {
             let bytes = team.mailbox().take(from, Channel::Lockstep)?;
             exchange.bytes += bytes.len() as u64;
-            add(&mut sum, tree.floats(&bytes)?);
-            Ok(sum)
+            add(sum, floats(&bytes, sum.len())?);
+            Ok(())
         })
-    }
-
-    fn send(&mut self, sum: Vec<f32>, to: usize) {
-        let team = self.shares.team;
-        self.exchange.time(|exchange| {
-            let bytes: Vec<u8> = bytemuck::cast_slice(&sum).to_vec();
-            exchange.bytes += bytes.len() as u64;
-            team.send(to, Channel::Lockstep, bytes);
-        });
-        self.tree.give_back(sum);
     }
 }
 
 fn add(sum: &mut [f32], other: impl Iterator<Item = f32>) {
     sum.iter_mut().zip(other).for_each(|(sum, value)| *sum += value);
+}
+
+/// What another worker has sent; workers are machines of one kind, so that the bytes of floats are in the same order.
+fn floats(bytes: &[u8], count: usize) -> Result<impl Iterator<Item = f32>> {
+    let (floats, rest) = bytes.as_chunks();
+    if floats.len() != count || !rest.is_empty() {
+        let expected = count * size_of::<f32>();
+        let reason = format!("a worker sent {} bytes of gradients instead of {expected}", bytes.len());
+        return Err(Error::Run(collimate_run::Error::Message { reason }));
+    }
+    Ok(floats.iter().map(|&float| f32::from_ne_bytes(float)))
 }
 
 #[cfg(test)]
@@ -237,6 +282,11 @@ mod tests {
     use proptest::prelude::*;
 
     const PARAMETERS: usize = 5;
+
+    /// A tree whose sums go in three pieces.
+    fn tree() -> GradientTree {
+        GradientTree { piece: 2, ..GradientTree::new(PARAMETERS) }
+    }
 
     /// The gradient of a micro-batch: numbers whose sum depends on the order in which they are added.
     fn leaf(part: usize, into: &mut [f32]) -> Result<()> {
@@ -273,7 +323,7 @@ mod tests {
     #[test]
     fn one_worker_walks_the_tree_in_the_buffers_that_are_planned() {
         for count in 1..70 {
-            let mut tree = GradientTree::new(PARAMETERS);
+            let mut tree = tree();
             for _ in 0..2 {
                 let whole = 0..count;
                 let shares = Shares { team: &ALONE, parts: std::slice::from_ref(&whole) };
@@ -311,7 +361,7 @@ mod tests {
             }
             let expected = bits(&plain(0..count));
             let found = threads(workers, |team| {
-                let mut tree = GradientTree::new(PARAMETERS);
+                let mut tree = tree();
                 let found = [(); 2].map(|()| summed(&mut tree, Shares { team, parts: &shares }));
                 (found, tree.free.len())
             });
@@ -330,11 +380,12 @@ mod tests {
                 team.send(0, Channel::Lockstep, vec![0; 7]);
                 return None;
             }
-            let mut tree = GradientTree::new(PARAMETERS);
+            let mut tree = tree();
             let shares = Shares { team, parts: &[0..1, 1..2] };
             Some(tree.sum(shares, &mut Exchange::default(), leaf).unwrap_err().to_string())
         });
-        let expected = "a message between workers cannot be understood: a worker sent 7 bytes of gradients instead of 20";
+        let expected =
+            "a message between workers cannot be understood: a worker sent 7 bytes of gradients instead of 8";
         assert_eq!(refused[0].as_deref(), Some(expected));
     }
 }

@@ -32,6 +32,8 @@ pub fn train(outcome: &Outcome<train::Summary>) -> String {
         ("time of the reference model", summary.reference_seconds.map(time)),
         ("time in steps", Some(time(summary.seconds))),
         ("tokens a second", Some(figure(summary.tokens_per_second))),
+        ("exchanged between workers in a step", summary.exchange_bytes.map(bytes)),
+        ("share of the time for it", summary.exchange_share.map(percent)),
         ("peak memory", summary.peak_memory_bytes.map(bytes)),
     ];
     known(facts)
