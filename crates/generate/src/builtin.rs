@@ -6,6 +6,7 @@ use collimate_engine::{CpuEngine, Engine};
 use collimate_model::{Lora, TemplateOptions, Tokenizer};
 use collimate_run::{Context, Event};
 
+use crate::generator::{Desk, wanted};
 use crate::scheduler::{Prepared, Scheduler};
 use crate::writer::Rules;
 use crate::{Answer, Error, Generator, Prompt, Request, Result, SamplingOptions};
@@ -31,17 +32,15 @@ pub struct EngineGenerator<'a> {
     pub task: &'a str,
 }
 
-impl Generator for EngineGenerator<'_> {
-    fn generate(
+impl EngineGenerator<'_> {
+    /// Answers what comes to a desk, until no more will come.
+    pub(crate) fn work(
         &mut self,
-        requests: &[Request],
+        desk: &mut dyn Desk,
         options: &SamplingOptions,
         context: &Context,
-        take: &mut dyn FnMut(Answer) -> Result<()>,
     ) -> Result<()> {
         let rules = Rules::new(options, self.tokenizer)?;
-        let total = requests.iter().map(|request| request.samples.len() as u64).sum();
-        context.report(Event::Started { task: self.task, total: Some(total), unit: "samples" });
         let prompts = Prompts {
             tokenizer: self.tokenizer,
             adapters: self.adapters,
@@ -51,10 +50,44 @@ impl Generator for EngineGenerator<'_> {
         };
         let adapters = self.adapters.iter().map(|(_, lora)| lora);
         let decoder = self.engine.decoder(adapters, self.memory)?;
-        let prepare = |index: usize| prompts.prepare(index + 1, &requests[index]);
-        Scheduler::new(decoder, &rules, requests, self.batch_size.get()).run(prepare, context, take)?;
+        let prepare = |index: usize, request: &Request| prompts.prepare(index + 1, request);
+        Scheduler::new(decoder, &rules, self.batch_size.get()).run(prepare, context, desk)
+    }
+}
+
+impl Generator for EngineGenerator<'_> {
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        options: &SamplingOptions,
+        context: &Context,
+        take: &mut dyn FnMut(Answer) -> Result<()>,
+    ) -> Result<()> {
+        let total = Some(wanted(requests));
+        context.report(Event::Started { task: self.task, total, unit: "samples" });
+        self.work(&mut Pile { requests: requests.iter().enumerate(), take }, options, context)?;
         context.report(Event::Finished);
         Ok(())
+    }
+}
+
+/// Requests that are all known.
+struct Pile<'a> {
+    requests: std::iter::Enumerate<std::slice::Iter<'a, Request>>,
+    take: &'a mut dyn FnMut(Answer) -> Result<()>,
+}
+
+impl Desk for Pile<'_> {
+    fn next(&mut self) -> Option<(usize, Request)> {
+        self.requests.next().map(|(index, request)| (index, request.clone()))
+    }
+
+    fn wait(&mut self) -> Result<bool> {
+        Ok(self.requests.len() > 0)
+    }
+
+    fn take(&mut self, answer: Answer) -> Result<()> {
+        (self.take)(answer)
     }
 }
 

@@ -50,8 +50,30 @@ pub trait Generator {
     }
 }
 
+/// Where a generator at work finds its requests, one after the other, and where it brings its answers.
+pub(crate) trait Desk {
+    /// Heeds what has come in the meantime; called between two steps.
+    fn attend(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The next request, with the index by which answers name it; none, if there is none by now.
+    fn next(&mut self) -> Option<(usize, Request)>;
+
+    /// Waits a while for another request, with nothing left to do; false where none will come.
+    fn wait(&mut self) -> Result<bool>;
+
+    /// Takes what becomes of a request.
+    fn take(&mut self, answer: Answer) -> Result<()>;
+
+    /// Samples that others have finished, and their tokens.
+    fn elsewhere(&self) -> [u64; 2] {
+        [0; 2]
+    }
+}
+
 /// Samples that are wanted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// What is to be answered.
     pub prompt: Prompt,
@@ -73,7 +95,7 @@ impl Request {
 }
 
 /// What a model goes on from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Prompt {
     /// A text, with the special tokens that the tokenizer puts around texts.
     Text(String),
@@ -81,6 +103,11 @@ pub enum Prompt {
     Chat(Vec<Value>),
     /// Tokens as they are.
     Tokens(Vec<u32>),
+}
+
+/// How many samples are wanted in all.
+pub(crate) fn wanted(requests: &[Request]) -> u64 {
+    requests.iter().map(|request| request.samples.len() as u64).sum()
 }
 
 /// What becomes of a request.

@@ -6,6 +6,7 @@
 mod blocks;
 mod buffers;
 mod builtin;
+mod dealt;
 mod detokeniser;
 mod error;
 pub mod filter;
@@ -22,6 +23,7 @@ mod vocabulary;
 mod writer;
 
 pub use builtin::EngineGenerator;
+pub use dealt::{Dealt, dismiss, stand_by};
 pub use error::{Error, Result};
 pub use generator::{
     Answer, FinishReason, Generator, Prompt, Request, Sample, TokenLogprob, TopLogprob, Usage,

@@ -10,6 +10,7 @@
 mod asking;
 mod common;
 mod constrained;
+mod dealt;
 mod distribution;
 mod filters;
 mod generate;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
-use crate::generator::{Batch, ModelSettings, NamedAdapter, Selection, ServerSettings, Source};
+use crate::generator::{Batch, ModelSettings, NamedAdapter, Selection, ServerSettings, Shared, Source};
 use crate::sampling::{Drawing, Writing, described};
 use rows::{Pick, Picks};
 use tidy::tidy;
@@ -133,7 +133,8 @@ impl DataRejected {
         Self { api_key, ..self }
     }
 
-    fn open(&self, context: &Context) -> Result<Source, Error> {
+    /// What answers, at the leader; any other worker gets nothing, once it has helped.
+    fn open<'t>(&self, context: &Context<'t>) -> Result<Option<Shared<'t>>, Error> {
         let Config { model, batch, adapter_name_or_path, server, .. } = &self.config;
         let folder = adapter_name_or_path.clone();
         let adapter = folder.map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
@@ -144,18 +145,18 @@ impl DataRejected {
             threads: self.threads,
             server: server.options(model, self.api_key.as_ref()),
         };
-        Source::open(selection, context)
+        Source::open(selection, context)?.shared(context)
     }
 
     /// Asks for answers until each row has one that differs from the chosen one, or has had its attempts.
     fn ask(
         &self,
+        mut source: Shared<'_>,
         options: &SamplingOptions,
-        picks: &mut Picks,
-        journal: &mut Samples,
+        (picks, journal): (&mut Picks, &mut Samples),
         context: &Context,
     ) -> Result<Summary, Error> {
-        let (mut source, mut summary) = (self.open(context)?, Summary::default());
+        let mut summary = Summary::default();
         for attempt in 0..self.config.max_attempts.get() {
             let requests: Vec<Request> = picks.rows.iter().map(|pick| self.request(pick, attempt)).collect();
             let order = Order { requests: &requests, options, strict: self.config.strict, side: 0 };
@@ -187,6 +188,7 @@ impl DataRejected {
 
 impl Stage for DataRejected {
     const NAME: &'static str = "data_rejected";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 
@@ -228,8 +230,9 @@ impl Stage for DataRejected {
             let note = format!("{few}: {train} are drawn for training, {validation} for validation");
             context.report(Event::Note(&note));
         }
+        let Some(source) = self.open(context)? else { return Ok(Summary::default()) };
         let mut journal = Journal::open(context)?;
-        let asked = self.ask(&options, &mut picks, &mut journal, context)?;
+        let asked = self.ask(source, &options, (&mut picks, &mut journal), context)?;
         save(picks, asked, self.config.max_attempts.get(), context)
     }
 }

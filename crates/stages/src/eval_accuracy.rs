@@ -212,6 +212,7 @@ impl EvalAccuracy {
 
 impl Stage for EvalAccuracy {
     const NAME: &'static str = "eval_accuracy";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
-use crate::generator::{Batch, ModelSettings, NamedAdapter, Selection, Source};
+use crate::generator::{Batch, ModelSettings, NamedAdapter, Selection, Shared, Source};
 use crate::prompts::{self, Asked, Chooser, PromptFormat, PromptSettings, Prompts};
 use crate::sampling::{Sampling, described};
 
@@ -64,7 +64,7 @@ pub struct Config {
 }
 
 /// Prompts and answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// One row a prompt that was answered, in the order of the file.
     pub rows: Vec<Row>,
@@ -117,6 +117,7 @@ impl EvalCompare {
 
 impl Stage for EvalCompare {
     const NAME: &'static str = "eval_compare";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 
@@ -147,7 +148,8 @@ impl Stage for EvalCompare {
             adapter_name_or_path.clone().map(|folder| NamedAdapter { name: TUNED.to_owned(), folder });
         let adapters = adapter.as_slice();
         let selection = Selection { model, adapters, batch, threads: self.threads, server: None };
-        let source = Source::open(selection, context)?;
+        let source = Source::open(selection, context)?.shared(context)?;
+        let Some(source) = source else { return Ok(Summary::default()) };
         let chooser = Chooser {
             asked: settings.prompt_format,
             adapted: adapter.is_some(),
@@ -176,14 +178,14 @@ fn questions(settings: &PromptSettings, context: &Context) -> Result<Prompts, Er
 }
 
 /// Both sides, which one source of text writes into one journal.
-struct Sides {
-    source: Source,
+struct Sides<'t> {
+    source: Shared<'t>,
     options: SamplingOptions,
     strict: bool,
     journal: Samples,
 }
 
-impl Sides {
+impl Sides<'_> {
     /// Has one side answer what is not refused so far; both draw from the same streams.
     fn answer(
         &mut self,

@@ -74,7 +74,7 @@ pub struct Config {
 }
 
 /// What was written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Prompts that were answered.
     pub prompts: u64,
@@ -166,6 +166,7 @@ impl Generate {
 
 impl Stage for Generate {
     const NAME: &'static str = "generate";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 
@@ -209,7 +210,8 @@ impl Stage for Generate {
             threads: self.threads,
             server: server.options(model, self.api_key.as_ref()),
         };
-        let mut source = Source::open(selection, context)?;
+        let source = Source::open(selection, context)?.shared(context)?;
+        let Some(mut source) = source else { return Ok(Summary::default()) };
         let chooser = Chooser {
             asked: self.config.prompts.prompt_format,
             adapted: adapters.are_given(),

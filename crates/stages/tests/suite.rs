@@ -18,6 +18,7 @@ mod model_merge;
 mod model_plan;
 mod packages;
 mod peft_pissa;
+mod shared_writing;
 mod train_policy;
 mod train_policy_prompts;
 mod train_policy_resume;

@@ -11,21 +11,21 @@ use collimate_engine::{Decoder, Sequence, Span};
 use collimate_run::{Context, Event};
 use rayon::prelude::*;
 
+use crate::generator::Desk;
 use crate::writer::{Rules, Writer};
 use crate::{Answer, Error, Request, Result};
 pub(crate) use prompts::Prepared;
 use prompts::{Prompts, Reading, Shared, Source, read_whole};
 
-/// What hands over what becomes of the requests.
-type Take<'t> = &'t mut dyn FnMut(Answer) -> Result<()>;
+/// Where requests come from, and what becomes of them goes.
+type At<'d> = &'d mut dyn Desk;
 
 /// All samples of one call.
 pub(crate) struct Scheduler<'a> {
     decoder: Decoder<'a>,
     rules: &'a Rules<'a>,
-    requests: &'a [Request],
     batch_size: usize,
-    prompts: Prompts<'a>,
+    prompts: Prompts,
     /// Samples that had to make room, the oldest first. None of the prompts holds memory while there are some.
     aside: VecDeque<Sample<'a>>,
     /// Samples being decoded; those of one adapter are neighbours.
@@ -61,18 +61,12 @@ struct Progress {
 }
 
 impl<'a> Scheduler<'a> {
-    pub fn new(
-        decoder: Decoder<'a>,
-        rules: &'a Rules<'a>,
-        requests: &'a [Request],
-        batch_size: usize,
-    ) -> Self {
+    pub fn new(decoder: Decoder<'a>, rules: &'a Rules<'a>, batch_size: usize) -> Self {
         Self {
             decoder,
             rules,
-            requests,
             batch_size,
-            prompts: Prompts::new(requests),
+            prompts: Prompts::default(),
             aside: VecDeque::new(),
             running: Vec::new(),
             full: false,
@@ -81,22 +75,23 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Answers all requests.
+    /// Answers all requests, until no more will come.
     pub fn run(
         mut self,
-        prepare: impl Fn(usize) -> Result<Prepared>,
+        prepare: impl Fn(usize, &Request) -> Result<Prepared>,
         context: &Context,
-        take: Take<'_>,
+        desk: At<'_>,
     ) -> Result<()> {
         loop {
             context.check()?;
-            self.admit(&prepare, take)?;
-            self.hand_over(take)?;
-            self.progress.report(context);
+            desk.attend()?;
+            self.admit(&prepare, desk)?;
+            self.hand_over(desk)?;
+            self.progress.report(desk.elsewhere(), context);
             if !self.running.is_empty() {
                 self.decode()?;
-                self.hand_over(take)?;
-            } else if self.aside.is_empty() && self.prompts.exhausted() {
+                self.hand_over(desk)?;
+            } else if self.aside.is_empty() && self.prompts.sources.is_empty() && !desk.wait()? {
                 return Ok(());
             }
         }
@@ -104,15 +99,14 @@ impl<'a> Scheduler<'a> {
 
     /// Lets waiting samples enter, as many as there is room for. No more than one step of reading, lest those that are
     /// running wait.
-    fn admit(&mut self, prepare: &impl Fn(usize) -> Result<Prepared>, take: Take<'_>) -> Result<()> {
+    fn admit(&mut self, prepare: &impl Fn(usize, &Request) -> Result<Prepared>, desk: At<'_>) -> Result<()> {
         let mut read = false;
         while self.running.len() < self.batch_size && (!self.full || self.running.is_empty()) {
             let entered = if !self.aside.is_empty() {
                 !std::mem::replace(&mut read, true) && self.resume()?
             } else {
                 let sizes = (self.batch_size - self.running.len(), self.rules.options.max_new_tokens);
-                let mut refuse = |request, error| take(Answer::Refused { request, error });
-                self.prompts.look_ahead(sizes, self.decoder.capacity(), prepare, &mut refuse)?;
+                self.prompts.look_ahead(sizes, self.decoder.capacity(), prepare, desk)?;
                 let reading = match self.prompts.at_hand() {
                     true => Reading::AtHand,
                     false if read => Reading::Nothing,
@@ -136,7 +130,7 @@ impl<'a> Scheduler<'a> {
         else {
             return false;
         };
-        let Request { key, samples, .. } = &self.requests[shared.request];
+        let Request { key, samples, .. } = &shared.request;
         let last = begun + 1 == samples.len();
         let mut own = if last { None } else { Some(sequence.fork()) };
         while !self.decoder.reserve(own.as_mut().unwrap_or(&mut sequence), 1) {
@@ -244,14 +238,13 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Hands over new text and finished samples; requests with a sample that cannot be written are refused.
-    fn hand_over(&mut self, take: Take<'_>) -> Result<()> {
-        self.refuse_failed(take)?;
+    fn hand_over(&mut self, desk: At<'_>) -> Result<()> {
+        self.refuse_failed(desk)?;
         for Running { sample, .. } in &mut self.running {
-            let request = sample.shared.request;
-            if self.requests[request].stream {
+            if sample.shared.request.stream {
                 let text = sample.writer.piece()?;
                 if !text.is_empty() {
-                    take(Answer::Piece { request, number: sample.number, text })?;
+                    desk.take(Answer::Piece { request: sample.shared.index, number: sample.number, text })?;
                 }
             }
         }
@@ -261,26 +254,26 @@ impl<'a> Scheduler<'a> {
             self.full = false;
             self.progress.done += 1;
             if let Some(sample) = writer.finish() {
-                take(Answer::Sample { request: shared.request, number, sample })?;
+                desk.take(Answer::Sample { request: shared.index, number, sample })?;
             }
         }
         Ok(())
     }
 
     /// Refuses the requests of failed samples, each for the oldest of them; their other samples are given up.
-    fn refuse_failed(&mut self, take: Take<'_>) -> Result<()> {
+    fn refuse_failed(&mut self, desk: At<'_>) -> Result<()> {
         loop {
             let failed = self.running.iter_mut().filter(|running| running.sample.failed.is_some());
             let Some(Running { sample, .. }) = failed.min_by_key(|running| running.sample.age) else {
                 return Ok(());
             };
-            let (request, error) = (sample.shared.request, sample.failed.take());
-            self.running.retain(|running| running.sample.shared.request != request);
-            self.aside.retain(|sample| sample.shared.request != request);
-            self.prompts.sources.retain(|source| source.shared.request != request);
+            let (request, error) = (sample.shared.index, sample.failed.take());
+            self.running.retain(|running| running.sample.shared.index != request);
+            self.aside.retain(|sample| sample.shared.index != request);
+            self.prompts.sources.retain(|source| source.shared.index != request);
             self.full = false;
             if let Some(error) = error {
-                take(Answer::Refused { request, error })?;
+                desk.take(Answer::Refused { request, error })?;
             }
         }
     }
@@ -296,7 +289,7 @@ struct Writing<'w, 'a> {
 impl<'a> Sample<'a> {
     fn writing(&mut self) -> Writing<'_, 'a> {
         let Self { shared, writer, failed, .. } = self;
-        Writing { number: shared.request + 1, writer, failed }
+        Writing { number: shared.index + 1, writer, failed }
     }
 
     fn write(&mut self, logits: &[f32]) {
@@ -311,8 +304,10 @@ impl Writing<'_, '_> {
 }
 
 impl Progress {
-    fn report(&self, context: &Context) {
-        let fields = [("tokens_per_second", self.tokens as f64 / self.start.elapsed().as_secs_f64())];
-        context.report(Event::Advanced { done: self.done, fields: &fields });
+    /// Says how far it has come, with what others have done of it.
+    fn report(&self, [samples, tokens]: [u64; 2], context: &Context) {
+        let rate = (self.tokens + tokens) as f64 / self.start.elapsed().as_secs_f64();
+        let fields = [("tokens_per_second", rate)];
+        context.report(Event::Advanced { done: self.done + samples, fields: &fields });
     }
 }

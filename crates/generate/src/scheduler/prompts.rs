@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use collimate_engine::{Decoder, Sequence, Span};
 
-use crate::{Error, Request, Result};
+use crate::generator::Desk;
+use crate::{Answer, Error, Request, Result};
 
 /// Tokens that are read in one step, about: enough for the products to run at full speed, few enough for the room that
 /// a step takes beside the keys and values.
@@ -35,8 +36,9 @@ impl Prepared {
 /// What the samples of a request have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Index of the request.
-    pub request: usize,
+    /// The index by which answers name the request.
+    pub index: usize,
+    pub request: Request,
     pub prompt: Prepared,
 }
 
@@ -62,45 +64,34 @@ pub(super) enum Reading {
 }
 
 /// Prompts with samples waiting, in the order of requests.
-pub(super) struct Prompts<'a> {
-    requests: &'a [Request],
-    /// The next request that was not looked at.
-    next: usize,
+#[derive(Default)]
+pub(super) struct Prompts {
     pub sources: VecDeque<Source>,
 }
 
-impl<'a> Prompts<'a> {
-    pub fn new(requests: &'a [Request]) -> Self {
-        Self { requests, next: 0, sources: VecDeque::new() }
-    }
-
-    /// Whether no sample waits to begin.
-    pub fn exhausted(&self) -> bool {
-        self.sources.is_empty() && self.next == self.requests.len()
-    }
-
-    /// Takes up the requests of the next `room` samples; `prepare` gives their tokens, `limit` is how long an answer
-    /// may be. What cannot be answered goes to `refuse`.
+impl Prompts {
+    /// Takes up the requests of the next `room` samples, as far as they have come; `prepare` gives their tokens, `limit`
+    /// is how long an answer may be. What cannot be answered is refused.
     pub fn look_ahead(
         &mut self,
         (room, limit): (usize, usize),
         capacity: usize,
-        prepare: &impl Fn(usize) -> Result<Prepared>,
-        refuse: &mut impl FnMut(usize, Error) -> Result<()>,
+        prepare: &impl Fn(usize, &Request) -> Result<Prepared>,
+        desk: &mut dyn Desk,
     ) -> Result<()> {
-        let waiting = |source: &Source| self.requests[source.shared.request].samples.len() - source.begun;
+        let waiting = |source: &Source| source.shared.request.samples.len() - source.begun;
         let mut samples: usize = self.sources.iter().map(waiting).sum();
-        while samples < room && self.next < self.requests.len() {
-            let request = self.next;
-            self.next += 1;
-            if self.requests[request].samples.is_empty() {
+        while samples < room
+            && let Some((index, request)) = desk.next()
+        {
+            if request.samples.is_empty() {
                 continue;
             }
-            match prepare(request).and_then(|prompt| prompt.fits(request + 1, limit, capacity)) {
-                Err(error) => refuse(request, error)?,
+            match prepare(index, &request).and_then(|prompt| prompt.fits(index + 1, limit, capacity)) {
+                Err(error) => desk.take(Answer::Refused { request: index, error })?,
                 Ok(prompt) => {
-                    samples += self.requests[request].samples.len();
-                    let shared = Rc::new(Shared { request, prompt });
+                    samples += request.samples.len();
+                    let shared = Rc::new(Shared { index, request, prompt });
                     self.sources.push_back(Source { shared, begun: 0, read: None });
                 }
             }

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use collimate_run::Context;
 
+use crate::generator::wanted;
 use crate::{Answer, Generator, Request, Result, SamplingOptions};
 use client::Client;
 use form::Form;
@@ -87,8 +88,7 @@ impl Generator for ServerGenerator<'_> {
     ) -> Result<()> {
         options.check()?;
         let form = Form::new(options)?;
-        let total = requests.iter().map(|request| request.samples.len() as u64).sum();
-        let tally = Tally::begin(context, self.task, total);
+        let tally = Tally::begin(context, self.task, wanted(requests));
         let Endpoint { options: server, client, limits } = &mut *self.endpoint;
         let result = Schedule::new(client, server, requests, options, form).run(limits, tally, take);
         limits.abandon();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +150,12 @@ impl Mailbox {
         self.lock().take_any(channel)
     }
 
+    /// The same, waiting for the first of them no longer than `patience`.
+    pub fn take_any_within(&self, channel: Channel, patience: Duration) -> Option<Arrival> {
+        let end = Instant::now() + patience;
+        self.wait_until(Some(end), |state| state.take_any(channel))
+    }
+
     /// The lost workers, in the order of time.
     pub fn lost(&self) -> Vec<usize> {
         self.lock().lost.iter().map(|(rank, _)| *rank).collect()
@@ -160,19 +167,39 @@ impl Mailbox {
     }
 
     fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = self.wait_until(None, &mut look) {
+                return found;
+            }
+        }
+    }
+
+    /// Waits for what is looked for, no longer than until `end`, if there is one.
+    fn wait_until<T>(
+        &self,
+        end: Option<Instant>,
+        mut look: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
         let mut state = self.lock();
         if let Some(found) = look(&mut state) {
-            return found;
+            return Some(found);
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
         if let Some(carrier) = self.carrier.get() {
             carrier.unpark();
         }
         let found = loop {
-            if let Some(found) = look(&mut state) {
+            let found = look(&mut state);
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if found.is_some() || left == Some(Duration::ZERO) {
                 break found;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match left {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         found
@@ -228,5 +255,16 @@ mod tests {
         assert_eq!(mailbox.take_any(Channel::Deal), Arrival::Lost(1, failed()));
         assert_eq!(mailbox.try_take_any(Channel::Deal), None);
         assert_eq!(mailbox.lost(), [1]);
+    }
+
+    #[test]
+    fn patience_has_an_end() {
+        let mailbox = Mailbox::new();
+        assert_eq!(mailbox.take_any_within(Channel::Deal, Duration::from_millis(1)), None);
+        std::thread::scope(|scope| {
+            scope.spawn(|| mailbox.put(1, Channel::Deal, vec![7]));
+            let found = mailbox.take_any_within(Channel::Deal, Duration::from_secs(60));
+            assert_eq!(found, Some(Arrival::Message(1, vec![7])));
+        });
     }
 }

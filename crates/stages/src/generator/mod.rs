@@ -3,6 +3,7 @@
 mod adapters;
 mod built_in;
 mod server;
+mod shared;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub use server::ServerSettings;
 
 pub(crate) use adapters::NO_ADAPTER;
 pub(crate) use server::Address;
+pub(crate) use shared::Shared;
 
 /// The group of the setting that names a server.
 const SERVER: &str = "server";

@@ -13,7 +13,7 @@ use super::{Asked, Windows};
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
 use crate::data_clean::REJECTS_FILE;
-use crate::generator::Source;
+use crate::generator::Shared;
 use crate::prompts::{Chooser, PromptFormat, Question};
 
 /// A request about a row of a window.
@@ -35,7 +35,7 @@ pub(crate) struct Manner<'a> {
 
 /// What a stage has at hand in which a judge writes.
 pub(crate) struct Asking<'a> {
-    pub source: Source,
+    pub source: Shared<'a>,
     /// All that was written, under the `test_id` and the number of the sample.
     pub journal: Samples,
     pub rejects: Rejects,
@@ -48,7 +48,7 @@ pub(crate) struct Asking<'a> {
 impl<'a> Asking<'a> {
     /// Opens the journal, and the rejects of a file.
     pub fn open(
-        source: Source,
+        source: Shared<'a>,
         prompt_format: PromptFormat,
         (file, strict): (&'a Path, bool),
         context: &Context,
@@ -130,12 +130,15 @@ impl<'a> Asking<'a> {
     }
 
     /// The same with another source, for which the present one makes room.
-    pub fn over(self, open: impl FnOnce() -> Result<Source, Error>) -> Result<Self, Error> {
+    pub fn over(
+        self,
+        open: impl FnOnce() -> Result<Option<Shared<'a>>, Error>,
+    ) -> Result<Option<Self>, Error> {
         let Self { source, journal, rejects, effort, chooser, file, strict } = self;
         drop(source);
-        let source = open()?;
+        let Some(source) = open()? else { return Ok(None) };
         let chooser = Chooser { has_template: source.has_chat_template(), ..chooser };
-        Ok(Self { source, journal, rejects, effort, chooser, file, strict })
+        Ok(Some(Self { source, journal, rejects, effort, chooser, file, strict }))
     }
 
     /// Completes the rejects and returns their count; a run in which nothing was `answered` is no result.

@@ -215,6 +215,7 @@ impl Files {
 
 impl Stage for JudgeHint {
     const NAME: &'static str = "judge_hint";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 
@@ -237,7 +238,8 @@ impl Stage for JudgeHint {
         let judge = &self.config.judge;
         let (options, mut windows) = (judge.options()?, Windows::open(&judge.dataset)?);
         let templates = Templates::open(Kind::Guide, self.config.template.as_deref())?;
-        let mut asking = judge.open(self.threads, self.api_key.as_ref(), context)?;
+        let asking = judge.open(self.threads, self.api_key.as_ref(), context)?;
+        let Some(mut asking) = asking else { return Ok(Summary::default()) };
         let (mut files, mut summary) = (Files::create(context.output())?, Summary::default());
         loop {
             let window = asking.next(&mut windows, context)?;

@@ -151,6 +151,7 @@ impl Summary {
 
 impl Stage for JudgeSample {
     const NAME: &'static str = "judge_sample";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 
@@ -172,7 +173,8 @@ impl Stage for JudgeSample {
     fn run(&self, context: &Context) -> Result<Summary, Error> {
         let judge = &self.config.judge;
         let (options, mut windows) = (judge.options()?, Windows::open(&judge.dataset)?);
-        let mut asking = judge.open(self.threads, self.api_key.as_ref(), context)?;
+        let asking = judge.open(self.threads, self.api_key.as_ref(), context)?;
+        let Some(mut asking) = asking else { return Ok(Summary::default()) };
         let mut writer = RowWriter::create(&context.output().join(OUTPUT_FILE))?;
         let mut summary = Summary::default();
         loop {

@@ -75,20 +75,22 @@ impl JudgeSettings {
         Ok(SamplingOptions { max_length, ..self.writing.options(&self.drawing)? })
     }
 
-    /// Opens the model or the server, and all else that asking takes.
+    /// Opens the model or the server, and all else that asking takes: at the leader. Any other worker gets nothing, once
+    /// it has helped.
     pub(super) fn open<'a>(
         &'a self,
         threads: Option<usize>,
         api_key: Option<&SecretString>,
-        context: &Context,
-    ) -> Result<Asking<'a>, Error> {
+        context: &Context<'a>,
+    ) -> Result<Option<Asking<'a>>, Error> {
         let Self { model, batch, server, dataset, .. } = self;
         let named = |folder: &PathBuf| NamedAdapter { name: ADAPTER.to_owned(), folder: folder.clone() };
         let adapter = self.adapter_name_or_path.as_ref().map(named);
         let server = server.options(model, api_key);
         let source =
             Source::open(Selection { model, adapters: adapter.as_slice(), batch, threads, server }, context)?;
-        Asking::open(source, self.prompt_format, (dataset, self.strict), context)
+        let Some(source) = source.shared(context)? else { return Ok(None) };
+        Asking::open(source, self.prompt_format, (dataset, self.strict), context).map(Some)
     }
 
     /// A request for these samples of a text.

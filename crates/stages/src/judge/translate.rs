@@ -22,7 +22,7 @@ use super::rows::typed;
 use crate::Error;
 use crate::answers::{Effort, Order, Samples, write_missing};
 use crate::data_clean::REJECTS_FILE;
-use crate::generator::{Batch, ModelSettings, Selection, ServerSettings, Source};
+use crate::generator::{Batch, ModelSettings, Selection, ServerSettings, Shared, Source};
 use crate::sampling::{Sampling, described};
 use parts::Block;
 
@@ -146,7 +146,7 @@ pub struct Translate {
 
 /// What translates, and what it has written.
 struct Work<'a> {
-    source: Source,
+    source: Shared<'a>,
     journal: Samples,
     template: &'a Template,
     refused: u64,
@@ -213,7 +213,8 @@ impl Translate {
         Self { api_key, ..self }
     }
 
-    fn open(&self, context: &Context) -> Result<Source, Error> {
+    /// What translates, at the leader; any other worker gets nothing, once it has helped.
+    fn open<'t>(&self, context: &Context<'t>) -> Result<Option<Shared<'t>>, Error> {
         let Config { model, batch, server, .. } = &self.config;
         self.config.check()?;
         if self.config.asks_openai() {
@@ -224,7 +225,8 @@ impl Translate {
             context.report(Event::Note(&format!("{model} is asked at {OPENAI}")));
         }
         let server = server.options(model, self.api_key.as_ref());
-        Source::open(Selection { model, adapters: &[], batch, threads: self.threads, server }, context)
+        let selection = Selection { model, adapters: &[], batch, threads: self.threads, server };
+        Source::open(selection, context)?.shared(context)
     }
 
     /// Asks for the translations of a block until each has passed all checks, or has had its attempts.
@@ -268,6 +270,7 @@ impl Translate {
 
 impl Stage for Translate {
     const NAME: &'static str = "judge_translate";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 
@@ -300,7 +303,8 @@ impl Stage for Translate {
         let Config { dataset, template, max_samples, strict, .. } = &self.config;
         let templates = Templates::open(Kind::Judge, template.as_deref())?;
         let template = templates.of(Language::English);
-        let (source, journal) = (self.open(context)?, Journal::open(context)?);
+        let Some(source) = self.open(context)? else { return Ok(Summary::default()) };
+        let journal = Journal::open(context)?;
         let mut work = Work { source, journal, template, refused: 0, first_refusal: None };
         let create = |name: &str| RowWriter::create(&context.output().join(name));
         let mut files = [create(TRANSLATED_FILE)?, create(UNTRANSLATED_FILE)?];

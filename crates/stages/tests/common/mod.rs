@@ -3,6 +3,7 @@
 pub mod judge;
 pub mod policy;
 pub mod trl;
+pub mod workers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -20,6 +20,7 @@ use crate::answers::{Effort, Samples};
 use crate::generator::Batch;
 use crate::prompts::PromptFormat;
 use pair::Pair;
+use passes::Found;
 
 pub use figures::{Accuracy, Change, Figures};
 pub use pair::{Judge, Judgement};
@@ -88,21 +89,32 @@ pub struct Summary {
     pub peak_memory_bytes: Option<u64>,
 }
 
+impl Summary {
+    /// The figures on the pairs that were found, and nothing beside them.
+    fn new(method: Method, found: &Found) -> Self {
+        Self {
+            method,
+            all: Figures::of(&found.pairs.values().collect::<Vec<_>>()),
+            groups: figures::groups(found.pairs.values()),
+            cut_off: 0,
+            rejected: 0,
+            effort: Effort::default(),
+            seconds: found.seconds,
+            peak_memory_bytes: peak_memory(),
+        }
+    }
+}
+
 impl EvalAccuracy {
     /// Measures by the verdicts on the prompts and on those with the answers in the other order.
     pub(super) fn compare_verdicts(&self, method: Method, context: &Context) -> Result<Summary, Error> {
-        let (asking, found) = self.judge(method, context)?;
-        let pairs: Vec<&Pair> = found.pairs.values().collect();
-        let mut summary = Summary {
-            method,
-            all: Figures::of(&pairs),
-            groups: figures::groups(found.pairs.values()),
-            cut_off: write(&pairs, &asking.journal, context)?,
-            rejected: 0,
-            effort: asking.effort,
-            seconds: found.seconds,
-            peak_memory_bytes: peak_memory(),
+        let Some((asking, found)) = self.judge(method, context)? else {
+            return Ok(Summary::new(method, &Found::default()));
         };
+        let pairs: Vec<&Pair> = found.pairs.values().collect();
+        let mut summary = Summary::new(method, &found);
+        summary.cut_off = write(&pairs, &asking.journal, context)?;
+        summary.effort = asking.effort;
         summary.rejected = asking.finish(!pairs.is_empty())?;
         // Without what is another figure each time.
         let Summary { all, groups, cut_off, rejected, .. } = &summary;

@@ -12,7 +12,7 @@ use super::likelier;
 use super::pair::{Judge, Pair, Verdict, both_orders};
 use super::{JudgingSettings, Reason};
 use crate::Error;
-use crate::generator::{ModelSettings, NamedAdapter, Selection, Source};
+use crate::generator::{ModelSettings, NamedAdapter, Selection, Shared, Source};
 use crate::judge::{Asked, Asking, Manner, Put, Templates, Windows};
 use crate::train::Named;
 
@@ -44,21 +44,29 @@ struct Both<'a> {
 }
 
 impl EvalAccuracy {
-    /// Has every model judge every pair.
-    pub(super) fn judge(&self, method: Method, context: &Context) -> Result<(Asking<'_>, Found), Error> {
+    /// Has every model judge every pair: at the leader. Any other worker finds nothing, once it has helped.
+    pub(super) fn judge<'a>(
+        &'a self,
+        method: Method,
+        context: &Context<'a>,
+    ) -> Result<Option<(Asking<'a>, Found)>, Error> {
         let Config { dataset, judging, strict, .. } = &self.config;
         let templates = Templates::open(Kind::Judge, judging.template.as_deref())?;
         let (base, tuned) = self.passes();
         let place = (dataset.as_path(), *strict);
-        let mut asking = Asking::open(self.open(&base, context)?, judging.prompt_format, place, context)?;
+        let Some(source) = self.open(&base, context)? else {
+            return tuned.map_or(Ok(None), |tuned| self.open(&tuned, context).map(|_| None));
+        };
+        let mut asking = Asking::open(source, judging.prompt_format, place, context)?;
         let mut found = Found::default();
         let run = Run { stage: self, method, templates, context };
         run.pass(&base, &mut asking, &mut found)?;
         if let Some(tuned) = tuned {
-            asking = asking.over(|| self.open(&tuned, context))?;
+            let Some(other) = asking.over(|| self.open(&tuned, context))? else { return Ok(None) };
+            asking = other;
             run.pass(&tuned, &mut asking, &mut found)?;
         }
-        Ok((asking, found))
+        Ok(Some((asking, found)))
     }
 
     /// The model, and the tuned one if it is no adapter on it.
@@ -78,9 +86,14 @@ impl EvalAccuracy {
         }
     }
 
-    fn open(&self, Pass { model, adapter, .. }: &Pass, context: &Context) -> Result<Source, Error> {
+    fn open<'t>(
+        &self,
+        Pass { model, adapter, .. }: &Pass,
+        context: &Context<'t>,
+    ) -> Result<Option<Shared<'t>>, Error> {
         let (adapters, batch) = (adapter.as_slice(), &self.config.judging.batch);
-        Source::open(Selection { model, adapters, batch, threads: self.threads, server: None }, context)
+        let selection = Selection { model, adapters, batch, threads: self.threads, server: None };
+        Source::open(selection, context)?.shared(context)
     }
 }
 
@@ -202,7 +215,7 @@ impl Run<'_> {
             cache: self.stage.cache.as_deref(),
         };
         let (verdicts, seconds) =
-            likelier::verdicts(asking.source.built_in()?, &examples, asked, self.context)?;
+            likelier::verdicts(asking.source.built_in()?, &examples, asked, &self.context.alone())?;
         found.seconds += seconds;
         let mut verdicts = verdicts.into_iter();
         let mut next =
