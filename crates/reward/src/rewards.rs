@@ -1,6 +1,7 @@
 //! Rewards with their weights, added up.
 
 use collimate_run::Context;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Item, Result, Reward};
 
@@ -12,7 +13,7 @@ pub struct Rewards {
 }
 
 /// What a batch of completions is worth.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Marks {
     /// The weighted sums: `[items]`.
     pub total: Vec<f64>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use collimate_data::{Rejects, RowWriter};
-use collimate_reward::{Item, Marks, Rewards};
+use collimate_reward::{Item, Marks};
 use collimate_run::{Context, Event, Stage, atomic, peak_memory};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use self::figures::Tally;
 use crate::Error;
 use crate::base_model::FindModel;
 use crate::data_clean::REJECTS_FILE;
-use crate::rewards::{Means, RewardSettings};
+use crate::rewards::{Jury, Means, RewardSettings};
 use crate::sampling::described;
 use crate::statistics::Estimate;
 pub use figures::Figures;
@@ -100,7 +100,7 @@ impl EvalRewards {
         Self { find_model, ..self }
     }
 
-    fn open(&self, context: &Context) -> Result<Rewards, Error> {
+    fn open(&self, context: &Context) -> Result<Jury, Error> {
         let Config { rewards, model_name_or_path, .. } = &self.config;
         if model_name_or_path.is_some() {
             rewards.check_model("model_name_or_path")?;
@@ -115,12 +115,7 @@ impl EvalRewards {
     }
 
     /// Rewards all completions and writes what each is worth.
-    fn score(
-        &self,
-        rewards: &mut Rewards,
-        rejects: &mut Rejects,
-        context: &Context,
-    ) -> Result<Totals, Error> {
+    fn score(&self, rewards: &mut Jury, rejects: &mut Rejects, context: &Context) -> Result<Totals, Error> {
         let mut windows = Windows::open(&self.config.dataset)?;
         let mut writer = RowWriter::create(&context.output().join(REWARDS_FILE))?;
         let mut totals = Totals::new(rewards.names());
@@ -131,8 +126,10 @@ impl EvalRewards {
                 break;
             }
             let together = self.config.rewards.compares();
-            let items: Vec<Item<'_>> = window.iter().flat_map(|asked| asked.items(together)).collect();
-            let marks = rewards.score(&items, context)?;
+            let prompts = window.chunk_by(|_, next| next.follows);
+            let prompts: Vec<Vec<Item<'_>>> =
+                prompts.map(|rows| rows.iter().flat_map(|asked| asked.items(together)).collect()).collect();
+            let marks = rewards.score(&prompts, context)?;
             let columns =
                 window.iter().flat_map(|asked| asked.completions.iter().map(move |found| (asked, found.0)));
             for (at, (asked, column)) in columns.enumerate() {
@@ -149,6 +146,7 @@ impl EvalRewards {
 
 impl Stage for EvalRewards {
     const NAME: &'static str = "eval_rewards";
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = Summary;
 

@@ -1,5 +1,7 @@
 //! Which rewards completions get, with their weights: the settings, and what is opened from them.
 
+mod jury;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use crate::loading::load_engine;
 use crate::quantising::Quantising;
 use crate::sampling::is_default;
 use crate::train::Named;
+pub use jury::Jury;
 
 /// What the adapter of a judge is called among the requests.
 const ADAPTER: &str = "judge";
@@ -89,7 +92,7 @@ impl RewardSettings {
     ///
     /// # Errors
     /// A reward or weights that cannot be used; what goes wrong in loading a model.
-    pub fn open(&self, means: Means<'_>, context: &Context) -> Result<Rewards, Error> {
+    pub fn open(&self, means: Means<'_>, context: &Context) -> Result<Jury, Error> {
         self.check()?;
         let timeout = Duration::from_secs(self.reward_timeout);
         let open = |spec: &Spec| -> Result<Box<dyn Reward>, Error> {
@@ -102,7 +105,8 @@ impl RewardSettings {
             })
         };
         let rewards = self.reward_funcs.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
-        Ok(Rewards::new(rewards, &self.reward_weights)?)
+        let rewards = Rewards::new(rewards, &self.reward_weights)?;
+        Ok(Jury { rewards, by_leader: self.judge_base_url.is_some() })
     }
 
     /// Whether all that is said is heeded.

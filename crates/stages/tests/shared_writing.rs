@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use collimate_run::team::{Team, threads};
-use collimate_run::{Event, Reporter, Silent, Stage, atomic};
+use collimate_run::{Reporter, RunOptions, Silent, Stage, atomic};
 use collimate_stages::Error;
 use collimate_stages::generate::{Config, Generate};
 use collimate_stages::judge::{hint, sample};
@@ -12,8 +12,8 @@ use collimate_stages::{data_rejected, eval_accuracy, eval_compare};
 use serde_json::json;
 
 use crate::common::judge::{Room, prompt_row};
-use crate::common::workers::{attempt, losing_one, together};
-use crate::common::{config, fixtures, run};
+use crate::common::workers::losing_one;
+use crate::common::{StopAt, config, fixtures, run, run_as, run_together};
 
 /// A team in which each worker is the last one to get something now and then.
 const SIZES: [usize; 4] = [1, 2, 3, 5];
@@ -69,18 +69,18 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Any number of workers leaves the same files.
-fn is_the_same<S>(stage: impl Fn(&str) -> S)
+fn is_the_same<S>(stage: impl Fn(&str) -> S + Sync)
 where
-    S: Stage<Error = Error, Summary: Send> + Sync,
+    S: Stage<Error = Error, Summary: Send>,
 {
     let alone = stage("alone");
     run(&alone).unwrap();
     for size in SIZES {
-        let shared = stage(&format!("by_{size}"));
-        for outcome in together(size, &shared) {
+        let output = format!("by_{size}");
+        for outcome in run_together(size, || stage(&output)) {
             assert!(!outcome.unwrap().reused);
         }
-        assert!(files(shared.output()) == files(alone.output()), "{} by {size} workers", S::NAME);
+        assert!(files(stage(&output).output()) == files(alone.output()), "{} by {size} workers", S::NAME);
     }
 }
 
@@ -150,25 +150,15 @@ fn what_a_lost_worker_has_not_finished_the_others_write() {
     let alone = place.generate("alone");
     run(&alone).unwrap();
     for (size, answers) in [(2, 0), (2, 5), (3, 9), (5, 1)] {
-        let stage = place.generate(&format!("by_{size}_but_{answers}"));
-        let ended = losing_one(size, &stage, answers);
+        let output = format!("by_{size}_but_{answers}");
+        let ended = losing_one(size, || place.generate(&output), answers);
         let (lost, others) = ended.split_last().unwrap();
         assert_eq!(lost.as_ref().unwrap_err().to_string(), "stopped before the end");
         assert!(others.iter().all(Result::is_ok), "{size} workers, one lost after {answers} answers");
-        assert!(files(stage.output()) == files(alone.output()), "{size} workers, one lost after {answers}");
-    }
-}
-
-/// Stops the leader when so many samples are done.
-struct StopAt<'a>(u64, &'a AtomicBool);
-
-impl Reporter for StopAt<'_> {
-    fn report(&self, event: Event<'_>) {
-        if let Event::Advanced { done, .. } = event
-            && done >= self.0
-        {
-            self.1.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
+        assert!(
+            files(&place.path(&output)) == files(alone.output()),
+            "{size} workers, one lost after {answers}"
+        );
     }
 }
 
@@ -177,22 +167,22 @@ fn a_run_that_was_stopped_goes_on_with_any_number_of_workers() {
     let place = Place::new();
     let alone = place.generate("alone");
     run(&alone).unwrap();
-    let stage = place.generate("parts");
     for size in [3, 2, 1, 4] {
         let ended = threads(size, |worker| {
             let stop = AtomicBool::new(false);
-            let reporter: &dyn Reporter = if worker.leads() { &StopAt(9, &stop) } else { &Silent };
-            attempt(worker, worker, &stage, (reporter, &stop)).map(|_| ())
+            let stopper = StopAt { figure: "tokens_per_second", done: 9, interrupted: &stop };
+            let reporter: &dyn Reporter = if worker.leads() { &stopper } else { &Silent };
+            run_as(worker, &place.generate("parts"), RunOptions::new(reporter, &stop)).map(|_| ())
         });
         for end in ended {
             assert_eq!(end.unwrap_err().to_string(), "stopped before the end");
         }
     }
-    for outcome in together(3, &stage) {
+    for outcome in run_together(3, || place.generate("parts")) {
         // Four starts had nine samples each, or more.
         assert!(outcome.unwrap().summary.effort.tokens <= (75 - 36) * 12);
     }
-    assert!(files(stage.output()) == files(alone.output()));
+    assert!(files(&place.path("parts")) == files(alone.output()));
 }
 
 #[test]
@@ -200,10 +190,10 @@ fn a_refusal_ends_a_strict_run_for_all() {
     let place = Place::new();
     let paths = [place.flag("prompts", "rows.jsonl"), place.flag("output_dir", "strict"), model()];
     let words: Vec<&str> = ["--strict"].into_iter().chain(paths.iter().map(String::as_str)).collect();
-    let stage = Generate::new(config::<Config>(&words), None, Some(1));
-    let alone = run(&stage).unwrap_err().to_string();
-    let ended = together(3, &stage).into_iter().map(|end| end.unwrap_err().to_string());
-    let ended: Vec<String> = ended.collect();
+    let stage = || Generate::new(config::<Config>(&words), None, Some(1));
+    let alone = run(&stage()).unwrap_err().to_string();
+    let ended: Vec<String> =
+        run_together(3, stage).into_iter().map(|end| end.unwrap_err().to_string()).collect();
     assert_eq!(ended[0], alone);
     assert_eq!(ended[1..], [(); 2].map(|()| format!("worker 0 on here is lost: {alone}")));
 }

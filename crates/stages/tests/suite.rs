@@ -23,6 +23,7 @@ mod train_policy;
 mod train_policy_prompts;
 mod train_policy_resume;
 mod train_policy_settings;
+mod train_policy_workers;
 mod train_preferences;
 mod train_relatives;
 mod train_reward;

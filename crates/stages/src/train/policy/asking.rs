@@ -2,9 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use collimate_engine::{CpuEngine, Engine};
-use collimate_generate::{EngineGenerator, Generator, Prompt, Request, Sample, SamplingOptions};
+use collimate_engine::{CpuEngine, Engine, cost};
+use collimate_generate::{Dealt, EngineGenerator, Prompt, Request, Sample, SamplingOptions};
 use collimate_model::{Lora, Tokenizer};
+use collimate_run::team::shared_out;
 use collimate_run::{Context, available_memory};
 use collimate_train::{MicroBatch, cut};
 
@@ -34,7 +35,7 @@ pub(super) struct Pen<'a> {
 
 impl Pen<'_> {
     /// So many completions of each question, under the key beside it, by the model as it is, with the adapter if it is
-    /// one that is trained.
+    /// one that is trained. All workers ask for the same, write it together, and all get it.
     pub fn write<'q>(
         &self,
         engine: &mut CpuEngine,
@@ -52,7 +53,7 @@ impl Pen<'_> {
         };
         let requests: Vec<Request> = questions.into_iter().map(request).collect();
         let together = (requests.len() * self.count).clamp(1, TOGETHER);
-        let mut generator = EngineGenerator {
+        let generator = EngineGenerator {
             engine,
             tokenizer: self.tokenizer,
             adapters: &adapters,
@@ -60,7 +61,7 @@ impl Pen<'_> {
             memory: available_memory().map_or(FALLBACK_MEMORY, |bytes| bytes / SHARE_OF_FREE),
             task: "writing completions",
         };
-        Ok(generator.generate_all(&requests, self.options, context)?)
+        Ok(Dealt { generator }.generate_everywhere(&requests, self.options, context)?)
     }
 }
 
@@ -72,7 +73,7 @@ pub(super) enum About {
     Reference,
 }
 
-/// Reads all completions and keeps what a model says of them.
+/// Reads all completions and keeps what a model says of them. Workers share the micro-batches out, and all get the same.
 pub(super) fn read(
     engine: &mut CpuEngine,
     adapter: Option<&Lora>,
@@ -82,24 +83,33 @@ pub(super) fn read(
 ) -> Result<(), Error> {
     let numbers: Vec<usize> = (0..written.len()).collect();
     let parts: Vec<_> = cut(written, &numbers, micro_batch_tokens).collect();
-    let mut micro_batch = MicroBatch::default();
-    for part in parts {
-        context.check()?;
-        micro_batch.fill(written, &numbers[part.clone()]);
+    let micro_batch = |part: usize, written: &[Written]| {
+        let mut micro_batch = MicroBatch::default();
+        micro_batch.fill(written, &numbers[parts[part].clone()]);
         if matches!(about, About::Reference) {
             micro_batch.batch.readouts.clear();
         }
-        let scores = engine.score(&micro_batch.batch, adapter)?;
-        let completions = written[part].iter_mut().flat_map(|written| &mut written.completions);
-        for (completion, targets) in completions.zip(&micro_batch.grouping.sequences) {
-            let log_probs = scores.log_probs[targets.clone()].to_vec();
+        micro_batch
+    };
+    let costs = (0..parts.len()).map(|part| cost(engine.config(), &micro_batch(part, written).batch));
+    let costs: Vec<u64> = costs.collect();
+    let said = shared_out(context.team(), &costs, |part| {
+        context.check()?;
+        let scores = engine.score(&micro_batch(part, written).batch, adapter)?;
+        Ok::<_, Error>((scores.log_probs.clone(), scores.values.clone()))
+    })?;
+    for (part, (log_probs, values)) in said.into_iter().enumerate() {
+        let sequences = micro_batch(part, written).grouping.sequences;
+        let completions =
+            written[parts[part].clone()].iter_mut().flat_map(|written| &mut written.completions);
+        for (completion, targets) in completions.zip(sequences) {
             match about {
                 About::Policy => {
-                    completion.log_probs = log_probs;
+                    completion.log_probs = log_probs[targets.clone()].to_vec();
                     // One value for each target, where there are any.
-                    completion.values = scores.values.get(targets.clone()).unwrap_or_default().to_vec();
+                    completion.values = values.get(targets).unwrap_or_default().to_vec();
                 }
-                About::Reference => completion.reference = log_probs,
+                About::Reference => completion.reference = log_probs[targets].to_vec(),
             }
         }
     }

@@ -2,12 +2,13 @@
 
 use collimate_generate::{FinishReason, Sample};
 use collimate_objective::{Metrics, deviation, mean};
-use collimate_reward::{Item, Rewards};
+use collimate_reward::Item;
 use collimate_run::Context;
 use serde_json::Value;
 
 use super::questions::Question;
 use crate::Error;
+use crate::rewards::Jury;
 
 /// Rewards within a group that differ by less are the same.
 const SPREAD: f64 = 1e-8;
@@ -29,19 +30,18 @@ pub struct Group {
 }
 
 impl Group {
-    /// The questions with their samples, rewarded.
+    /// The questions with their samples, rewarded; the same at every worker.
     pub(super) fn reward(
         asked: &[&Question],
         samples: Vec<Vec<Sample>>,
-        rewards: &mut Rewards,
+        rewards: &mut Jury,
         context: &Context<'_>,
     ) -> Result<Vec<Self>, Error> {
-        let items: Vec<Item<'_>> = asked
-            .iter()
-            .zip(&samples)
-            .flat_map(|(question, samples)| samples.iter().map(|sample| question.item(&sample.text)))
-            .collect();
-        let marks = rewards.score(&items, context)?;
+        let prompts = asked.iter().zip(&samples).map(|(question, samples)| {
+            samples.iter().map(|sample| question.item(&sample.text)).collect::<Vec<Item<'_>>>()
+        });
+        let prompts: Vec<_> = prompts.collect();
+        let marks = rewards.score(&prompts, context)?;
         let mut first = 0;
         let group = |(question, samples): (&&Question, Vec<Sample>)| {
             let place = first..first + samples.len();

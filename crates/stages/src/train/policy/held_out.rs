@@ -16,7 +16,7 @@ use crate::Error;
 /// Tells the draws of held-out prompts from those of the others.
 const HELD_OUT: u64 = 1 << 63;
 
-/// Held-out prompts that are answered between two signs of progress.
+/// Held-out prompts for each worker that are answered between two signs of progress.
 const TOGETHER: usize = 32;
 
 /// Prompts that are held out.
@@ -58,8 +58,8 @@ impl HeldOut {
         let total = Some(self.questions.len() as u64);
         context.report(Event::Started { task: "evaluating", total, unit: "prompts" });
         let mut found = Vec::with_capacity(self.questions.len());
-        for (index, questions) in self.questions.chunks(TOGETHER).enumerate() {
-            let first = HELD_OUT + (index * TOGETHER) as u64;
+        for questions in self.questions.chunks(TOGETHER * context.team().size()) {
+            let first = HELD_OUT + found.len() as u64;
             let samples = tools.pen(self.count).write(engine, adapter, (first..).zip(questions), &quiet)?;
             let asked: Vec<&Question> = questions.iter().collect();
             found.extend(Group::reward(&asked, samples, &mut tools.rewards, &quiet)?);

@@ -203,6 +203,7 @@ impl<M: PolicyMethod> OnPolicy<M> {
 
 impl<M: PolicyMethod> Stage for OnPolicy<M> {
     const NAME: &'static str = M::NAME;
+    const SHARED: bool = true;
     type Error = Error;
     type Summary = PolicySummary;
 

@@ -2,9 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use collimate_generate::FinishReason;
+use collimate_run::Context;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -33,19 +34,20 @@ struct Line<'a> {
     finish_reason: FinishReason,
 }
 
-/// The file, open at its end.
+/// The file, open at its end. Of several workers the leader alone has one.
 pub(super) struct Recorder {
     path: PathBuf,
-    file: File,
-    /// Bytes that it holds.
+    file: Option<File>,
+    /// Bytes that it holds; 0 where there is none.
     pub len: u64,
 }
 
 impl Recorder {
     /// Opens the file of a run; what a run before it wrote is still there.
-    pub fn open(folder: &Path) -> collimate_run::Result<Self> {
-        let path = folder.join(COMPLETIONS_FILE);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    pub fn open(context: &Context) -> collimate_run::Result<Self> {
+        let path = context.output().join(COMPLETIONS_FILE);
+        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = context.team().leads().then(open).transpose();
         let file = file.map_err(|source| collimate_run::Error::write(&path, source))?;
         Ok(Self { path, file, len: 0 })
     }
@@ -55,8 +57,8 @@ impl Recorder {
     /// # Errors
     /// A file that does not hold so many.
     pub fn cut(&mut self, len: u64) -> collimate_run::Result<()> {
-        let found =
-            self.file.metadata().map_err(|source| collimate_run::Error::read(&self.path, source))?.len();
+        let Some(file) = &self.file else { return Ok(()) };
+        let found = file.metadata().map_err(|source| collimate_run::Error::read(&self.path, source))?.len();
         if found < len {
             let reason = format!("it has {found} bytes, and {len} when the checkpoint was made");
             let source = std::io::Error::new(ErrorKind::InvalidData, reason);
@@ -78,6 +80,7 @@ impl Recorder {
         groups: impl Iterator<Item = (&'a Group, Option<&'a Written>)>,
         names: &'a [String],
     ) -> collimate_run::Result<()> {
+        let Some(mut file) = self.file.as_ref() else { return Ok(()) };
         let len = self.len;
         self.change(|mut file| {
             file.set_len(len)?;
@@ -89,13 +92,14 @@ impl Recorder {
             }
             out.flush()
         })?;
-        let end = (&self.file).stream_position();
+        let end = file.stream_position();
         self.len = end.map_err(|source| collimate_run::Error::write(&self.path, source))?;
         Ok(())
     }
 
     fn change(&self, change: impl FnOnce(&File) -> std::io::Result<()>) -> collimate_run::Result<()> {
-        change(&self.file).map_err(|source| collimate_run::Error::write(&self.path, source))
+        let changed = self.file.as_ref().map_or(Ok(()), change);
+        changed.map_err(|source| collimate_run::Error::write(&self.path, source))
     }
 }
 

@@ -7,7 +7,6 @@ use collimate_engine::CpuEngine;
 use collimate_generate::SamplingOptions;
 use collimate_model::{Lora, Tokenizer};
 use collimate_objective::{Metrics, Objective};
-use collimate_reward::Rewards;
 use collimate_run::{Aside, Context, Event};
 use collimate_train::{
     BatchSize, Curriculum, Error as TrainError, Evaluation, LogProbs, Order, Policy, Position, Probe,
@@ -23,12 +22,13 @@ use super::questions::Question;
 use super::record::Recorder;
 use super::round::Round;
 use crate::Error;
+use crate::rewards::Jury;
 
 /// What the method is given.
 pub(super) struct Tools<'a> {
     pub tokenizer: &'a Tokenizer,
     pub objective: Box<dyn Objective>,
-    pub rewards: Rewards,
+    pub rewards: Jury,
     pub options: SamplingOptions,
     /// The adapter that training began with, if it is not a fresh one: with it the model is its own reference.
     pub start: Option<Lora>,
@@ -73,7 +73,7 @@ impl<'a, M: PolicyMethod> Rollouts<'a, M> {
         let order = if settings.common.shuffle { Order::Shuffled(settings.common.seed) } else { Order::File };
         let lengths = questions.iter().map(|question| question.tokens.len()).collect();
         let sampler = Sampler::new(lengths, order, BatchSize::Examples(wanted), Position::default());
-        let recorder = Recorder::open(context.output())?;
+        let recorder = Recorder::open(context)?;
         let (round, parts, reference) = <(Round, Vec<Vec<usize>>, LogProbs)>::default();
         let held_out = HeldOut { questions: held_out, count: 1 + usize::from(settings.rewards.compares()) };
         Ok(Self {
