@@ -52,6 +52,13 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
+    /// What processes send to each other cannot be timed.
+    #[error("how fast processes of this machine speak to each other cannot be measured")]
+    #[diagnostic(help("name what connects the workers, or its figures: --network 4GB,10us"))]
+    Unmeasured {
+        /// Why.
+        source: std::io::Error,
+    },
     /// Too few prompts for one round of completions.
     #[error("there are {prompts} prompts, and one round of completions takes {wanted}")]
     #[diagnostic(help(

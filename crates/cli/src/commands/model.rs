@@ -35,7 +35,8 @@ pub const COMMANDS: &[Entry] = &[
   collimate model plan --model_name_or_path models/base --method dpo --full --optim adamw_8bit \\
       --dataset_tokens 5000000 --num_train_epochs 2
   collimate model plan --model_name_or_path config.json --method grpo --dtype bfloat16 \\
-      --device h200",
+      --device h200
+  collimate model plan --model_name_or_path models/base --full --workers 64 --network infiniband-hdr",
         action: Action::Other(|session| {
             let config: plan::Config = session.settings()?;
             let found = plan::plan(&config, session.threads())?;

@@ -1,8 +1,9 @@
 //! What a training would take
 
-use collimate_stages::model::plan::{Memory, Plan, Speed};
+use collimate_stages::model::plan::{Memory, Plan, Scaled, Speed, Workers};
+use comfy_table::CellAlignment;
 
-use super::{bytes, count, known, time};
+use super::{bytes, count, grid, known, percent, time};
 use crate::figures::figure;
 
 /// Memory by part, whether it fits, and how long it takes.
@@ -26,7 +27,40 @@ pub fn model_plan(plan: &Plan) -> String {
     for advice in &memory.advice {
         text += &format!("\n{} in all with {}", bytes(advice.total), advice.setting);
     }
+    if let Some(workers) = &plan.workers {
+        text += &format!("\n\n{}", on_workers(workers));
+    }
     text
+}
+
+/// What connects the workers, and a row for each number of them.
+fn on_workers(workers: &Workers) -> String {
+    let link = workers.between.unwrap_or(workers.inside);
+    let speed = format!("{}/s, {} µs", bytes(link.bandwidth as u64), figure(1e6 * link.latency));
+    let facts = known([
+        ("network", Some(format!("{}: {speed}", workers.network))),
+        ("micro-batches of a step", Some(count(workers.micro_batches as u64))),
+        ("a gradient", Some(bytes(workers.gradient))),
+    ]);
+    let header =
+        ["workers", "nodes", "s a step", "tokens/s", "efficiency", "exchange", "sent a step", "memory a node"];
+    let mut table = grid(header);
+    table.add_rows(workers.scaled.iter().map(row));
+    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    format!("{facts}\n{table}")
+}
+
+fn row(scaled: &Scaled) -> [String; 8] {
+    [
+        count(scaled.workers as u64),
+        count(scaled.nodes as u64),
+        figure(scaled.seconds_per_step),
+        figure(scaled.tokens_per_second),
+        percent(scaled.efficiency),
+        percent(scaled.exchange),
+        bytes(scaled.sent),
+        bytes(scaled.memory_per_node),
+    ]
 }
 
 fn whole(memory: &Memory) -> [(&'static str, Option<String>); 3] {

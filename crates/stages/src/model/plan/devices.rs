@@ -32,7 +32,7 @@ pub struct Device {
 const GB: u64 = 1_000_000_000;
 
 /// All that are known.
-const DEVICES: [Device; 4] = [
+const DEVICES: [Device; 5] = [
     Device {
         name: "h200",
         memory: 141 * GB,
@@ -64,6 +64,15 @@ const DEVICES: [Device; 4] = [
         bfloat16: 14.1e12,
         float32: 14.1e12,
         source: "Apple, M3 Max with 40 GPU cores (memory, bandwidth); peak: 40 cores × 128 lanes × 2 × 1.38 GHz",
+    },
+    Device {
+        name: "epyc-9654",
+        memory: 768 * GB,
+        bandwidth: 460.8e9,
+        bfloat16: 14.7e12,
+        float32: 7.37e12,
+        source: "AMD EPYC 9654 data sheet (12 channels of DDR5-4800, 64 GB each); peak: 96 cores × 2.4 GHz × 32 operations, \
+                 in bf16 64",
     },
 ];
 

@@ -116,8 +116,7 @@ fn completions(config: &Config, decoder: &DecoderConfig) -> u64 {
         return 0;
     }
     let Shape { prompt, answer, answers } = config.example();
-    let prompts = config.examples_per_step().div_ceil(answers as u64).max(1);
-    let tokens = prompts * (prompt + answers * answer) as u64;
+    let tokens = config.trees_per_step() * (prompt + answers * answer) as u64;
     let row =
         2 * decoder.num_key_value_heads * decoder.head_dim * decoder.num_hidden_layers * size_of::<f32>();
     tokens * row as u64

@@ -5,8 +5,10 @@ mod memory;
 mod rates;
 mod speed;
 mod work;
+mod workers;
 mod workload;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use collimate_engine::{CpuOptions, Described, MemoryPlan, TrainedSizes};
@@ -21,9 +23,11 @@ pub use devices::Device;
 pub use memory::{Advice, Memory, Part};
 pub use rates::Rates;
 pub use speed::Speed;
+pub use workers::{Link, Network, Scaled, Workers};
 pub use workload::{Shape, Way};
 
 use rates::Subject;
+use speed::Costs;
 
 /// Say whether a training will fit and how long it will take, before anything is loaded.
 ///
@@ -59,14 +63,24 @@ pub struct Config {
     /// Tokens of the data set: with them, how long all passes over it take.
     #[arg(long, value_name = "TOKENS")]
     pub dataset_tokens: Option<u64>,
-    /// Plan for this device instead of this machine: h200, a100-80g, rtx4090 or m3-max.
+    /// Plan for this device instead of this machine: h200, a100-80g, rtx4090, m3-max or epyc-9654.
     #[arg(long, value_name = "NAME", value_parser = str::parse::<Device>)]
     #[serde(serialize_with = "device_name")]
     pub device: Option<Device>,
+    /// Plan for so many workers, and for one, two, four on the way there.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub workers: Option<u16>,
+    /// Workers of a node, which share its cores and its network; one, if not given.
+    #[arg(long, value_name = "COUNT")]
+    pub workers_per_node: Option<NonZeroUsize>,
+    /// What connects the nodes: ethernet-1g, ethernet-10g, ethernet-100g, infiniband-hdr, infiniband-ndr, or bytes a
+    /// second with a latency, such as 1.2GB,30us; local, if all workers are on one machine.
+    #[arg(long, value_name = "NAME", default_value_t = Network::Local)]
+    pub network: Network,
 }
 
 /// Settings that matter here.
-const LISTED: [&str; 27] = [
+const LISTED: [&str; 30] = [
     "model_name_or_path",
     "adapter_name_or_path",
     "full",
@@ -90,6 +104,9 @@ const LISTED: [&str; 27] = [
     "num_generations",
     "dataset_tokens",
     "device",
+    "workers",
+    "workers_per_node",
+    "network",
     "use_dora",
     "modules_to_save",
     "layers_to_transform",
@@ -119,6 +136,8 @@ pub struct Plan {
     pub rates: Rates,
     /// How fast, and how long.
     pub speed: Speed,
+    /// The same on several workers, if that was asked for.
+    pub workers: Option<Workers>,
 }
 
 /// Plans a training; `threads` is one a core, if not given.
@@ -147,6 +166,8 @@ pub fn plan(config: &Config, threads: Option<usize>) -> Result<Plan, Error> {
         Some(device) => subject.published(device),
         None => subject.measure()?,
     };
+    let costs = Costs::new(config, decoder, &rates, &planned);
+    let workers = Workers::new(config, (&planned, &memory), &costs, threads)?;
     let parameters = decoder.weights().iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
     Ok(Plan {
         parameters,
@@ -156,7 +177,8 @@ pub fn plan(config: &Config, threads: Option<usize>) -> Result<Plan, Error> {
         device: config.device,
         memory,
         rates,
-        speed: Speed::new(config, decoder, &rates, &planned),
+        speed: Speed::new(config, &costs),
+        workers,
     })
 }
 

@@ -1,6 +1,5 @@
 //! How fast a training goes, and how long it takes, from the rates of a machine.
 
-use collimate_engine::MemoryPlan;
 use collimate_model::DecoderConfig;
 use collimate_train::{BatchSize, Length};
 use serde::Serialize;
@@ -25,15 +24,27 @@ pub struct Speed {
     pub reference_seconds: Option<f64>,
 }
 
-impl Speed {
-    /// What follows from the rates, for micro-batches of so many tokens; `memory` says how many layers are computed
-    /// again, `values` how many parameters are trained.
-    pub(super) fn new(
-        config: &Config,
-        decoder: &DecoderConfig,
-        rates: &Rates,
-        Planned { memory, micro_batch: [micro_batch, _], values, .. }: &Planned,
-    ) -> Self {
+/// What the parts of a step cost on one worker, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Costs {
+    /// Of a token that is learnt from, its share of the head included.
+    pub token: f64,
+    /// Of a token, forward.
+    pub forward: f64,
+    /// Of a token's share of the head, forward and backward.
+    pub head: f64,
+    /// In which a gradient is added to another.
+    pub adding: f64,
+    /// Of the update.
+    pub update: f64,
+    /// In which the weights are read, as for one token that is written.
+    pub reading: f64,
+}
+
+impl Costs {
+    /// What follows from the rates, for the micro-batches that are planned.
+    pub(super) fn new(config: &Config, decoder: &DecoderConfig, rates: &Rates, planned: &Planned) -> Self {
+        let Planned { memory, micro_batch: [micro_batch, _], values, .. } = planned;
         let example = config.example();
         let layers = decoder.num_hidden_layers as f64;
         let targets = example.targets() as f64 / example.tokens() as f64;
@@ -43,69 +54,86 @@ impl Speed {
         // the layers' states, written and read.
         let streamed = (memory.weights + 2 * memory.activations) as f64 * rates.read / *micro_batch as f64;
         let recomputed = memory.recomputed as f64 * rates.forward;
-        let token = layers * rates.layer + recomputed + targets * rates.head + again + streamed;
-        let tokens_per_step = config.tokens_per_step();
-        let updating = *values as f64 * rates.update;
-        let writing = if config.method.writes() { writing(config, memory, (forward, rates)) } else { 0.0 };
-        let learning = tokens_per_step as f64 * token + updating;
+        let head = targets * rates.head;
+        Self {
+            token: layers * rates.layer + recomputed + head + again + streamed,
+            forward,
+            head,
+            // Both are read, and one written.
+            adding: (3 * values * size_of::<f32>()) as f64 * rates.read,
+            update: *values as f64 * rates.update,
+            // Of the weights, which are packed in both directions, one is read.
+            reading: memory.weights as f64 / 2.0 * rates.read,
+        }
+    }
+
+    /// Seconds in which completions of so many prompts are written: prompts are read once, and each token of all
+    /// completions at a time takes reading the weights, or the products of all rows, whichever is longer.
+    pub(super) fn writing(&self, config: &Config, prompts: u64) -> f64 {
+        if !config.method.writes() || prompts == 0 {
+            return 0.0;
+        }
+        let example = config.example();
+        let rows = (prompts * example.answers as u64) as f64;
+        let reading = (prompts * example.prompt as u64) as f64 * self.forward;
+        reading + example.answer as f64 * self.reading.max(rows * self.forward)
+    }
+}
+
+impl Speed {
+    /// What follows from the costs.
+    pub(super) fn new(config: &Config, costs: &Costs) -> Self {
+        let tokens_per_step = config.trees_per_step() * config.example().tokens() as u64;
+        let sums = (config.micro_batches().count() - 1) as f64 * costs.adding;
+        let writing = costs.writing(config, config.trees_per_step());
+        let learning = tokens_per_step as f64 * costs.token + sums + costs.update;
         let seconds_per_step = learning + writing;
-        let training = config.common.training(DEFAULTS);
-        let steps = match (training.length, config.dataset_tokens) {
-            (Length::Steps(steps), _) => Some(steps as f64),
-            (Length::Epochs(epochs), Some(tokens)) => Some(epochs * tokens as f64 / tokens_per_step as f64),
-            (Length::Epochs(_), None) => None,
-        };
         // A reference pass goes forward, and through the head without its gradient.
-        let reference = forward + targets * rates.head / 2.0;
+        let reference = costs.forward + costs.head / 2.0;
         let reference = config.method.asks_reference().then_some(reference);
         Self {
             tokens_per_second: tokens_per_step as f64 / learning,
             tokens_per_step,
             seconds_per_step,
             writing_seconds: writing,
-            seconds: steps.map(|steps| steps * seconds_per_step),
+            seconds: config.steps(tokens_per_step).map(|steps| steps * seconds_per_step),
             reference_seconds: reference.zip(config.dataset_tokens).map(|(each, all)| each * all as f64),
         }
     }
 }
 
-/// Seconds in which the completions of a step are written: prompts are read once, and each token of all completions at a
-/// time takes reading the weights, or the products of all rows, whichever is longer.
-fn writing(config: &Config, memory: &MemoryPlan, (forward, rates): (f64, &Rates)) -> f64 {
-    let example = config.example();
-    let rows = config.examples_per_step() as f64;
-    let prompts = (rows / example.answers as f64).ceil() * example.prompt as f64;
-    // Of the weights, which are packed in both directions, one is read.
-    let reading = memory.weights as f64 / 2.0 * rates.read;
-    prompts * forward + example.answer as f64 * reading.max(rows * forward)
-}
-
 impl Config {
     /// Examples of a step; of completions, each is one.
-    pub(super) fn examples_per_step(&self) -> u64 {
+    fn examples_per_step(&self) -> u64 {
         match self.common.training(DEFAULTS).batch_size {
             BatchSize::Examples(examples) => examples.max(1) as u64,
             BatchSize::Tokens(tokens) => (tokens / self.example().tokens().max(1)).max(1) as u64,
         }
     }
 
-    /// Trees of a step: an example, or a prompt with its completions.
-    fn trees_per_step(&self) -> u64 {
-        if self.method.writes() {
-            self.examples_per_step().div_ceil(self.example().answers.max(1) as u64)
-        } else {
-            self.examples_per_step()
+    /// Trees of a step: examples, or prompts with all their completions.
+    pub(super) fn trees_per_step(&self) -> u64 {
+        let examples = match self.method.writes() {
+            true => self.example().answers as u64,
+            false => 1,
+        };
+        self.examples_per_step().div_ceil(examples)
+    }
+
+    /// Tokens of each micro-batch of a step, cut as a training cuts them; one or more.
+    pub(super) fn micro_batches(&self) -> impl ExactSizeIterator<Item = u64> + use<> {
+        let (tree, trees) = (self.example().tokens(), self.trees_per_step() as usize);
+        let together = (self.common.max_tokens_per_micro_batch / tree.max(1)).max(1);
+        let starts = (0..trees).step_by(together);
+        starts.map(move |start| (together.min(trees - start) * tree) as u64)
+    }
+
+    /// Steps of all, where their number or the data is known.
+    pub(super) fn steps(&self, tokens_per_step: u64) -> Option<f64> {
+        match (self.common.training(DEFAULTS).length, self.dataset_tokens) {
+            (Length::Steps(steps), _) => Some(steps as f64),
+            (Length::Epochs(epochs), Some(tokens)) => Some(epochs * tokens as f64 / tokens_per_step as f64),
+            (Length::Epochs(_), None) => None,
         }
-    }
-
-    /// Tokens of a step.
-    fn tokens_per_step(&self) -> u64 {
-        self.trees_per_step() * self.example().tokens() as u64
-    }
-
-    /// Micro-batches of a step.
-    pub(super) fn micro_batches(&self) -> usize {
-        let together = self.common.max_tokens_per_micro_batch / self.example().tokens().max(1);
-        self.trees_per_step().div_ceil(together.max(1) as u64) as usize
     }
 }
