@@ -3,7 +3,7 @@
 use crate::common::{config, fixtures};
 use collimate_engine::{CpuEngine, CpuOptions};
 use collimate_model::{Lora, LoraConfig, Model};
-use collimate_stages::model::plan::{Config, Plan, plan};
+use collimate_stages::model::plan::{Config, Plan, Workers, plan};
 
 fn planned(words: &[&str]) -> Plan {
     let model = format!("--model_name_or_path={}", fixtures().join("tiny/llama").display());
@@ -70,6 +70,73 @@ fn methods_differ_in_what_an_example_is() {
     assert_eq!([sft.example.tokens(), dpo.example.tokens(), grpo.example.tokens()], [64, 96, 32 + 4 * 32]);
     assert!(dpo.speed.reference_seconds.is_some() && sft.speed.reference_seconds.is_none());
     assert!(grpo.speed.writing_seconds > 0.0 && part(&grpo, "completions") > 0);
+}
+
+/// A step of 24 micro-batches of one sequence each, on devices whose figures are known.
+fn on_workers(words: &[&str]) -> Plan {
+    let batch = ["--per_device_train_batch_size=24", "--gradient_accumulation_steps=1"];
+    let length = ["--max_length=64", "--max_tokens_per_micro_batch=64", "--device=epyc-9654"];
+    planned(&[&batch[..], &length, words].concat())
+}
+
+#[test]
+fn one_worker_takes_what_one_run_takes() {
+    for method in ["sft", "kto", "grpo"] {
+        let method = format!("--method={method}");
+        let found = on_workers(&["--workers=1", &method]);
+        let (workers, speed) = (found.workers.unwrap(), found.speed);
+        let [only] = workers.scaled[..] else { panic!("{workers:?}") };
+        assert!((only.seconds_per_step / speed.seconds_per_step - 1.0).abs() < 1e-9, "{only:?} {speed:?}");
+        assert_eq!((only.sent, only.exchange, only.memory_per_node), (0, 0.0, found.memory.total));
+        assert!((only.efficiency - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn an_endless_network_leaves_the_dearest_share() {
+    let found = on_workers(&["--workers=5", "--network=1000000000GB,0us", "--full"]);
+    let workers = found.workers.unwrap();
+    assert_eq!(workers.micro_batches, 24);
+    let counts: Vec<usize> = workers.scaled.iter().map(|scaled| scaled.workers).collect();
+    assert_eq!(counts, [1, 2, 4, 5]);
+    for scaled in &workers.scaled {
+        // The dearest of five shares has five micro-batches, on a node that is slower by at most 5 %; what is left are
+        // sums and copies of gradients, and the update.
+        let bound = 64.0 * (24_f64 / scaled.workers as f64).ceil() / found.speed.tokens_per_second;
+        assert!(scaled.exchange < 1e-6);
+        assert!(scaled.seconds_per_step > 0.9 * bound && scaled.seconds_per_step < 1.5 * bound, "{scaled:?}");
+    }
+}
+
+#[test]
+fn a_slower_network_and_larger_gradients_cost_more() {
+    let of = |words: &[&str]| on_workers(&[&["--workers=8"], words].concat()).workers.unwrap();
+    let seconds =
+        |workers: &Workers| workers.scaled.iter().map(|scaled| scaled.seconds_per_step).collect::<Vec<_>>();
+    let [fast, slow] = ["--network=infiniband-ndr", "--network=ethernet-1g"].map(|network| of(&[network]));
+    let full = of(&["--network=ethernet-1g", "--full"]);
+    let gradient = full.gradient;
+    assert!(fast.gradient == slow.gradient && slow.gradient < full.gradient);
+    for (fast, slow) in seconds(&fast).into_iter().zip(seconds(&slow)).skip(1) {
+        assert!(fast < slow);
+    }
+    for (adapter, full) in slow.scaled.iter().zip(&full.scaled).skip(1) {
+        assert!(adapter.efficiency > full.efficiency && adapter.sent < full.sent, "{adapter:?} {full:?}");
+        // Each gradient of another worker goes to one place, and the sum to all.
+        assert!(full.sent >= 2 * gradient * (full.workers as u64 - 1), "{full:?}");
+    }
+}
+
+#[test]
+fn workers_of_one_machine_have_no_nodes() {
+    let words = ["--workers=4", "--workers_per_node=2"];
+    let model = format!("--model_name_or_path={}", fixtures().join("tiny/llama").display());
+    let error = plan(&config::<Config>(&[&[model.as_str()], &words[..]].concat()), Some(1)).unwrap_err();
+    assert!(error.to_string().starts_with("workers_per_node is of no use here"), "{error}");
+    let found = on_workers(&["--workers=4", "--workers_per_node=2", "--network=ethernet-10g"]);
+    let last = found.workers.unwrap().scaled[2];
+    assert_eq!((last.workers, last.nodes), (4, 2));
+    assert!(last.memory_per_node >= 2 * found.memory.total);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod model_plan;
 mod packages;
 mod peft_pissa;
 mod shared_writing;
+mod scaling;
 mod train_policy;
 mod train_policy_prompts;
 mod train_policy_resume;

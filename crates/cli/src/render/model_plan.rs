@@ -42,8 +42,16 @@ fn on_workers(workers: &Workers) -> String {
         ("micro-batches of a step", Some(count(workers.micro_batches as u64))),
         ("a gradient", Some(bytes(workers.gradient))),
     ]);
-    let header =
-        ["workers", "nodes", "s a step", "tokens/s", "efficiency", "exchange", "sent a step", "memory a node"];
+    let header = [
+        "workers",
+        "nodes",
+        "s a step",
+        "tokens/s",
+        "efficiency",
+        "exchange",
+        "sent a step",
+        "memory a node",
+    ];
     let mut table = grid(header);
     table.add_rows(workers.scaled.iter().map(row));
     table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));

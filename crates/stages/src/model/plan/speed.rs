@@ -29,6 +29,8 @@ pub struct Speed {
 pub struct Costs {
     /// Of a token that is learnt from, its share of the head included.
     pub token: f64,
+    /// Of a token in the pass forward that comes before, where examples of the whole batch look at each other; else 0.
+    pub scoring: f64,
     /// Of a token, forward.
     pub forward: f64,
     /// Of a token's share of the head, forward and backward.
@@ -49,14 +51,14 @@ impl Costs {
         let layers = decoder.num_hidden_layers as f64;
         let targets = example.targets() as f64 / example.tokens() as f64;
         let forward = layers * rates.forward;
-        let again = if config.method.judges_together() { forward } else { 0.0 };
         // What few layers keep in the caches comes from memory where there are many: the weights of both passes, and
         // the layers' states, written and read.
         let streamed = (memory.weights + 2 * memory.activations) as f64 * rates.read / *micro_batch as f64;
         let recomputed = memory.recomputed as f64 * rates.forward;
         let head = targets * rates.head;
         Self {
-            token: layers * rates.layer + recomputed + head + again + streamed,
+            token: layers * rates.layer + recomputed + head + streamed,
+            scoring: if config.method.judges_together() { forward } else { 0.0 },
             forward,
             head,
             // Both are read, and one written.
@@ -86,7 +88,7 @@ impl Speed {
         let tokens_per_step = config.trees_per_step() * config.example().tokens() as u64;
         let sums = (config.micro_batches().count() - 1) as f64 * costs.adding;
         let writing = costs.writing(config, config.trees_per_step());
-        let learning = tokens_per_step as f64 * costs.token + sums + costs.update;
+        let learning = tokens_per_step as f64 * (costs.scoring + costs.token) + sums + costs.update;
         let seconds_per_step = learning + writing;
         // A reference pass goes forward, and through the head without its gradient.
         let reference = costs.forward + costs.head / 2.0;

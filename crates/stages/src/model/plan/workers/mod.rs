@@ -163,6 +163,11 @@ impl Site {
         let tokens: u64 = config.micro_batches().sum();
         let nodes = workers.div_ceil(cluster.workers_per_node);
         let used = (workers as f64 * cluster.threads).min(nodes as f64 * cluster.cores);
+        // A copy to send, and what may have come from the workers below it in the tree before it is looked at.
+        let under_way = match workers {
+            1 => 0,
+            _ => gradient * (1 + u64::from(workers.next_power_of_two().ilog2())),
+        };
         let alone = slowest(&Cluster { threads: 1.0, ..self.cluster(1) }, &work(1).programs(1));
         Scaled {
             workers,
@@ -173,7 +178,7 @@ impl Site {
             efficiency: alone / (used * seconds),
             exchange: 1.0 - slowest(&unhindered, &programs) / seconds,
             sent: step::sent(&programs) as u64,
-            memory_per_node: memory * cluster.workers_per_node as u64,
+            memory_per_node: (memory + under_way) * cluster.workers_per_node as u64,
         }
     }
 }
@@ -194,11 +199,14 @@ impl Work {
         Self {
             writing: writing.collect(),
             tokens: config.micro_batches().collect(),
+            scoring: cores * costs.scoring,
             token: cores * costs.token,
             backward: BACKWARD,
             gradient: gradient as f64,
             pieces: 1,
             adding: cores * costs.adding,
+            // An addition reads two and writes one, a copy reads one.
+            copying: cores * costs.adding * 2.0 / 3.0,
             record: RECORD,
             update: cores * costs.update,
         }

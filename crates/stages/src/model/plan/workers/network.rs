@@ -169,6 +169,9 @@ mod tests {
     #[test]
     fn this_machine_is_measured() {
         let Link { latency, bandwidth } = measure().unwrap();
-        assert!(latency > 0.0 && latency < 1.0 && bandwidth > 1e6 && bandwidth < 1e13, "{latency} {bandwidth}");
+        assert!(
+            latency > 0.0 && latency < 1.0 && bandwidth > 1e6 && bandwidth < 1e13,
+            "{latency} {bandwidth}"
+        );
     }
 }

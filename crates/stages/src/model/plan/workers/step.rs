@@ -14,6 +14,9 @@ pub struct Work {
     pub writing: Vec<f64>,
     /// Tokens of each micro-batch, by which they are shared out.
     pub tokens: Vec<u64>,
+    /// Seconds of a token in a pass forward that comes before all others, where examples of the whole batch look at
+    /// each other; else 0.
+    pub scoring: f64,
     /// Seconds of a token, forward and backward.
     pub token: f64,
     /// The part of it in which one piece of the gradient after another is done.
@@ -24,7 +27,9 @@ pub struct Work {
     pub pieces: usize,
     /// Seconds in which one gradient is added to another.
     pub adding: f64,
-    /// Bytes that all workers hear of each micro-batch: its share of the loss, its metrics.
+    /// Seconds in which one is copied: into a message, from one, for one more worker.
+    pub copying: f64,
+    /// Bytes that all workers hear of each micro-batch: its share of the loss, its metrics, its scores.
     pub record: f64,
     /// Seconds of the update, which every worker does.
     pub update: f64,
@@ -79,8 +84,14 @@ impl Work {
     }
 
     fn program(&self, rank: usize, parts: &[Part], workers: usize) -> Vec<Action> {
+        let told = told(rank, workers);
         let mut actions: Vec<Action> =
             self.writing.get(rank).map(|&seconds| Action::Compute(seconds)).into_iter().collect();
+        if self.scoring > 0.0 {
+            let own = parts.iter().map(|part| if let Part::MicroBatch(tokens) = part { *tokens } else { 0 });
+            actions.push(Action::Compute(own.sum::<u64>() as f64 * self.scoring));
+            self.gather(rank, &told, workers, &mut actions);
+        }
         let last = parts.iter().rposition(|part| matches!(part, Part::MicroBatch(_)));
         let (before, rest) = parts.split_at(last.unwrap_or(0));
         for part in before {
@@ -101,17 +112,16 @@ impl Work {
             }
             _ => 0,
         };
-        let told = told(rank, workers);
         for _ in 0..self.pieces {
             rest[after..].iter().for_each(|part| self.act(*part, 1, &mut actions));
-            if rank == LEADER {
-                self.tell(&told, self.gradient / self.pieces as f64, &mut actions);
+            if rank == LEADER && workers > 1 {
+                self.hand_on(&told, &mut actions);
             }
         }
         if rank != LEADER {
             for _ in 0..self.pieces {
                 actions.push(Action::Receive(teller(rank)));
-                self.tell(&told, self.gradient / self.pieces as f64, &mut actions);
+                self.hand_on(&told, &mut actions);
             }
         }
         self.gather(rank, &told, workers, &mut actions);
@@ -125,13 +135,22 @@ impl Work {
         match part {
             Part::MicroBatch(tokens) => actions.push(Action::Compute(tokens as f64 * self.token)),
             Part::Add => actions.push(Action::Compute(self.adding * pieces as f64 * each)),
-            Part::SendTo(to) => {
-                actions.extend((0..pieces).map(|_| Action::Send { to, bytes: self.gradient * each }));
-            }
+            Part::SendTo(to) => (0..pieces).for_each(|_| {
+                let send = Action::Send { to, bytes: self.gradient * each };
+                actions.extend([Action::Compute(self.copying * each), send]);
+            }),
             Part::AddFrom(from) => {
                 actions.extend([Action::Receive(from), Action::Compute(self.adding * each)]);
             }
         }
+    }
+
+    /// A piece of the sum goes to others, and between the message and the gradient.
+    fn hand_on(&self, told: &[usize], actions: &mut Vec<Action>) {
+        let each = 1.0 / self.pieces as f64;
+        let copy = Action::Compute(self.copying * each);
+        let sends = told.iter().map(|&to| Action::Send { to, bytes: self.gradient * each });
+        actions.extend(sends.flat_map(|send| [copy, send]).chain([copy]));
     }
 
     /// Everyone hears what is said of all micro-batches: it goes to the leader, and from there to all.
@@ -146,11 +165,7 @@ impl Work {
             actions.push(Action::Send { to: LEADER, bytes: all / workers as f64 });
             actions.push(Action::Receive(teller(rank)));
         }
-        self.tell(told, all, actions);
-    }
-
-    fn tell(&self, told: &[usize], bytes: f64, actions: &mut Vec<Action>) {
-        actions.extend(told.iter().map(|&to| Action::Send { to, bytes }));
+        actions.extend(told.iter().map(|&to| Action::Send { to, bytes: all }));
     }
 }
 
@@ -194,11 +209,13 @@ mod tests {
         Work {
             writing: Vec::new(),
             tokens: tokens.to_vec(),
+            scoring: 0.0,
             token: 1.0,
             backward: 0.5,
             gradient: 100.0,
             pieces: 1,
             adding: 1.0,
+            copying: 2.0,
             record: 0.0,
             update: 5.0,
         }
@@ -212,28 +229,33 @@ mod tests {
     /// Five micro-batches of 10 s: 0 and 1 at worker 0, 2 and 3 at worker 1, 4 at worker 2. A gradient takes 1 s to
     /// arrive, and 10 s on each link.
     ///
-    /// Workers 0 and 1 have their sums at 21. That of worker 1 has arrived at 32 and is added at 33; that of worker 2,
-    /// here since 21, is added at 34. The sum goes to worker 2 until 45, then to worker 1 until 55. The records of both
-    /// are with the leader at 56, and all of them with everyone at 57; then the update.
+    /// Workers 0 and 1 have their sums at 21. That of worker 1 is in a message at 23, has arrived at 34 and is added at
+    /// 35; that of worker 2, here since 23, is added at 36. The copy for worker 2 is ready at 38, and arrives at 49; that
+    /// for worker 1 at 40, goes out at 48 and arrives at 59. Both copy the sum and send their records, of which the last
+    /// is with the leader at 62, and all of them with everyone at 63; then the update.
     #[test]
     fn a_step_of_three_workers_worked_by_hand() {
         let work = work(&[10; 5]);
-        assert_eq!(cluster(1.0, 10.0).run(&work.programs(3)), [61.0, 62.0, 62.0]);
+        assert_eq!(cluster(1.0, 10.0).run(&work.programs(3)), [67.0, 68.0, 68.0]);
         assert_eq!(sent(&work.programs(3)), 400.0);
     }
 
-    /// The same in two pieces, with two workers and four micro-batches: the first half of worker 1's last micro-batch
-    /// is computed at 10 + 5 + 2.5, added at 18 and sent until 24, while the second is computed until 20.5, added at 21
-    /// and sent until 29, as the link is taken until 23. The leader adds at 24.5 and at 29.5, and sends each at once.
+    /// In two pieces, with two workers and four micro-batches: the first half of worker 1's last gradient is computed at
+    /// 10 + 5 + 2.5, added at 18 and has arrived at 24; the second is computed at 20.5 and added at 21, goes out at 23 and
+    /// has arrived at 29. The leader adds at 24.5 and at 29.5, and sends each at once, so that they arrive at 30.5 and
+    /// 35.5; the record of worker 1 is with it at 36.5, and both with everyone at 37.5.
     #[test]
     fn pieces_are_sent_while_the_next_are_computed() {
-        let work = Work { pieces: 2, ..work(&[10; 4]) };
-        let expected = [
-            // The record of worker 1 leaves it when the second piece has come, at 35.5, and is here at 36.5.
-            36.5 + 5.0,
-            37.5 + 5.0,
-        ];
-        assert_eq!(cluster(1.0, 10.0).run(&work.programs(2)), expected);
+        let work = Work { pieces: 2, copying: 0.0, ..work(&[10; 4]) };
+        assert_eq!(cluster(1.0, 10.0).run(&work.programs(2)), [36.5 + 5.0, 37.5 + 5.0]);
+    }
+
+    /// Both score their 20 tokens until 2. The leader hears of them at 3 and goes on; worker 1 hears of all at 4, and has
+    /// its sum at 25. The leader adds it at 27 and is heard at 28; then the records, as before.
+    #[test]
+    fn who_looks_across_the_batch_waits_for_all_scores() {
+        let work = Work { scoring: 0.1, gradient: 0.0, copying: 0.0, ..work(&[10; 4]) };
+        assert_eq!(cluster(1.0, 10.0).run(&work.programs(2)), [29.0 + 5.0, 30.0 + 5.0]);
     }
 
     #[test]
