@@ -26,8 +26,11 @@ const DELAYS: u64 = u64::from_le_bytes(*b"delays\0\0");
 /// Bytes that all workers hear of a micro-batch: its share of the loss, the sums of its metrics.
 const RECORD: f64 = 512.0;
 
-/// The share of a micro-batch's time in which its gradients are formed, from the last layer to the first.
-const BACKWARD: f64 = 2.0 / 3.0;
+/// Bytes in which gradients travel.
+const PIECE: u64 = 4 << 20;
+
+/// Pieces that are played for all workers together: of many workers and large gradients, several are taken for one.
+const PIECES: u64 = 1 << 16;
 
 /// A training on several workers.
 #[derive(Debug, Clone, Serialize)]
@@ -201,9 +204,8 @@ impl Work {
             tokens: config.micro_batches().collect(),
             scoring: cores * costs.scoring,
             token: cores * costs.token,
-            backward: BACKWARD,
             gradient: gradient as f64,
-            pieces: 1,
+            pieces: gradient.div_ceil(PIECE).clamp(1, (PIECES / workers as u64).max(1)) as usize,
             adding: cores * costs.adding,
             // An addition reads two and writes one, a copy reads one.
             copying: cores * costs.adding * 2.0 / 3.0,

@@ -19,11 +19,9 @@ pub struct Work {
     pub scoring: f64,
     /// Seconds of a token, forward and backward.
     pub token: f64,
-    /// The part of it in which one piece of the gradient after another is done.
-    pub backward: f64,
     /// Bytes of a gradient.
     pub gradient: f64,
-    /// Pieces in which gradients are sent; the pieces of a worker's last micro-batch as they are done.
+    /// Pieces in which gradients travel.
     pub pieces: usize,
     /// Seconds in which one gradient is added to another.
     pub adding: f64,
@@ -35,126 +33,131 @@ pub struct Work {
     pub update: f64,
 }
 
-/// A worker's part of the tree, in order.
+/// What a worker does for a node of the tree, in order.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Part {
+struct Node {
+    sum: Sum,
+    purpose: Purpose,
+}
+
+/// Where the sum over a node comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sum {
+    /// It is the gradient of one micro-batch of so many tokens.
     MicroBatch(u64),
-    Add,
-    SendTo(usize),
-    AddFrom(usize),
+    /// Both halves are one's own.
+    Own,
+    /// The second half is another worker's.
+    With(usize),
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Purpose {
+    Keep,
+    Send(usize),
+    /// It is the sum over all, and everyone is to have it.
+    Spread,
 }
 
 impl Work {
     /// The steps of each of so many workers.
     pub fn programs(&self, workers: usize) -> Vec<Vec<Action>> {
-        let parts = self.parts(workers);
-        let programs = parts.iter().enumerate().map(|(rank, parts)| self.program(rank, parts, workers));
-        programs.collect()
+        let nodes = self.nodes(workers);
+        nodes.iter().enumerate().map(|(rank, nodes)| self.program((rank, workers), nodes)).collect()
     }
 
     /// The tree of gradients, seen by each worker.
-    fn parts(&self, workers: usize) -> Vec<Vec<Part>> {
+    fn nodes(&self, workers: usize) -> Vec<Vec<Node>> {
         let shares = share(&self.tokens, workers);
         let owner = |leaf: usize| shares.partition_point(|part| part.end <= leaf);
         let owners: Vec<usize> = (0..self.tokens.len()).map(owner).collect();
-        let mut parts = vec![Vec::new(); workers];
-        self.node(0..self.tokens.len(), &owners, &mut parts);
-        parts
+        let mut nodes = vec![Vec::new(); workers];
+        let purpose = if workers == 1 { Purpose::Keep } else { Purpose::Spread };
+        self.node((0..self.tokens.len(), purpose), &owners, &mut nodes);
+        nodes
     }
 
-    /// What is done for the sum of the micro-batches in `leaves`, at the owner of the first.
-    fn node(&self, leaves: Range<usize>, owners: &[usize], parts: &mut [Vec<Part>]) {
+    /// What is done for the sum over `leaves`, at the owner of the first.
+    fn node(&self, (leaves, purpose): (Range<usize>, Purpose), owners: &[usize], nodes: &mut [Vec<Node>]) {
         let Range { start, end } = leaves;
+        let owner = owners[start];
         if leaves.len() == 1 {
-            parts[owners[start]].push(Part::MicroBatch(self.tokens[start]));
-        }
-        if leaves.len() < 2 {
+            nodes[owner].push(Node { sum: Sum::MicroBatch(self.tokens[start]), purpose });
             return;
         }
         let middle = start + leaves.len().next_power_of_two() / 2;
-        self.node(start..middle, owners, parts);
-        self.node(middle..end, owners, parts);
-        let [left, right] = [owners[start], owners[middle]];
-        if left == right {
-            parts[left].push(Part::Add);
-        } else {
-            parts[right].push(Part::SendTo(left));
-            parts[left].push(Part::AddFrom(right));
-        }
+        let (sum, second) = match owners[middle] {
+            second if second == owner => (Sum::Own, Purpose::Keep),
+            second => (Sum::With(second), Purpose::Send(owner)),
+        };
+        self.node((start..middle, Purpose::Keep), owners, nodes);
+        self.node((middle..end, second), owners, nodes);
+        nodes[owner].push(Node { sum, purpose });
     }
 
-    fn program(&self, rank: usize, parts: &[Part], workers: usize) -> Vec<Action> {
+    fn program(&self, (rank, workers): (usize, usize), nodes: &[Node]) -> Vec<Action> {
         let told = told(rank, workers);
         let mut actions: Vec<Action> =
             self.writing.get(rank).map(|&seconds| Action::Compute(seconds)).into_iter().collect();
         if self.scoring > 0.0 {
-            let own = parts.iter().map(|part| if let Part::MicroBatch(tokens) = part { *tokens } else { 0 });
+            let own =
+                nodes.iter().map(|node| if let Sum::MicroBatch(tokens) = node.sum { tokens } else { 0 });
             actions.push(Action::Compute(own.sum::<u64>() as f64 * self.scoring));
-            self.gather(rank, &told, workers, &mut actions);
+            self.gather((rank, workers), &told, &mut actions);
         }
-        let last = parts.iter().rposition(|part| matches!(part, Part::MicroBatch(_)));
-        let (before, rest) = parts.split_at(last.unwrap_or(0));
-        for part in before {
-            self.act(*part, self.pieces, &mut actions);
-        }
-        // Of the last micro-batch, each piece is summed and sent while the next one is computed.
-        let after = match rest.split_first() {
-            Some((&Part::MicroBatch(tokens), after)) => {
-                let (after, _) = after.split_at(first_wait(after));
-                let seconds = tokens as f64 * self.token;
-                let each = seconds * self.backward / self.pieces as f64;
-                actions.push(Action::Compute(seconds * (1.0 - self.backward)));
-                for _ in 0..self.pieces {
-                    actions.push(Action::Compute(each));
-                    after.iter().for_each(|part| self.act(*part, 1, &mut actions));
-                }
-                1 + after.len()
-            }
-            _ => 0,
-        };
-        for _ in 0..self.pieces {
-            rest[after..].iter().for_each(|part| self.act(*part, 1, &mut actions));
-            if rank == LEADER && workers > 1 {
-                self.hand_on(&told, &mut actions);
-            }
-        }
+        nodes.iter().for_each(|node| self.sum(*node, &told, &mut actions));
         if rank != LEADER {
             for _ in 0..self.pieces {
                 actions.push(Action::Receive(teller(rank)));
                 self.hand_on(&told, &mut actions);
+                actions.push(self.compute_piece(self.copying));
             }
         }
-        self.gather(rank, &told, workers, &mut actions);
+        self.gather((rank, workers), &told, &mut actions);
         actions.push(Action::Compute(self.update));
         actions
     }
 
-    /// A part of the tree, for so many pieces of the gradient.
-    fn act(&self, part: Part, pieces: usize, actions: &mut Vec<Action>) {
-        let each = 1.0 / self.pieces as f64;
-        match part {
-            Part::MicroBatch(tokens) => actions.push(Action::Compute(tokens as f64 * self.token)),
-            Part::Add => actions.push(Action::Compute(self.adding * pieces as f64 * each)),
-            Part::SendTo(to) => (0..pieces).for_each(|_| {
-                let send = Action::Send { to, bytes: self.gradient * each };
-                actions.extend([Action::Compute(self.copying * each), send]);
-            }),
-            Part::AddFrom(from) => {
-                actions.extend([Action::Receive(from), Action::Compute(self.adding * each)]);
+    /// Forms the sum over a node, and does with it what it is for, piece by piece.
+    fn sum(&self, Node { sum, purpose }: Node, told: &[usize], actions: &mut Vec<Action>) {
+        match (sum, purpose) {
+            (Sum::MicroBatch(tokens), _) => actions.push(Action::Compute(tokens as f64 * self.token)),
+            (Sum::Own, Purpose::Keep) => return actions.push(Action::Compute(self.adding)),
+            _ => {}
+        }
+        for _ in 0..self.pieces {
+            match sum {
+                Sum::MicroBatch(_) => {}
+                Sum::Own => actions.push(self.compute_piece(self.adding)),
+                Sum::With(from) => actions.extend([Action::Receive(from), self.compute_piece(self.adding)]),
+            }
+            if purpose != Purpose::Keep {
+                actions.push(self.compute_piece(self.copying));
+            }
+            match purpose {
+                Purpose::Keep => {}
+                Purpose::Send(to) => actions.push(self.send_piece(to)),
+                Purpose::Spread => self.hand_on(told, actions),
             }
         }
     }
 
-    /// A piece of the sum goes to others, and between the message and the gradient.
+    /// A piece of the sum goes to all who are told of it, a copy to each.
     fn hand_on(&self, told: &[usize], actions: &mut Vec<Action>) {
-        let each = 1.0 / self.pieces as f64;
-        let copy = Action::Compute(self.copying * each);
-        let sends = told.iter().map(|&to| Action::Send { to, bytes: self.gradient * each });
-        actions.extend(sends.flat_map(|send| [copy, send]).chain([copy]));
+        actions.extend(told.iter().flat_map(|&to| [self.compute_piece(self.copying), self.send_piece(to)]));
+    }
+
+    fn compute_piece(&self, seconds: f64) -> Action {
+        Action::Compute(seconds / self.pieces as f64)
+    }
+
+    fn send_piece(&self, to: usize) -> Action {
+        Action::Send { to, bytes: self.gradient / self.pieces as f64 }
     }
 
     /// Everyone hears what is said of all micro-batches: it goes to the leader, and from there to all.
-    fn gather(&self, rank: usize, told: &[usize], workers: usize, actions: &mut Vec<Action>) {
+    fn gather(&self, (rank, workers): (usize, usize), told: &[usize], actions: &mut Vec<Action>) {
         let all = self.record * self.tokens.len() as f64;
         if workers == 1 {
             return;
@@ -176,11 +179,6 @@ pub fn sent(programs: &[Vec<Action>]) -> f64 {
         _ => 0.0,
     });
     bytes.sum()
-}
-
-/// How many parts come before the first that waits for another worker.
-fn first_wait(parts: &[Part]) -> usize {
-    parts.iter().take_while(|part| !matches!(part, Part::AddFrom(_))).count()
 }
 
 /// From whom a worker hears a broadcast.
@@ -211,7 +209,6 @@ mod tests {
             tokens: tokens.to_vec(),
             scoring: 0.0,
             token: 1.0,
-            backward: 0.5,
             gradient: 100.0,
             pieces: 1,
             adding: 1.0,
@@ -230,24 +227,23 @@ mod tests {
     /// arrive, and 10 s on each link.
     ///
     /// Workers 0 and 1 have their sums at 21. That of worker 1 is in a message at 23, has arrived at 34 and is added at
-    /// 35; that of worker 2, here since 23, is added at 36. The copy for worker 2 is ready at 38, and arrives at 49; that
-    /// for worker 1 at 40, goes out at 48 and arrives at 59. Both copy the sum and send their records, of which the last
-    /// is with the leader at 62, and all of them with everyone at 63; then the update.
+    /// 35; that of worker 2, here since 23, is added at 36. The sum is in a message at 38; its copy for worker 2 at 40,
+    /// which arrives at 51; that for worker 1 at 42, which goes out at 50 and arrives at 61. Both copy it and send their
+    /// records, of which the last is with the leader at 64, and all of them with everyone at 65; then the update.
     #[test]
     fn a_step_of_three_workers_worked_by_hand() {
         let work = work(&[10; 5]);
-        assert_eq!(cluster(1.0, 10.0).run(&work.programs(3)), [67.0, 68.0, 68.0]);
+        assert_eq!(cluster(1.0, 10.0).run(&work.programs(3)), [69.0, 70.0, 70.0]);
         assert_eq!(sent(&work.programs(3)), 400.0);
     }
 
-    /// In two pieces, with two workers and four micro-batches: the first half of worker 1's last gradient is computed at
-    /// 10 + 5 + 2.5, added at 18 and has arrived at 24; the second is computed at 20.5 and added at 21, goes out at 23 and
-    /// has arrived at 29. The leader adds at 24.5 and at 29.5, and sends each at once, so that they arrive at 30.5 and
-    /// 35.5; the record of worker 1 is with it at 36.5, and both with everyone at 37.5.
+    /// In two pieces, with two workers and four micro-batches. Worker 1 has its second gradient at 20; the first half of
+    /// the sum is added at 20.5 and has arrived at 26.5, the second goes out at 25.5 and has arrived at 31.5. The leader
+    /// adds the halves at 27 and 32, and they are heard at 33 and 38; then the records, at 39 and 40.
     #[test]
-    fn pieces_are_sent_while_the_next_are_computed() {
+    fn the_sum_travels_in_pieces() {
         let work = Work { pieces: 2, copying: 0.0, ..work(&[10; 4]) };
-        assert_eq!(cluster(1.0, 10.0).run(&work.programs(2)), [36.5 + 5.0, 37.5 + 5.0]);
+        assert_eq!(cluster(1.0, 10.0).run(&work.programs(2)), [39.0 + 5.0, 40.0 + 5.0]);
     }
 
     /// Both score their 20 tokens until 2. The leader hears of them at 3 and goes on; worker 1 hears of all at 4, and has
