@@ -228,8 +228,10 @@ impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
             match purpose {
                 Purpose::Keep => {}
                 Purpose::Send(to) => {
-                    self.exchange
-                        .send(sum, |bytes| Ok(self.shares.team.send(to, Channel::Lockstep, bytes)))?;
+                    self.exchange.send(sum, |bytes| {
+                        self.shares.team.send(to, Channel::Lockstep, bytes);
+                        Ok(())
+                    })?;
                 }
                 Purpose::Spread => {
                     self.exchange.send(sum, |bytes| broadcast_bytes(self.shares.team, bytes).map(drop))?;
