@@ -29,3 +29,4 @@ mod scripted;
 mod server;
 mod support;
 mod train_on_policy;
+mod workers;

@@ -19,6 +19,9 @@ use crate::post::{Ending, Leave, Order};
 use crate::roster::Place;
 use crate::word::Program;
 
+/// How long the end of MPI may take.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// What a worker must know to join the others.
 #[derive(Debug, Clone)]
 pub struct Joining {
@@ -105,7 +108,12 @@ impl Cluster {
         let code = ending.code;
         self.member.order(Order::End(ending));
         match self.reports.recv() {
-            Ok(Report::Left(Leave::Together(code) | Leave::Alone(code))) => code,
+            Ok(Report::Left(Leave::Together(code))) => {
+                // MPI ends with all others; if one of them has died this very moment, it would never do.
+                let _ = self.reports.recv_timeout(FAREWELL);
+                code
+            }
+            Ok(Report::Left(Leave::Alone(code))) => code,
             Ok(Report::Left(Leave::Abort(code))) => {
                 if self.speaks() {
                     speak();

@@ -124,6 +124,8 @@ impl Post {
     /// A letter has arrived.
     pub fn arrived(&mut self, from: usize, tag: Tag, bytes: Vec<u8>) {
         match tag {
+            // What comes late, of one whose work others have taken over, counts no more.
+            Tag::Work(_) if self.leads() && !self.watchdog.watches(from) => {}
             Tag::Work(channel) => {
                 self.watchdog.message(from, self.now);
                 self.shared.mailbox.put(from, channel, bytes);
@@ -191,8 +193,9 @@ impl Post {
                 }
             }
             Word::Lost(rank, _) if rank == self.shared.rank => {
+                // The leader is there, and says what happens next.
                 let cause = "it took this worker for lost".to_owned();
-                self.lose(LEADER, Loss::Failed { host: self.roster.host(LEADER), cause });
+                self.mark_lost(LEADER, Loss::Failed { host: self.roster.host(LEADER), cause });
             }
             // The leader fails, and is still there.
             Word::Lost(rank, loss) if rank == from => self.mark_lost(rank, loss),

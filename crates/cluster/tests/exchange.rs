@@ -1,31 +1,34 @@
 //! Workers that exchange messages by MPI: this very program, started several times by `mpirun`.
 #![allow(clippy::disallowed_methods, reason = "a worker is told by its launcher how many there are")]
 
+use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use collimate_cluster::{Cluster, Ending, Joining};
 use collimate_run::team::{Channel, LEADER, Team, broadcast, gather_all};
 
-/// Says so where everybody sees it, in place of a test's output.
-fn skip(reason: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "SKIPPED: workers under mpirun: {reason}");
+/// The command that starts so many workers; `None`, and a word about it, where there is none.
+pub fn mpirun(workers: usize) -> Option<Command> {
+    if let Err(refusal) = Command::new("mpirun").arg("--version").output() {
+        // Past a test's own output, which nobody sees.
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED: workers under mpirun, which cannot be started ({refusal})");
+        return None;
+    }
+    let mut command = Command::new("mpirun");
+    command.args(["--allow-run-as-root", "--oversubscribe", "-n", &workers.to_string()]);
+    Some(command)
 }
 
 fn start(workers: usize) {
-    let mut mpirun = Command::new("mpirun");
-    mpirun.args(["--allow-run-as-root", "--oversubscribe", "-n", &workers.to_string()]);
-    mpirun.arg(std::env::current_exe().unwrap());
-    mpirun.args(["--exact", "exchange::as_a_worker", "--include-ignored", "--nocapture"]);
-    match mpirun.output() {
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-            println!("{said}");
-        }
-        Err(refusal) => skip(&format!("mpirun cannot be started ({refusal})")),
-    }
+    let Some(mut command) = mpirun(workers) else { return };
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "exchange::as_a_worker", "--include-ignored", "--nocapture"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
 }
 
 #[test]

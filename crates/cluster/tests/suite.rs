@@ -2,4 +2,6 @@
 
 #[cfg(feature = "mpi")]
 mod exchange;
+#[cfg(all(feature = "mpi", target_os = "linux"))]
+mod failures;
 mod talk;

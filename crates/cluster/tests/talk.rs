@@ -127,6 +127,14 @@ fn another_program_is_refused_with_rank_and_host() {
     }
     let error = play.0[2].joined.try_recv().unwrap().unwrap_err();
     assert!(matches!(error, Error::WorkerLost { rank: LEADER, .. }), "{error}");
+    // The one that is refused leaves the word to the leader.
+    play.end(2, Some(failed("worker 0 is lost")), 1);
+    play.turns(3);
+    assert_eq!(play.leaves(), [None; 3]);
+    play.end(1, Some(failed("worker 2 is lost")), 1);
+    play.end(LEADER, Some(failed("worker 2 is lost")), 1);
+    play.turns(3);
+    assert_eq!(play.leaves(), [Some(Leave::Abort(1)), Some(Leave::Alone(1)), Some(Leave::Alone(1))]);
 }
 
 #[test]
@@ -162,7 +170,13 @@ fn whoever_hangs_is_lost_and_those_that_wait_are_not() {
     assert_eq!(play.lost(LEADER), [1]);
     let error = play.error(LEADER, 2).to_string();
     assert!(error.starts_with("worker 1 on node-1 is lost: it runs, but"), "{error}");
-    // It is told that nobody counts on it, should it ever wake.
+    // What it still sends comes too late, and it is told that nobody counts on it, should it ever wake.
+    play.0[1].state = State::Works;
+    let letter = Letter { to: LEADER, tag: Tag::Work(Channel::Deal), bytes: vec![7] };
+    play.0[1].post.order(Order::Send(letter));
+    play.turns(3);
+    assert!(matches!(play.0[LEADER].shared.mailbox.take_any(Channel::Deal), Arrival::Lost(1, _)));
+    assert_eq!(play.0[LEADER].shared.mailbox.try_take_any(Channel::Deal), None);
     assert_eq!(play.lost(1), [LEADER]);
     assert_eq!(play.lost(2), [1]);
 }

@@ -61,9 +61,9 @@ pub fn carry(carrier: Carrier) {
     };
     if desk.reports.send(Report::Begun { shared, joined }).is_ok() {
         let leave = desk.work();
-        drop(universe);
-        // The worker waits for it, unless its process ends already.
+        // The worker waits until both are gone, unless its process ends already.
         let _ = desk.reports.send(Report::Left(leave));
+        drop(universe);
     }
 }
 
@@ -197,7 +197,8 @@ impl Desk {
 
     /// Leaves without the others: sends what can still be sent, and then lets the worker end this process.
     fn leave(&mut self, round: &mut Round, leave: Leave) -> ! {
-        while round.is_sending() && !round.is_stuck() {
+        let begun = Instant::now();
+        while round.is_sending() && begun.elapsed() < STUCK {
             round.go_on();
             thread::park_timeout(UNDER_WAY);
         }

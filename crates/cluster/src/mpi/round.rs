@@ -14,7 +14,7 @@ use crate::word::Letter;
 const PIECE: usize = 1 << 26;
 /// From so many bytes on, a round takes no more letters, so that it comes to its end and its memory is freed.
 const FULL: usize = 1 << 26;
-/// When nothing has left for so long, someone takes nothing: the others are not to wait for that.
+/// What has not left after so long is for someone who takes nothing: the others are not to wait for that.
 const STUCK: Duration = Duration::from_secs(1);
 
 /// The number that MPI knows a piece by: that of its letter's tag, and whether there are more.
@@ -32,16 +32,20 @@ pub fn tag_of(number: Number) -> (usize, bool) {
 pub struct Round<'a, 'scope> {
     arena: &'a Arena<Vec<u8>>,
     scope: &'scope LocalScope<'a>,
-    sending: Vec<Request<'a, [u8], &'scope LocalScope<'a>>>,
+    /// In the order in which they were begun.
+    sending: Vec<Sending<'a, 'scope>>,
     bytes: usize,
-    /// When the last piece left.
-    left: Instant,
+}
+
+struct Sending<'a, 'scope> {
+    begun: Instant,
+    request: Request<'a, [u8], &'scope LocalScope<'a>>,
 }
 
 impl<'a, 'scope> Round<'a, 'scope> {
     /// A round without letters.
     pub fn new(arena: &'a Arena<Vec<u8>>, scope: &'scope LocalScope<'a>) -> Self {
-        Self { arena, scope, sending: Vec::new(), bytes: 0, left: Instant::now() }
+        Self { arena, scope, sending: Vec::new(), bytes: 0 }
     }
 
     /// Whether it takes more letters.
@@ -61,14 +65,11 @@ impl<'a, 'scope> Round<'a, 'scope> {
 
     /// Whether something is under way that does not leave.
     pub fn is_stuck(&self) -> bool {
-        self.is_sending() && self.left.elapsed() > STUCK
+        self.sending.first().is_some_and(|oldest| oldest.begun.elapsed() > STUCK)
     }
 
     /// Begins to send a letter.
     pub fn send(&mut self, world: &SimpleCommunicator, letter: Letter) {
-        if !self.is_sending() {
-            self.left = Instant::now();
-        }
         let Ok(to) = i32::try_from(letter.to) else { return };
         let process = world.process_at_rank(to);
         let tag = letter.tag.number();
@@ -79,7 +80,8 @@ impl<'a, 'scope> Round<'a, 'scope> {
         loop {
             let (piece, after) = rest.split_at(rest.len().min(PIECE));
             let number = numbered(tag, !after.is_empty());
-            self.sending.push(process.immediate_send_with_tag(self.scope, piece, number));
+            let request = process.immediate_send_with_tag(self.scope, piece, number);
+            self.sending.push(Sending { begun: Instant::now(), request });
             rest = after;
             if rest.is_empty() {
                 return;
@@ -90,11 +92,11 @@ impl<'a, 'scope> Round<'a, 'scope> {
     /// Lets MPI go on with what is under way; whether something has left.
     pub fn go_on(&mut self) -> bool {
         let before = self.sending.len();
-        self.sending = self.sending.drain(..).filter_map(|request| request.test().err()).collect();
-        let has_left = self.sending.len() < before;
-        if has_left {
-            self.left = Instant::now();
-        }
-        has_left
+        let tested = self.sending.drain(..).filter_map(|Sending { begun, request }| {
+            let request = request.test().err()?;
+            Some(Sending { begun, request })
+        });
+        self.sending = tested.collect();
+        self.sending.len() < before
     }
 }
