@@ -67,11 +67,12 @@ fn a_training_that_was_stopped_goes_on_with_any_number_of_workers() {
     let words = words(&place, &[REWARD, "--beta=0.1"]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     place.run::<grpo::Config>("alone", &words);
-    for (size, steps) in [(3, 1), (1, 3), (2, 5)] {
+    // Whoever is stopped.
+    for (size, steps, stopped) in [(3, 1, 0), (1, 3, 0), (2, 5, 1)] {
         let ended = threads(size, |worker| {
             let stop = AtomicBool::new(false);
             let stopper = StopAt { figure: "learning_rate", done: steps, interrupted: &stop };
-            let reporter: &dyn Reporter = if worker.leads() { &stopper } else { &Silent };
+            let reporter: &dyn Reporter = if worker.rank() == stopped { &stopper } else { &Silent };
             let stage = place.train::<grpo::Config>("parts", &words, Some(1));
             run_as(worker, &stage, RunOptions::new(reporter, &stop)).map(|_| ())
         });

@@ -328,6 +328,10 @@ fn failure(error: Error, context: &Context<'_>) -> TrainError {
         _ if context.interrupted() => collimate_run::Error::Interrupted.into(),
         Error::Run(error) => error.into(),
         Error::Engine(error) => (*error).into(),
+        Error::Generate(error) => match *error {
+            collimate_generate::Error::Run(error) => error.into(),
+            other => TrainError::Curriculum(Box::new(Error::from(other))),
+        },
         Error::Train(error) => *error,
         other => TrainError::Curriculum(Box::new(other)),
     }
