@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use collimate_run::team::{Channel, Team, broadcast_bytes, gather_all};
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ use crate::{Error, Result};
 
 /// Numbers that are sent at a time.
 const PIECE: usize = 1 << 20;
+
+/// Numbers that a thread adds up at a time.
+const BLOCK: usize = 1 << 16;
 
 /// How many vectors of gradients are held at most while those of so many micro-batches are added up: one a level of the
 /// tree; of several workers, the leader also has the sum as it is sent, once for itself and once for each that it tells.
@@ -44,18 +48,6 @@ impl Exchange {
     pub fn absorb(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.seconds += other.seconds;
-    }
-
-    /// Sends numbers in bytes.
-    fn send(
-        &mut self,
-        sum: &[f32],
-        send: impl FnOnce(Vec<u8>) -> collimate_run::Result<()>,
-    ) -> collimate_run::Result<()> {
-        self.time(|exchange| {
-            exchange.bytes += size_of_val(sum) as u64;
-            send(bytemuck::cast_slice(sum).to_vec())
-        })
     }
 
     /// Does something that has to do with others.
@@ -201,7 +193,7 @@ impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
         }
         if parts.len() == 1 {
             let mut sum = self.tree.take();
-            sum.fill(0.0);
+            sum.par_chunks_mut(BLOCK).for_each(|sum| sum.fill(0.0));
             (self.leaf)(parts.start, &mut sum)?;
             return self.finish(sum, Second::Nothing, purpose);
         }
@@ -222,21 +214,13 @@ impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
         for sum in sum.chunks_mut(piece) {
             match &second {
                 Second::Nothing => {}
-                Second::Own(second) => add(sum, second[start..start + sum.len()].iter().copied()),
+                Second::Own(second) => {
+                    let halves = sum.par_chunks_mut(BLOCK).zip(second[start..].par_chunks(BLOCK));
+                    halves.for_each(|(sum, second)| add(sum, second.iter().copied()));
+                }
                 Second::Of(from) => self.receive(sum, *from)?,
             }
-            match purpose {
-                Purpose::Keep => {}
-                Purpose::Send(to) => {
-                    self.exchange.send(sum, |bytes| {
-                        self.shares.team.send(to, Channel::Lockstep, bytes);
-                        Ok(())
-                    })?;
-                }
-                Purpose::Spread => {
-                    self.exchange.send(sum, |bytes| broadcast_bytes(self.shares.team, bytes).map(drop))?;
-                }
-            }
+            self.pass_on(sum, purpose)?;
             start += sum.len();
         }
         if let Second::Own(second) = second {
@@ -249,6 +233,22 @@ impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
                 Ok(None)
             }
         }
+    }
+
+    fn pass_on(&mut self, sum: &[f32], purpose: Purpose) -> Result<()> {
+        let team = self.shares.team;
+        Ok(self.exchange.time(|exchange| {
+            let mut bytes = || {
+                exchange.bytes += size_of_val(sum) as u64;
+                bytemuck::cast_slice(sum).to_vec()
+            };
+            match purpose {
+                Purpose::Keep => {}
+                Purpose::Send(to) => team.send(to, Channel::Lockstep, bytes()),
+                Purpose::Spread => drop(broadcast_bytes(team, bytes())?),
+            }
+            Ok::<_, collimate_run::Error>(())
+        })?)
     }
 
     fn receive(&mut self, sum: &mut [f32], from: usize) -> Result<()> {
