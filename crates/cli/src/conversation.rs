@@ -69,7 +69,7 @@ fn answer(chat: &mut Chat, message: &str, session: &Session, context: &Context) 
             note(&turn, session);
         }
         Err(error) => {
-            let _ = failure::show(&error.into(), session.style());
+            failure::show(&error.into(), session.style());
         }
     }
     match shown {

@@ -63,7 +63,7 @@ fn join(command: &Command, launch: Launch) -> Result<Cluster, (Report, Option<Cl
     let limit = Duration::from_secs(command.shared.ddp_timeout.get());
     Cluster::join(Joining { launched: launch.size, program, limit }).map_err(|unjoined| match unjoined {
         Unjoined::Apart(error) => (error.into(), None),
-        Unjoined::Among(error, cluster) => (error.into(), Some(cluster)),
+        Unjoined::Among(error, cluster) => (error.into(), Some(*cluster)),
     })
 }
 

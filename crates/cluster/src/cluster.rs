@@ -38,7 +38,7 @@ pub enum Unjoined {
     /// The others are out of reach.
     Apart(Error),
     /// The others are there, and must be told that this worker ends.
-    Among(Error, Cluster),
+    Among(Error, Box<Cluster>),
 }
 
 impl From<Error> for Unjoined {
@@ -80,7 +80,7 @@ impl Cluster {
         let mut cluster = Self { member, places: Vec::new(), reports };
         match joined.recv() {
             Ok(Ok(places)) => cluster.places = places,
-            Ok(Err(error)) => return Err(Unjoined::Among(error.into(), cluster)),
+            Ok(Err(error)) => return Err(Unjoined::Among(error.into(), Box::new(cluster))),
             Err(_) => return Err(Error::NoMpi.into()),
         }
         Ok(cluster)

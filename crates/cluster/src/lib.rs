@@ -4,6 +4,7 @@
 //! that name). What is said beside the stages' own messages is in [`post`] and [`watchdog`], which know nothing of MPI.
 //! May touch other machines, through MPI.
 
+#[cfg_attr(not(feature = "mpi"), allow(dead_code, reason = "without the feature, nothing is carried"))]
 mod carrier;
 mod cluster;
 mod error;
