@@ -6,8 +6,9 @@ use collimate_run::{Reporter, RunOptions, Silent};
 use collimate_stages::train::policy::{PolicyMethod, grpo, online_dpo, ppo, rloo};
 use std::sync::atomic::AtomicBool;
 
+use crate::common::judge::Room;
 use crate::common::policy::{Place, flag};
-use crate::common::{StopAt, fixtures, run_as, run_together};
+use crate::common::{StopAt, run_as, run_together};
 
 const REWARD: &str = "--reward_funcs=length:20-";
 
@@ -48,10 +49,12 @@ fn grpo_is_the_same_by_any_number_of_workers() {
 
 #[test]
 fn filtered_groups_and_judges_are_the_same_by_any_number_of_workers() {
-    let model = format!("--reward_funcs=judge_score:{}", fixtures().join("tiny/llama").display());
+    // With a context that holds what a judge is asked.
+    let room = Room::new([]);
+    let model = format!("--reward_funcs=judge_score:{}", room.path("model").display());
     let words = ["--filter_groups", "--num_generations=2", "--reward_funcs=regex:[aeiou]"];
     is_the_same::<grpo::Config>(&[2], &words);
-    is_the_same::<grpo::Config>(&[3], &[&model, "--judge_max_new_tokens=24", "--max_steps=2"]);
+    is_the_same::<grpo::Config>(&[3], &[&model, "--max_steps=2"]);
 }
 
 #[test]

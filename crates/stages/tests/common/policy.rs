@@ -10,9 +10,16 @@ use serde_json::{Value, json};
 
 use super::{config, fixtures, run};
 
-/// What differs from run to run with the same result.
-const TIMES: [&str; 5] =
-    ["seconds", "seconds_generating", "seconds_rewarding", "tokens_per_second", "eval_runtime"];
+/// What differs from run to run with the same result: times, and what workers tell each other.
+const OWN: [&str; 7] = [
+    "seconds",
+    "seconds_generating",
+    "seconds_rewarding",
+    "tokens_per_second",
+    "eval_runtime",
+    "exchange_bytes",
+    "exchange_seconds",
+];
 
 /// A folder with prompts, in which a test works.
 pub struct Place {
@@ -110,7 +117,7 @@ impl Place {
     pub fn result(&self, output: &str) -> (Vec<u8>, String, Vec<Value>) {
         let mut records = self.rows(&format!("{output}/metrics.jsonl"));
         for record in records.iter_mut().filter_map(Value::as_object_mut) {
-            record.retain(|name, _| !TIMES.contains(&name.as_str()));
+            record.retain(|name, _| !OWN.contains(&name.as_str()));
         }
         let completions = self.bytes(&format!("{output}/{COMPLETIONS_FILE}"));
         let adapter = self.bytes(&format!("{output}/adapter_model.safetensors"));
