@@ -226,7 +226,7 @@ mod tests {
                 if let Some(sample) = queues[rank].pop_front() && ledger.finish(rank, sample) {
                     prop_assert!(written.insert(sample));
                 }
-                if rank > 0 && draws.next_u64() % 50 == 0 {
+                if rank > 0 && draws.next_u64().is_multiple_of(50) {
                     ledger.lose(rank);
                 }
                 steps += 1;
