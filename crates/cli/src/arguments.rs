@@ -31,7 +31,7 @@ pub struct Shared {
     #[arg(long, global = true, value_name = "COUNT")]
     pub threads: Option<NonZeroUsize>,
     /// Under mpirun or srun: take a worker that shows no sign of progress for so long for lost
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "1800")]
+    #[arg(long = "ddp_timeout", global = true, value_name = "SECONDS", default_value = "1800")]
     pub ddp_timeout: NonZeroU64,
 }
 
