@@ -4,13 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use collimate_generate::{
     Answer, Constraint, Dealt, EngineGenerator, Generator, Prompt, Request, Result, Sample, SamplingOptions,
     dismiss,
 };
-use collimate_run::team::{Team, Threads, threads};
+use collimate_run::team::{Arrival, Channel, LEADER, Loss, Team, Threads, threads};
 use collimate_run::{Context, Event, Reporter, RunOptions, Silent};
+use serde_json::{Value, json};
 
 use crate::common::{ADAPTER, Loaded};
 
@@ -154,7 +156,7 @@ fn what_a_follower_refuses_the_leader_answers_or_refuses_as_alone() {
 fn a_follower_whose_leader_is_lost_stops() {
     let ends = threads(2, |worker| {
         if worker.leads() {
-            let loss = collimate_run::team::Loss::Failed { host: "here".into(), cause: "it fell".into() };
+            let loss = Loss::Failed { host: "here".into(), cause: "it fell".into() };
             worker.leave(&loss);
             return String::new();
         }
@@ -163,6 +165,41 @@ fn a_follower_whose_leader_is_lost_stops() {
         at(worker, &Silent, |context| dealt.serve(context).unwrap_err().to_string())
     });
     assert_eq!(ends[1], "worker 0 on here is lost: it fell");
+}
+
+/// What the leader says next to a follower.
+fn next_word(worker: &Threads) -> Value {
+    loop {
+        match worker.mailbox().take_any_within(Channel::Deal, Duration::from_secs(1)) {
+            Some(Arrival::Message(_, bytes)) => return serde_json::from_slice(&bytes).unwrap(),
+            Some(Arrival::Lost(..)) => panic!("the leader is there"),
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn a_report_that_comes_late_is_not_taken_for_one_of_the_next_deal() {
+    let alone = Loaded::tiny("llama").generate(&requests(), &drawn(), 4).unwrap();
+    let found = threads(2, |worker| {
+        if worker.leads() {
+            let mut loaded = Loaded::tiny("llama");
+            let mut dealt = Dealt { generator: generator(&mut loaded, 4) };
+            return at(worker, &Silent, |context| {
+                dealt.generate_all(&requests(), &drawn(), context).unwrap()
+            });
+        }
+        let begin = next_word(worker);
+        let request = &next_word(worker)["Lot"][0][0];
+        let number = requests()[request.as_u64().unwrap() as usize].samples[0];
+        let sample = Sample { text: "of an earlier request".to_owned(), ..alone[0].clone() };
+        let news = json!({ "Sample": { "request": request, "number": number, "sample": sample } });
+        let report = json!({ "deal": begin["Begin"]["deal"].as_u64().unwrap() + 1_000_000, "news": news });
+        worker.send(LEADER, Channel::Deal, serde_json::to_vec(&report).unwrap());
+        worker.leave(&Loss::Failed { host: "here".into(), cause: "it fell".into() });
+        Vec::new()
+    });
+    assert_eq!(found[0].concat(), alone);
 }
 
 #[test]

@@ -6,12 +6,14 @@ use collimate_run::team::{Arrival, Channel, LEADER, Loss};
 use collimate_run::{Context, Event};
 
 use super::ledger::{Ledger, Part};
-use super::{PATIENCE, Report, Word, decode, encode};
+use super::{News, PATIENCE, Report, Word, decode, encode};
 use crate::generator::Desk;
 use crate::{Answer, Request, Result};
 
 /// Where the leader's generator finds its requests, which are some of those that are dealt out.
 pub(super) struct Dealer<'a> {
+    /// The number of the deal, which reports of it name.
+    deal: u64,
     requests: &'a [Request],
     ledger: Ledger,
     /// The leader's own lot.
@@ -23,9 +25,9 @@ pub(super) struct Dealer<'a> {
 }
 
 impl<'a> Dealer<'a> {
-    /// All requests, of which workers write `together` samples at a time each.
+    /// All requests of a deal, of which workers write `together` samples at a time each.
     pub fn new(
-        requests: &'a [Request],
+        (deal, requests): (u64, &'a [Request]),
         together: usize,
         context: &'a Context<'a>,
         take: &'a mut dyn FnMut(Answer) -> Result<()>,
@@ -33,7 +35,7 @@ impl<'a> Dealer<'a> {
         let team = context.team();
         let mut ledger = Ledger::new(requests, team.size(), together);
         team.mailbox().lost().into_iter().for_each(|rank| ledger.lose(rank));
-        Self { requests, ledger, own: VecDeque::new(), context, take, elsewhere: [0; 2] }
+        Self { deal, requests, ledger, own: VecDeque::new(), context, take, elsewhere: [0; 2] }
     }
 
     /// Gives every worker that can do with more another lot.
@@ -56,19 +58,29 @@ impl<'a> Dealer<'a> {
         (index, Request { samples: numbers, ..self.requests[index].clone() })
     }
 
+    fn note(&mut self, rank: usize, news: News) -> Result<()> {
+        match news {
+            News::Sample { request, number, sample } => {
+                if self.ledger.finish(rank, (request, number)) {
+                    let [samples, tokens] = &mut self.elsewhere;
+                    *samples += 1;
+                    *tokens += sample.tokens.len() as u64;
+                    (self.take)(Answer::Sample { request, number, sample })?;
+                }
+            }
+            News::Refused { request } => self.own.extend(self.ledger.hand_to_leader(rank, request)),
+        }
+        Ok(())
+    }
+
     fn heed(&mut self, arrival: Arrival) -> Result<()> {
         match arrival {
-            Arrival::Message(rank, bytes) => match decode(&bytes)? {
-                Report::Sample { request, number, sample } => {
-                    if self.ledger.finish(rank, (request, number)) {
-                        let [samples, tokens] = &mut self.elsewhere;
-                        *samples += 1;
-                        *tokens += sample.tokens.len() as u64;
-                        (self.take)(Answer::Sample { request, number, sample })?;
-                    }
+            Arrival::Message(rank, bytes) => {
+                let report: Report = decode(&bytes)?;
+                if report.deal == self.deal {
+                    self.note(rank, report.news)?;
                 }
-                Report::Refused { request } => self.own.extend(self.ledger.hand_to_leader(rank, request)),
-            },
+            }
             Arrival::Lost(rank, loss @ Loss::Interrupted) => return Err(loss.error(rank).into()),
             Arrival::Lost(rank, loss) => {
                 let what = loss.error(rank);

@@ -8,6 +8,7 @@ mod leader;
 mod ledger;
 mod seat;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use collimate_run::team::{Channel, LEADER, Team, broadcast_bytes};
@@ -19,6 +20,9 @@ use crate::generator::wanted;
 use crate::{Answer, EngineGenerator, Generator, Request, Result, Sample, SamplingOptions};
 use leader::Dealer;
 use seat::Seat;
+
+/// How many deals this process has begun as their leader; no two of them have one number.
+static DEALS: AtomicU64 = AtomicU64::new(0);
 
 /// How soon an interruption is noticed by a worker that waits for others.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -36,8 +40,8 @@ pub struct Dealt<'a> {
 /// What the leader tells a follower.
 #[derive(Debug, Serialize, Deserialize)]
 enum Word {
-    /// Requests are to be answered by these options.
-    Begin(Box<SamplingOptions>),
+    /// Requests are to be answered by these options, in reports that name the deal.
+    Begin { deal: u64, options: Box<SamplingOptions> },
     /// Requests, each with the index by which answers name it.
     Lot(Vec<(usize, Request)>),
     /// All requests that there were are answered.
@@ -46,9 +50,17 @@ enum Word {
     Dismissed,
 }
 
-/// What a follower tells the leader.
+/// What a follower tells the leader, and of which deal: a report may come when the next one has begun, as of a request
+/// that the leader has refused meanwhile.
 #[derive(Debug, Serialize, Deserialize)]
-enum Report {
+struct Report {
+    deal: u64,
+    news: News,
+}
+
+/// What has become of a request.
+#[derive(Debug, Serialize, Deserialize)]
+enum News {
     Sample { request: usize, number: u64, sample: Sample },
     Refused { request: usize },
 }
@@ -68,8 +80,9 @@ impl Generator for Dealt<'_> {
         options.check()?;
         let total = Some(wanted(requests));
         context.report(Event::Started { task: self.generator.task, total, unit: "samples" });
-        tell_all(team, &Word::Begin(Box::new(options.clone())))?;
-        let mut dealer = Dealer::new(requests, self.generator.batch_size.get(), context, take);
+        let deal = DEALS.fetch_add(1, Ordering::Relaxed);
+        tell_all(team, &Word::Begin { deal, options: Box::new(options.clone()) })?;
+        let mut dealer = Dealer::new((deal, requests), self.generator.batch_size.get(), context, take);
         self.generator.work(&mut dealer, options, context)?;
         tell_all(team, &Word::End)?;
         context.report(Event::Finished);
@@ -86,8 +99,8 @@ impl Dealt<'_> {
         let context = &context.silent();
         loop {
             match seat::hear(context)? {
-                Some(Word::Begin(options)) => {
-                    let mut seat = Seat::new(context);
+                Some(Word::Begin { deal, options }) => {
+                    let mut seat = Seat::new(deal, context);
                     self.generator.work(&mut seat, &options, context)?;
                     if seat.dismissed {
                         return Ok(());

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use collimate_run::Context;
 use collimate_run::team::{Arrival, Channel, LEADER};
 
-use super::{PATIENCE, Report, Word, decode, encode, misunderstood};
+use super::{News, PATIENCE, Report, Word, decode, encode, misunderstood};
 use crate::generator::Desk;
 use crate::{Answer, Request, Result};
 
 /// Where a follower's generator finds its requests.
 pub(super) struct Seat<'a> {
+    deal: u64,
     context: &'a Context<'a>,
     waiting: VecDeque<(usize, Request)>,
     /// Whether no more lots come.
@@ -39,8 +40,8 @@ fn understand(arrival: Arrival) -> Result<Option<Word>> {
 }
 
 impl<'a> Seat<'a> {
-    pub fn new(context: &'a Context<'a>) -> Self {
-        Self { context, waiting: VecDeque::new(), ended: false, dismissed: false }
+    pub fn new(deal: u64, context: &'a Context<'a>) -> Self {
+        Self { deal, context, waiting: VecDeque::new(), ended: false, dismissed: false }
     }
 
     fn heed(&mut self, word: Option<Word>) -> Result<()> {
@@ -51,14 +52,15 @@ impl<'a> Seat<'a> {
                 self.waiting.clear();
                 (self.ended, self.dismissed) = (true, true);
             }
-            Some(Word::Begin(_)) => return Err(misunderstood("a beginning before an end")),
+            Some(Word::Begin { .. }) => return Err(misunderstood("a beginning before an end")),
             None => {}
         }
         Ok(())
     }
 
-    fn report(&self, report: &Report) -> Result<()> {
-        self.context.team().send(LEADER, Channel::Deal, encode(report)?);
+    fn report(&self, news: News) -> Result<()> {
+        let report = Report { deal: self.deal, news };
+        self.context.team().send(LEADER, Channel::Deal, encode(&report)?);
         Ok(())
     }
 }
@@ -90,9 +92,9 @@ impl Desk for Seat<'_> {
     fn take(&mut self, answer: Answer) -> Result<()> {
         match answer {
             Answer::Sample { request, number, sample } => {
-                self.report(&Report::Sample { request, number, sample })
+                self.report(News::Sample { request, number, sample })
             }
-            Answer::Refused { request, .. } => self.report(&Report::Refused { request }),
+            Answer::Refused { request, .. } => self.report(News::Refused { request }),
             Answer::Piece { .. } => Ok(()),
         }
     }
