@@ -79,7 +79,10 @@ impl Cluster {
         let member = Member::new(shared, orders, carrier.thread().clone());
         let mut cluster = Self { member, places: Vec::new(), reports };
         match joined.recv() {
-            Ok(Ok(places)) => cluster.places = places,
+            Ok(Ok(places)) => {
+                let neighbours = places.get(rank).map_or(1, |place| place.neighbours(&places));
+                cluster = Self { member: cluster.member.among(neighbours), places, ..cluster };
+            }
             Ok(Err(error)) => return Err(Unjoined::Among(error.into(), Box::new(cluster))),
             Err(_) => return Err(Error::NoMpi.into()),
         }

@@ -43,13 +43,19 @@ pub struct Member {
     shared: Arc<Shared>,
     orders: Sender<Order>,
     carrier: Thread,
+    neighbours: usize,
 }
 
 impl Member {
     /// A worker whose `orders` are carried out by the thread `carrier`.
     pub fn new(shared: Arc<Shared>, orders: Sender<Order>, carrier: Thread) -> Self {
         shared.mailbox.is_filled_by(carrier.clone());
-        Self { shared, orders, carrier }
+        Self { shared, orders, carrier, neighbours: 1 }
+    }
+
+    /// The same, one of so many on its machine.
+    pub fn among(self, neighbours: usize) -> Self {
+        Self { neighbours, ..self }
     }
 
     /// Asks for something; a carrier that has ended does nothing more.
@@ -67,6 +73,10 @@ impl Team for Member {
 
     fn size(&self) -> usize {
         self.shared.size
+    }
+
+    fn neighbours(&self) -> usize {
+        self.neighbours
     }
 
     fn send(&self, to: usize, channel: Channel, bytes: Vec<u8>) {

@@ -25,13 +25,18 @@ impl Place {
         Self { host, cores: own_cores() }
     }
 
+    /// How many of all workers are on this one's machine, itself one of them.
+    pub fn neighbours(&self, all: &[Self]) -> usize {
+        all.iter().filter(|place| place.host == self.host).count().max(1)
+    }
+
     /// How many threads fit a worker here among all the others, itself one of them: cores that several may use are
     /// shared.
     pub fn threads(&self, all: &[Self]) -> usize {
         let available = thread::available_parallelism().map_or(1, usize::from);
         let here = || all.iter().filter(|place| place.host == self.host);
         if self.cores.is_empty() {
-            return (available / here().count().max(1)).max(1);
+            return (available / self.neighbours(all)).max(1);
         }
         let part = |core| 1.0 / here().filter(|place| place.cores.contains(core)).count().max(1) as f64;
         // The system may grant less time than there are cores.
@@ -161,6 +166,7 @@ mod tests {
         let four = [place("a", cores.clone()), place("a", cores.clone()), place("b", cores.clone())];
         assert_eq!(four[0].threads(&four), (available / 2).max(1));
         assert_eq!(four[2].threads(&four), available);
+        assert_eq!([0, 2].map(|rank: usize| four[rank].neighbours(&four)), [2, 1]);
         let bound = [place("a", cores.clone()), place("a", available..2 * available)];
         assert_eq!(bound[0].threads(&bound), available);
         let untold = [place("a", 0..0), place("a", 0..0)];

@@ -51,6 +51,11 @@ pub trait Team: Send + Sync {
     /// Says that the work goes on: a worker that shows no sign of it for long is taken for lost.
     fn show_progress(&self) {}
 
+    /// How many of the workers stand on this one's machine, and share its memory and cores with it; itself one of them.
+    fn neighbours(&self) -> usize {
+        1
+    }
+
     /// Whether it leads.
     fn leads(&self) -> bool {
         self.rank() == LEADER

@@ -34,6 +34,10 @@ impl Team for Threads {
         self.mailboxes.len()
     }
 
+    fn neighbours(&self) -> usize {
+        self.size()
+    }
+
     fn send(&self, to: usize, channel: Channel, bytes: Vec<u8>) {
         if let Some(mailbox) = self.mailboxes.get(to) {
             mailbox.put(self.rank, channel, bytes);
