@@ -239,16 +239,51 @@ fn no_config(path: &Path) -> Error {
 
 /// A folder that lacks something; other programs may have fetched only what they needed into the Hub's cache.
 fn incomplete(path: &Path, found: &str, hint: &str) -> Error {
-    match hub_name(path) {
-        Some(id) => {
+    match (hub_name(path), gguf_file(path)) {
+        (Some(id), Some(file)) => {
+            not_a_model(path, found, &format!("it holds a GGUF file: give that, `{id}/{file}`"))
+        }
+        (Some(id), None) => {
             let hint =
                 format!("the cache holds only a part of it: type `collimate model fetch {id}` for the rest");
             not_a_model(path, found, &hint)
         }
-        None => not_a_model(path, found, hint),
+        (None, _) => not_a_model(path, found, hint),
     }
+}
+
+/// The first GGUF file in a folder, by its name.
+fn gguf_file(folder: &Path) -> Option<String> {
+    let names =
+        std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".gguf")).min()
 }
 
 fn not_a_model(path: &Path, found: &str, hint: &str) -> Error {
     Error::NotAModel { path: path.to_owned(), found: found.to_owned(), hint: hint.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use collimate_run::atomic;
+    use collimate_run::hub_cache::{MAIN, REFS, SNAPSHOTS, model_folder};
+
+    use super::*;
+
+    #[test]
+    fn of_a_folder_in_the_cache_the_file_is_named_that_can_be_opened() {
+        let cache = tempfile::tempdir().unwrap();
+        let model = cache.path().join(model_folder("org/name"));
+        let snapshot = model.join(SNAPSHOTS).join("commit");
+        [&snapshot, &model.join(REFS)].map(|folder| std::fs::create_dir_all(folder).unwrap());
+        atomic::write(model.join(REFS).join(MAIN), b"commit").unwrap();
+        let hint = || match Model::open(&snapshot) {
+            Err(Error::NotAModel { hint, .. }) => hint,
+            other => panic!("{other:?}"),
+        };
+        assert!(hint().contains("`collimate model fetch org/name`"), "{}", hint());
+        atomic::write(snapshot.join("q8.gguf"), b"").unwrap();
+        atomic::write(snapshot.join("q4.gguf"), b"").unwrap();
+        assert!(hint().contains("`org/name/q4.gguf`"), "{}", hint());
+    }
 }

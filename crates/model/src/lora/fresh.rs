@@ -172,11 +172,12 @@ impl Lora {
                 );
             }
             if !(slot.scale > 0.0 && slot.scale.is_finite()) {
-                let got = (slot.scale * slot.rank as f32).to_string();
+                let rank = slot.rank as f32;
+                let got = slot.scale * if self.config.use_rslora { rank.sqrt() } else { rank };
                 return wrong(
                     "lora_alpha",
                     format!("a finite number above 0 for `{module}` with PiSSA"),
-                    got,
+                    got.to_string(),
                 );
             }
         }

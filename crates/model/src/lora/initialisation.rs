@@ -11,6 +11,8 @@ use super::LoraConfig;
 /// PEFT's name for PiSSA, and what stands between it and a number of iterations.
 const PISSA: &str = "pissa";
 const ITERATIONS: &str = "pissa_niter_";
+/// As many iterations as are allowed: far more than the principal part needs, while a weight cannot be left half done.
+const MOST_ITERATIONS: usize = 500;
 
 /// What `init_lora_weights` says of a fresh adapter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum InitLoraWeights {
 impl InitLoraWeights {
     /// The names, for messages.
     pub(super) const NAMES: &str =
-        "true, pissa, or pissa_niter_N with a number of iterations, such as pissa_niter_16";
+        "true, pissa, or pissa_niter_N with a number of iterations up to 500, such as pissa_niter_16";
 
     /// What a configuration says, if it is one of these.
     pub(super) fn of(config: &LoraConfig) -> Option<Self> {
@@ -59,7 +61,7 @@ impl FromStr for InitLoraWeights {
         match (name, iterations) {
             ("true", _) => Ok(Self::Drawn),
             (PISSA, _) => Ok(Self::Pissa),
-            (_, Some(Ok(iterations))) => Ok(Self::PissaIterated(iterations)),
+            (_, Some(Ok(iterations @ ..=MOST_ITERATIONS))) => Ok(Self::PissaIterated(iterations)),
             _ => Err(format!("give one of: {}", Self::NAMES)),
         }
     }
@@ -87,13 +89,17 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for start in [InitLoraWeights::Drawn, InitLoraWeights::Pissa, InitLoraWeights::PissaIterated(16)] {
+        let iterated = [16, MOST_ITERATIONS].map(InitLoraWeights::PissaIterated);
+        for start in [InitLoraWeights::Drawn, InitLoraWeights::Pissa].into_iter().chain(iterated) {
             assert_eq!(start.to_string().parse(), Ok(start));
             let config = LoraConfig { init_lora_weights: start.into(), ..LoraConfig::default() };
             assert_eq!(InitLoraWeights::of(&config), Some(start));
         }
-        for name in ["", "True", "pissa_niter_", "pissa_niter_-1", "pissa_niter_1.5", "gaussian"] {
+        for name in
+            ["", "True", "pissa_niter_", "pissa_niter_-1", "pissa_niter_1.5", "pissa_niter_501", "gaussian"]
+        {
             assert!(name.parse::<InitLoraWeights>().is_err(), "{name}");
         }
+        assert!(InitLoraWeights::NAMES.contains(&format!("up to {MOST_ITERATIONS}")));
     }
 }

@@ -46,10 +46,10 @@ impl Lora {
             values.extend_from_slice(&own[slot.a.clone()]);
             values.extend_from_slice(&start[slot.a.clone()]);
             let b = values.len();
-            let rows =
-                |values: &'_ [f32]| values.chunks_exact(slot.rank).map(<[f32]>::to_vec).collect::<Vec<_>>();
-            for (own, start) in rows(&own[slot.b.clone()]).iter().zip(rows(&start[slot.b.clone()])) {
-                values.extend(own.iter().copied().chain(start.iter().map(|x| -x)));
+            let rows = own[slot.b.clone()].chunks_exact(slot.rank);
+            for (row, start_row) in rows.zip(start[slot.b.clone()].chunks_exact(slot.rank)) {
+                values.extend_from_slice(row);
+                values.extend(start_row.iter().map(|value| -value));
             }
             let end = values.len();
             let magnitude = slot.magnitude.as_ref().map(|place| {
