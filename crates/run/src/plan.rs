@@ -1,10 +1,11 @@
 //! What running a stage would do: its key, compared with what stands in the output folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fingerprint::fingerprint;
+use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::hub_cache::public_name;
 use crate::manifest::{DONE_FILE, Input, LOCK_FILE, Manifest};
 use crate::stage::Stage;
@@ -93,13 +94,20 @@ pub fn occupant(folder: &Path) -> Result<Option<Manifest>> {
 /// The manifest with which `stage` would begin now.
 pub(crate) fn describe<S: Stage>(stage: &S) -> Result<Manifest> {
     let output = real_path(stage.output());
+    // The same model may be in several roles, and takes long to read.
+    let mut known = BTreeMap::new();
     let describe_input = |path: PathBuf| {
         let resolved = real_path(&path);
         if resolved.starts_with(&output) || output.starts_with(&resolved) {
             return Err(Error::Overlap { input: path, output: stage.output().to_owned() });
         }
         refuse_unfinished(&path)?;
-        Ok(Input { contents: fingerprint(&path)?, path: public_name(&path) })
+        let contents = match known.get(&resolved) {
+            Some(contents) => Fingerprint::clone(contents),
+            None => fingerprint(&path)?,
+        };
+        known.insert(resolved, contents.clone());
+        Ok(Input { contents, path: public_name(&path) })
     };
     let inputs: Result<Vec<Input>> = stage.inputs().into_iter().map(describe_input).collect();
     Ok(Manifest::new(S::NAME, stage.settings(), inputs?))
