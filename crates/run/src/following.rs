@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::describe;
 use crate::runner::outcome;
 use crate::stage::{Context, Outcome, RunOptions, Stage};
-use crate::team::{Channel, LEADER, Team};
+use crate::team::{Channel, LEADER, Team, decode, encode, misunderstood};
 use crate::{Error, Manifest, Result};
 
 /// What the leader tells of a stage.
@@ -86,17 +86,4 @@ where
 
 fn listen(team: &dyn Team) -> Result<Heard> {
     decode(&team.mailbox().take(LEADER, Channel::Stage)?)
-}
-
-/// What is said of stages holds values of any form, and no float that matters.
-fn encode(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(misunderstood)
-}
-
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(misunderstood)
-}
-
-fn misunderstood(reason: impl ToString) -> Error {
-    Error::Message { reason: reason.to_string() }
 }

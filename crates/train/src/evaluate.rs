@@ -1,13 +1,13 @@
 //! The loss of a data set, with nothing learnt from it.
 
 use crate::judgement::Judgement;
-use crate::micro_batch::{MicroBatches, cut};
+use crate::micro_batch::{MicroBatches, cut, done_by_all};
 use crate::task::observe;
 use crate::{BatchSize, Error, MicroBatch, Order, Position, Result, Sampler, Task, TrainingExample};
 use collimate_engine::{Engine, Scores, cost};
 use collimate_model::Lora;
 use collimate_objective::{Grouping, Metrics};
-use collimate_run::team::{share, shared_out};
+use collimate_run::team::{own_share, shared_out};
 use collimate_run::{Context, Event};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -85,8 +85,8 @@ pub fn evaluate<E: Engine, X: TrainingExample>(
         weights.push(parts.iter().map(|part| task.objective.weight(&part.grouping)).sum::<f64>());
         tokens += parts.iter().map(|part| part.batch.tokens.len() as u64).sum::<u64>();
     }
-    let own = share(&costs, context.team().size()).swap_remove(context.team().rank());
-    let total = groups[own].iter().map(|numbers| numbers.len() as u64).sum();
+    let examples = |groups: &[Vec<usize>]| groups.iter().map(|numbers| numbers.len() as u64).sum::<u64>();
+    let (own, total) = (examples(&groups[own_share(context.team(), &costs)]), examples(&groups));
     context.report(Event::Started { task: "evaluating", total: Some(total), unit: "examples" });
     let (mut judgement, mut done, mut sum, mut weight) = (Judgement::default(), 0, 0.0, 0.0);
     let judged = shared_out(context.team(), &costs, |group| {
@@ -95,7 +95,8 @@ pub fn evaluate<E: Engine, X: TrainingExample>(
         done += groups[group].len() as u64;
         sum += judged.loss;
         weight += weights[group];
-        context.report(Event::Advanced { done, fields: &[("loss", sum / weight.max(1.0))] });
+        let fields = [("loss", sum / weight.max(1.0))];
+        context.report(Event::Advanced { done: done_by_all(done, own, total), fields: &fields });
         Ok::<_, Error>(judged)
     })?;
     context.report(Event::Finished);

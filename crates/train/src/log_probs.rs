@@ -66,7 +66,9 @@ impl LogProbs {
         if let Some(journal) = &mut journal {
             journal.read(&mut found)?;
         }
-        if let Some(known) = broadcast(team, journal.as_ref().map(|_| found.clone()))? {
+        if !team.is_alone()
+            && let Some(known) = broadcast(team, journal.as_ref().map(|_| found.clone()))?
+        {
             found = known;
         }
         let missing: Vec<usize> =

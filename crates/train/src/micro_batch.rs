@@ -129,6 +129,12 @@ impl MicroBatches {
     }
 }
 
+/// Of `total` examples how many all workers have done when this one has done `done` of its `own`: about as large a part,
+/// as shares cost about the same.
+pub(crate) fn done_by_all(done: u64, own: u64, total: u64) -> u64 {
+    total * done / own.max(1)
+}
+
 /// What each of these neighbours in a list of examples costs to score, beside the others.
 pub(crate) fn costs<X: TrainingExample>(
     config: &DecoderConfig,

@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use collimate_run::team::{Channel, Team, broadcast_bytes, gather_all};
+use collimate_run::team::{Channel, Team, broadcast_bytes, gather_all, told_by};
 use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub fn gradient_vectors(micro_batches: usize, workers: usize) -> usize {
 /// What a worker had to do with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
-    /// Bytes of gradients that it sent and received.
+    /// Bytes of gradients that it sent, to each to whom it did, and received.
     pub bytes: u64,
     /// Seconds in which it sent, waited for others, and added what they had sent.
     pub seconds: f64,
@@ -141,7 +141,7 @@ impl GradientTree {
     fn hear(&self, sum: &mut [f32], team: &dyn Team, exchange: &mut Exchange) -> Result<()> {
         for sum in sum.chunks_mut(self.piece) {
             let bytes = broadcast_bytes(team, Vec::new())?;
-            exchange.bytes += bytes.len() as u64;
+            exchange.bytes += (bytes.len() * (1 + told_by(team).count())) as u64;
             let floats = floats(&bytes, sum.len())?;
             sum.iter_mut().zip(floats).for_each(|(sum, value)| *sum = value);
         }
@@ -238,14 +238,14 @@ impl<F: FnMut(usize, &mut [f32]) -> Result<()>> Walk<'_, F> {
     fn pass_on(&mut self, sum: &[f32], purpose: Purpose) -> Result<()> {
         let team = self.shares.team;
         Ok(self.exchange.time(|exchange| {
-            let mut bytes = || {
-                exchange.bytes += size_of_val(sum) as u64;
+            let mut bytes = |receivers: usize| {
+                exchange.bytes += (receivers * size_of_val(sum)) as u64;
                 bytemuck::cast_slice(sum).to_vec()
             };
             match purpose {
                 Purpose::Keep => {}
-                Purpose::Send(to) => team.send(to, Channel::Lockstep, bytes()),
-                Purpose::Spread => drop(broadcast_bytes(team, bytes())?),
+                Purpose::Send(to) => team.send(to, Channel::Lockstep, bytes(1)),
+                Purpose::Spread => drop(broadcast_bytes(team, bytes(told_by(team).count()))?),
             }
             Ok::<_, collimate_run::Error>(())
         })?)
@@ -372,6 +372,21 @@ mod tests {
                 prop_assert_eq!(&found[1], &expected);
                 prop_assert!(buffers <= gradient_vectors(count, 1));
             }
+        }
+    }
+
+    #[test]
+    fn all_bytes_that_go_from_worker_to_worker_are_counted_at_both() {
+        for workers in 1..10 {
+            let parts: Vec<Range<usize>> = (0..workers).map(|part| part..part + 1).collect();
+            let exchanges = threads(workers, |team| {
+                let mut exchange = Exchange::default();
+                tree().sum(Shares { team, parts: &parts }, &mut exchange, leaf).unwrap();
+                exchange.bytes
+            });
+            // Each worker but the leader sends one sum and receives another.
+            let sums = 2 * (workers - 1) as u64;
+            assert_eq!(exchanges.iter().sum::<u64>(), 2 * sums * 4 * PARAMETERS as u64, "{workers} workers");
         }
     }
 

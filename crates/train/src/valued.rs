@@ -7,10 +7,10 @@ use collimate_data::PreferenceExample;
 use collimate_engine::Engine;
 use collimate_model::DecoderConfig;
 use collimate_objective::Facts;
-use collimate_run::team::{share, shared_out};
+use collimate_run::team::{own_share, shared_out};
 use collimate_run::{Context, Event};
 
-use crate::micro_batch::{MicroBatch, costs, cut};
+use crate::micro_batch::{MicroBatch, costs, cut, done_by_all};
 use crate::{Error, Result, Scorer, TrainingExample};
 
 /// Answers to one prompt, each of which gets one value and none of whose tokens is predicted.
@@ -76,8 +76,8 @@ pub fn values<E: Engine, X: TrainingExample>(
     let (start, all) = (Instant::now(), (0..examples.len()).collect::<Vec<_>>());
     let parts: Vec<Range<usize>> = cut(examples, &all, scorer.micro_batch_tokens).collect();
     let costs = costs(scorer.engine.config(), (examples, &all), &parts);
-    let own = share(&costs, context.team().size()).swap_remove(context.team().rank());
-    let total = parts[own].iter().map(|part| part.len() as u64).sum();
+    let own = parts[own_share(context.team(), &costs)].iter().map(|part| part.len() as u64).sum();
+    let total = examples.len() as u64;
     context.report(Event::Started { task: scorer.task, total: Some(total), unit: "examples" });
     let (mut done, mut micro_batch) = (0, MicroBatch::default());
     let values = shared_out(context.team(), &costs, |part| {
@@ -85,7 +85,7 @@ pub fn values<E: Engine, X: TrainingExample>(
         micro_batch.fill(examples, &all[parts[part].clone()]);
         let values = scorer.engine.score(&micro_batch.batch, scorer.adapter)?.values.clone();
         done += parts[part].len() as u64;
-        context.report(Event::Advanced { done, fields: &[] });
+        context.report(Event::Advanced { done: done_by_all(done, own, total), fields: &[] });
         Ok::<_, Error>(values)
     })?;
     context.report(Event::Finished);

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use collimate_run::team::{Arrival, Channel, LEADER, Loss};
+use collimate_run::team::{Arrival, Channel, LEADER, Loss, decode, encode};
 use collimate_run::{Context, Event};
 
 use super::ledger::{Ledger, Part};
-use super::{News, PATIENCE, Report, Word, decode, encode};
+use super::{News, PATIENCE, Report, Word};
 use crate::generator::Desk;
 use crate::{Answer, Request, Result};
 

@@ -11,9 +11,8 @@ mod seat;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use collimate_run::team::{Channel, LEADER, Team, broadcast_bytes};
-use collimate_run::{Context, Error as RunError, Event};
-use serde::de::DeserializeOwned;
+use collimate_run::team::{Channel, LEADER, Team, broadcast_bytes, decode, encode, misunderstood};
+use collimate_run::{Context, Event};
 use serde::{Deserialize, Serialize};
 
 use crate::generator::wanted;
@@ -108,7 +107,7 @@ impl Dealt<'_> {
                 }
                 Some(Word::Dismissed) => return Ok(()),
                 Some(Word::Lot(_) | Word::End) => {
-                    return Err(misunderstood("a lot or an end before a beginning"));
+                    return Err(misunderstood("a lot or an end before a beginning").into());
                 }
                 None => {}
             }
@@ -131,7 +130,7 @@ impl Dealt<'_> {
         }
         if !team.leads() {
             self.serve(context)?;
-            return decode(&broadcast_bytes(team, Vec::new())?);
+            return Ok(decode(&broadcast_bytes(team, Vec::new())?)?);
         }
         let samples = self.generate_all(requests, options, context)?;
         dismiss(team);
@@ -160,16 +159,4 @@ fn tell_all(team: &dyn Team, word: &Word) -> Result<()> {
     let followers = (0..team.size()).filter(|rank| *rank != LEADER);
     followers.for_each(|rank| team.send(rank, Channel::Deal, bytes.clone()));
     Ok(())
-}
-
-fn encode(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(misunderstood)
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(misunderstood)
-}
-
-fn misunderstood(reason: impl ToString) -> crate::Error {
-    RunError::Message { reason: reason.to_string() }.into()
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use collimate_run::Context;
-use collimate_run::team::{Arrival, Channel, LEADER};
+use collimate_run::team::{Arrival, Channel, LEADER, decode, encode, misunderstood};
 
-use super::{News, PATIENCE, Report, Word, decode, encode, misunderstood};
+use super::{News, PATIENCE, Report, Word};
 use crate::generator::Desk;
 use crate::{Answer, Request, Result};
 
@@ -33,7 +33,7 @@ pub(super) fn hear(context: &Context) -> Result<Option<Word>> {
 /// What the leader says; that another follower is lost is the leader's business.
 fn understand(arrival: Arrival) -> Result<Option<Word>> {
     match arrival {
-        Arrival::Message(LEADER, bytes) => decode(&bytes).map(Some),
+        Arrival::Message(LEADER, bytes) => Ok(Some(decode(&bytes)?)),
         Arrival::Lost(LEADER, loss) => Err(loss.error(LEADER).into()),
         Arrival::Message(..) | Arrival::Lost(..) => Ok(None),
     }
@@ -52,7 +52,7 @@ impl<'a> Seat<'a> {
                 self.waiting.clear();
                 (self.ended, self.dismissed) = (true, true);
             }
-            Some(Word::Begin { .. }) => return Err(misunderstood("a beginning before an end")),
+            Some(Word::Begin { .. }) => return Err(misunderstood("a beginning before an end").into()),
             None => {}
         }
         Ok(())

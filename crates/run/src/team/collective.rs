@@ -26,18 +26,26 @@ pub fn broadcast<T: Serialize + DeserializeOwned>(team: &dyn Team, value: T) -> 
 /// # Errors
 /// A worker is lost.
 pub fn broadcast_bytes(team: &dyn Team, own: Vec<u8>) -> Result<Vec<u8>> {
-    let (rank, size) = (team.rank(), team.size());
-    // A worker hears from the one whose number lacks its lowest bit, and tells those that have one lower bit more.
-    let reach = if rank == LEADER { size.next_power_of_two() } else { rank & rank.wrapping_neg() };
-    let bytes = if rank == LEADER { own } else { team.mailbox().take(rank - reach, Channel::Lockstep)? };
-    let mut distance = reach / 2;
-    while distance > 0 {
-        if rank + distance < size {
-            team.send(rank + distance, Channel::Lockstep, bytes.clone());
-        }
-        distance /= 2;
-    }
+    let rank = team.rank();
+    let bytes =
+        if rank == LEADER { own } else { team.mailbox().take(rank - reach(team), Channel::Lockstep)? };
+    told_by(team).for_each(|other| team.send(other, Channel::Lockstep, bytes.clone()));
     Ok(bytes)
+}
+
+/// To whom this worker hands on what the leader says.
+pub fn told_by(team: &dyn Team) -> impl Iterator<Item = usize> {
+    let (rank, size) = (team.rank(), team.size());
+    let distances = std::iter::successors(Some(reach(team) / 2), |distance| Some(distance / 2));
+    let distances = distances.take_while(|distance| *distance > 0);
+    distances.map(move |distance| rank + distance).filter(move |other| *other < size)
+}
+
+/// A worker hears from the one whose number lacks its lowest bit, which is this, and tells those that have one lower bit
+/// more.
+fn reach(team: &dyn Team) -> usize {
+    let rank = team.rank();
+    if rank == LEADER { team.size().next_power_of_two() } else { rank & rank.wrapping_neg() }
 }
 
 /// The values of all workers by their ranks, at every worker. Floats keep their bits.

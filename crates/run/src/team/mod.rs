@@ -9,11 +9,13 @@ mod collective;
 mod mailbox;
 mod share;
 mod threads;
+mod words;
 
-pub use collective::{broadcast, broadcast_bytes, gather_all};
+pub use collective::{broadcast, broadcast_bytes, gather_all, told_by};
 pub use mailbox::{Arrival, Loss, Mailbox};
-pub use share::{share, shared_out};
+pub use share::{own_share, share, shared_out};
 pub use threads::{Threads, threads};
+pub use words::{decode, encode, misunderstood};
 
 /// The rank of the worker that leads.
 pub const LEADER: usize = 0;

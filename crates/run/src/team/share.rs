@@ -36,6 +36,11 @@ fn parts(costs: &[u64], limit: u64) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// This worker's own part of items of these costs.
+pub fn own_share(team: &dyn Team, costs: &[u64]) -> Range<usize> {
+    share(costs, team.size()).swap_remove(team.rank())
+}
+
 /// Does each item once, on one of the workers, and gives the results of all of them, in order, to everyone.
 ///
 /// # Errors
@@ -49,8 +54,7 @@ where
     T: Serialize + DeserializeOwned,
     F: From<crate::Error>,
 {
-    let own = share(costs, team.size()).swap_remove(team.rank());
-    let done = own.map(work).collect::<Result<Vec<T>, F>>()?;
+    let done = own_share(team, costs).map(work).collect::<Result<Vec<T>, F>>()?;
     Ok(gather_all(team, done)?.into_iter().flatten().collect())
 }
 
