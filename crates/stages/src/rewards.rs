@@ -106,17 +106,16 @@ impl RewardSettings {
         };
         let rewards = self.reward_funcs.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         let rewards = Rewards::new(rewards, &self.reward_weights)?;
-        Ok(Jury { rewards, by_leader: self.judge_base_url.is_some() })
+        Ok(Jury { rewards, by_leader: self.judge_base_url.is_some() || self.runs_programs() })
     }
 
     /// Whether all that is said is heeded.
     fn check(&self) -> Result<(), Error> {
         let any = |is: fn(&Spec) -> bool| self.reward_funcs.iter().any(is);
         let judges = any(|spec| matches!(spec, Spec::Judge(_) | Spec::JudgeScore(_)));
-        let programs = any(|spec| matches!(spec, Spec::Program(_)));
         for (heeds, choice, names) in [
             (judges, "a list without a judge", &["judge_base_url", "judge_max_new_tokens"][..]),
-            (programs, "a list without a program", &["reward_timeout"]),
+            (self.runs_programs(), "a list without a program", &["reward_timeout"]),
             (self.loads_models(), NO_MODEL, &["reward_dtype", "reward_quantise"]),
         ] {
             let settings: Vec<&str> = names.iter().copied().filter(|name| !is_default(self, name)).collect();
@@ -133,6 +132,10 @@ impl RewardSettings {
     /// [`Error::Unheeded`] where no reward is given by such a model.
     pub fn check_model(&self, setting: &'static str) -> Result<(), Error> {
         if self.loads_models() { Ok(()) } else { Err(unheeded(NO_MODEL, vec![setting])) }
+    }
+
+    fn runs_programs(&self) -> bool {
+        self.reward_funcs.iter().any(|spec| matches!(spec, Spec::Program(_)))
     }
 
     fn loads_models(&self) -> bool {
@@ -220,6 +223,10 @@ impl RewardSettings {
             _ => spec.clone().into(),
         };
         fields.shift_remove("reward_timeout");
+        // Runs from before there was a choice are the same.
+        if self.reward_quantise == Quantisation::None {
+            fields.shift_remove("reward_quantise");
+        }
         let specs: Vec<String> = self.reward_funcs.iter().map(kept).collect();
         fields.insert("reward_funcs".to_owned(), json!(specs));
     }

@@ -58,6 +58,16 @@ fn filtered_groups_and_judges_are_the_same_by_any_number_of_workers() {
 }
 
 #[test]
+fn a_program_that_counts_is_asked_by_one_worker_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("reward.sh");
+    let text = "n=0; while read -r line; do n=$((n + 1)); echo \"{\\\"reward\\\": $((n % 7))}\"; done";
+    collimate_run::atomic::write(&script, text.as_bytes()).unwrap();
+    let reward = format!("--reward_funcs=program:sh {}", script.display());
+    is_the_same::<grpo::Config>(&[2], &[&reward]);
+}
+
+#[test]
 fn ppo_rloo_and_online_dpo_are_the_same_by_any_number_of_workers() {
     is_the_same::<ppo::Config>(&[2, 3], &[REWARD, "--kl_target=0.5", "--kl_horizon=40"]);
     is_the_same::<rloo::Config>(&[2], &[REWARD]);

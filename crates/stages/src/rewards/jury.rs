@@ -2,14 +2,15 @@
 
 use collimate_reward::{Item, Marks, Rewards};
 use collimate_run::Context;
-use collimate_run::team::{gather_all, share};
+use collimate_run::team::{gather_all, own_share};
 
 use crate::Error;
 
 /// Rewards with their weights, at every worker.
 pub struct Jury {
     pub(super) rewards: Rewards,
-    /// Whether the leader gives them all: a server's limits are to count once.
+    /// Whether the leader gives them all: a server's limits are to count once, and a program, which may keep count or a
+    /// port, is to be one.
     pub(super) by_leader: bool,
 }
 
@@ -30,7 +31,7 @@ impl Jury {
             if team.leads() { 0..prompts.len() } else { 0..0 }
         } else {
             let cost = |items: &Vec<Item<'_>>| items.iter().map(|item| item.completion.len() as u64).sum();
-            share(&prompts.iter().map(cost).collect::<Vec<_>>(), team.size()).swap_remove(team.rank())
+            own_share(team, &prompts.iter().map(cost).collect::<Vec<_>>())
         };
         let items = prompts[own].concat();
         let marks = if items.is_empty() { Marks::default() } else { self.rewards.score(&items, context)? };
