@@ -8,7 +8,8 @@ use collimate_data::{
 };
 use collimate_engine::{CpuEngine, CpuOptions, Quantisation};
 use collimate_model::{Model, Tokenizer};
-use collimate_run::{Context, Event};
+use collimate_run::team::Team;
+use collimate_run::{Context, Event, available_memory};
 
 use crate::Error;
 
@@ -19,6 +20,14 @@ const REPORT_EVERY: u64 = 500;
 pub(crate) fn tokenizer_input(model: &Path) -> PathBuf {
     let within = model.join("tokenizer.json");
     if within.exists() { within } else { model.to_owned() }
+}
+
+/// Bytes that this worker may count on, of those that are free on its machine: an even share with its neighbours.
+///
+/// Neighbours look at different moments. It is taken that they hold alike and load at about the same time: who looks
+/// after another has loaded has that one's weights taken from its share too, and so keeps to less than it could.
+pub(crate) fn free_memory(team: &dyn Team) -> Option<u64> {
+    available_memory().map(|bytes| bytes / team.neighbours().max(1) as u64)
 }
 
 /// Hands every good row of the files to `each`, under way as `task`; returns the number of rows read.

@@ -68,3 +68,20 @@ fn how_long_a_program_may_take_makes_no_other_run() {
     assert_ne!(patient, settings(&["--reward_weights", "2"]));
     assert!(!patient.to_string().contains("abc"), "{patient}");
 }
+
+/// A run from before there was a choice is the same as one in which it is not made.
+#[test]
+fn choices_that_are_not_made_are_not_kept() {
+    let kept = |more: &[&str], name: &str| {
+        let words = ["--model_name_or_path", "m", "--dataset", "d", "--reward_funcs", "model:scorer"];
+        let stage = OnPolicy::<grpo::Config>::new(config(&[&words[..], more].concat()), None);
+        stage.settings().get(name).cloned()
+    };
+    for (name, default, other) in
+        [("reward_quantise", "none", "nf4"), ("init_lora_weights", "true", "pissa_niter_4")]
+    {
+        let flag = format!("--{name}");
+        assert_eq!(kept(&[&flag, default], name), None);
+        assert_eq!(kept(&[&flag, other], name), Some(other.into()));
+    }
+}

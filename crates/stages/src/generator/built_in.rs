@@ -40,7 +40,7 @@ impl BuiltIn {
             loaded.push((name.clone(), Lora::load(folder, model.config())?));
         }
         let engine = load_engine(&model, settings.engine_options(threads)?, context)?;
-        let (batch_size, memory) = (batch.per_device_eval_batch_size, batch.memory());
+        let (batch_size, memory) = (batch.per_device_eval_batch_size, batch.memory(context.team()));
         Ok(Self { engine, tokenizer, adapters: loaded, batch_size, memory })
     }
 

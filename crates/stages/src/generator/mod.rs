@@ -12,11 +12,13 @@ use bytesize::ByteSize;
 use clap::ArgGroup;
 use collimate_engine::{CpuOptions, Dtype};
 use collimate_generate::{Endpoint, Generator, ServerGenerator, ServerOptions};
-use collimate_run::{Context, Event, available_memory};
+use collimate_run::team::Team;
+use collimate_run::{Context, Event};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::Error;
+use crate::loading::free_memory;
 use crate::quantising::Quantising;
 pub use adapters::{Adapters, NamedAdapter};
 pub(crate) use built_in::BuiltIn;
@@ -28,7 +30,7 @@ pub(crate) use shared::Shared;
 
 /// The group of the setting that names a server.
 const SERVER: &str = "server";
-/// Which part of the free memory keys and values may take, where nothing else is said.
+/// Which part of the memory that a worker may count on keys and values may take, where nothing else is said.
 const SHARE_OF_FREE: u64 = 4;
 /// What is said where a key goes over a network as it is.
 const EXPOSED_KEY: &str = "the key goes to the server unencrypted, for everybody on the way to read: an address \
@@ -78,9 +80,9 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Bytes for keys and values.
-    fn memory(&self) -> u64 {
-        let free = || available_memory().map_or(FALLBACK_MEMORY, |bytes| bytes / SHARE_OF_FREE);
+    /// Bytes for keys and values of one of the workers.
+    fn memory(&self, team: &dyn Team) -> u64 {
+        let free = || free_memory(team).map_or(FALLBACK_MEMORY, |bytes| bytes / SHARE_OF_FREE);
         self.memory.map_or_else(free, |size| size.as_u64())
     }
 }

@@ -183,7 +183,7 @@ impl<M: Method> Training<M> {
         context: &Context,
     ) -> Result<(CpuEngine, Option<[LogProbs; 2]>), Error> {
         let common = self.config.common();
-        let options = common.engine_options(self.threads, &start.tensors(), gradients)?;
+        let options = common.engine_options(self.threads, &start.tensors(), gradients, context.team())?;
         if !needed {
             return Ok((common.load((model, start), options, context)?, None));
         }

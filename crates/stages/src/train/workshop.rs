@@ -9,24 +9,27 @@ use collimate_model::{
     FullWeights, InitLoraWeights, Lora, LoraConfig, Model, OutputHeads, SaveOptions, Tensors, Trainable,
 };
 use collimate_run::hub_cache::public_name;
-use collimate_run::team::broadcast;
-use collimate_run::{Context, Event, atomic, available_memory};
+use collimate_run::team::{Team, broadcast};
+use collimate_run::{Context, Event, atomic};
 use collimate_train::{ModelCard, Settings, Trained, checkpoint};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Common;
 use crate::Error;
-use crate::loading::load_engine;
+use crate::loading::{free_memory, load_engine};
 
 /// The folder for the model with its adapters merged, in the output folder.
 const MERGED: &str = "merged";
 
-/// Share of the free memory that a training keeps to.
+/// Share of the memory that a worker may count on that a training keeps to.
 const SHARE_OF_FREE: f64 = 0.9;
 
 /// Settings that change no bit of the result, or whose contents the runner knows as inputs.
 const LEFT_OUT: [&str; 4] = ["model_name_or_path", "dataset", "output_dir", "memory"];
+
+/// How an adapter begins, which is said only where it is in another way than it always was.
+const START: &str = "init_lora_weights";
 
 /// Paths of which it matters whether they were given, as the same adapter can stand in several roles.
 const OPTIONAL: [&str; 3] = ["eval_dataset", "adapter_name_or_path", "merge_adapter"];
@@ -47,6 +50,10 @@ pub(super) fn described(config: &impl Serialize, paths: &[&str]) -> Value {
     if let Some(fields) = settings.as_object_mut() {
         for name in LEFT_OUT {
             fields.shift_remove(name);
+        }
+        // Runs from before there was a choice are the same.
+        if fields.get(START) == Some(&json!(InitLoraWeights::Drawn)) {
+            fields.shift_remove(START);
         }
         for path in OPTIONAL.iter().chain(paths) {
             if let Some(value) = fields.get_mut(*path) {
@@ -165,14 +172,15 @@ impl Common {
     }
 
     /// How the engine is made; `tensors` are those of the parameters that are trained, `gradients` the number of their
-    /// gradients that are held at a time.
+    /// gradients that are held at a time, and `team` shares the free memory.
     pub(crate) fn engine_options(
         &self,
         threads: Option<usize>,
         tensors: &Tensors,
         gradients: usize,
+        team: &dyn Team,
     ) -> Result<CpuOptions, Error> {
-        let free = || available_memory().map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
+        let free = || free_memory(team).map(|bytes| (bytes as f64 * SHARE_OF_FREE) as u64);
         let memory = self.memory.map(|size| size.as_u64()).or_else(free);
         let moments = Some(self.optim.moment_bytes(tensors));
         let (training, dtype) = (true, self.dtype);

@@ -200,7 +200,7 @@ fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) 
         None => (TrainedSizes::weights(decoder.config()), WeightLayout::new(decoder.config()).tensors(), 0),
     };
     let gradients = gradient_vectors(config.micro_batches().len(), 1);
-    let mut options = common.engine_options(threads, &tensors, gradients)?;
+    let mut options = common.engine_options(threads, &tensors, gradients, &collimate_run::team::ALONE)?;
     if let (Some(device), None) = (&config.device, common.memory) {
         options.memory = Some(device.memory);
     }

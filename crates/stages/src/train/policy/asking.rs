@@ -5,18 +5,19 @@ use std::num::NonZeroUsize;
 use collimate_engine::{CpuEngine, Engine, cost};
 use collimate_generate::{Dealt, EngineGenerator, Prompt, Request, Sample, SamplingOptions};
 use collimate_model::{Lora, Tokenizer};
+use collimate_run::Context;
 use collimate_run::team::shared_out;
-use collimate_run::{Context, available_memory};
 use collimate_train::{MicroBatch, cut};
 
 use super::example::Written;
 use super::questions::Question;
 use crate::Error;
+use crate::loading::free_memory;
 
 /// Completions that are written at the same time, at most: from there on the products gain nothing.
 const TOGETHER: usize = 64;
 
-/// Which part of the free memory keys and values may take.
+/// Which part of the memory that a worker may count on keys and values may take.
 const SHARE_OF_FREE: u64 = 4;
 
 /// What they may take where the free memory is not known.
@@ -58,7 +59,7 @@ impl Pen<'_> {
             tokenizer: self.tokenizer,
             adapters: &adapters,
             batch_size: NonZeroUsize::new(together).unwrap_or(NonZeroUsize::MIN),
-            memory: available_memory().map_or(FALLBACK_MEMORY, |bytes| bytes / SHARE_OF_FREE),
+            memory: free_memory(context.team()).map_or(FALLBACK_MEMORY, |bytes| bytes / SHARE_OF_FREE),
             task: "writing completions",
         };
         Ok(Dealt { generator }.generate_everywhere(&requests, self.options, context)?)

@@ -249,7 +249,8 @@ impl<M: PolicyMethod> Stage for OnPolicy<M> {
         // A prompt with its completions is one example; each may be a micro-batch.
         let gradients =
             gradient_vectors(prompts / shared.rollouts.steps_per_generation, context.team().size());
-        let options = common.engine_options(self.threads, &parameters.tensors(), gradients)?;
+        let options =
+            common.engine_options(self.threads, &parameters.tensors(), gradients, context.team())?;
         let mut engine = common.load((&model, &mut parameters), options, context)?;
         let start = self.reference(&parameters);
         let written = generations * shared.rollouts.max_completion_length;
