@@ -140,8 +140,30 @@ fn a_run_goes_on_with_another_number_of_workers() {
             &["--loss_type=bco_pair,sigmoid", "--load_best_model_at_end"],
         )
     };
+    goes_on(&place, &train, &[(3, 2, 1), (2, 1, 0), (1, 4, 0)]);
+}
+
+#[test]
+fn what_pissa_begins_as_is_the_same_on_two_workers_and_when_a_run_goes_on() {
+    let place = Place::new();
+    let pissa = ["--init_lora_weights=pissa_niter_2", "--lora_dropout=0", "--lora_r=4"];
+    let train = |output: &str| place.train::<dpo::Config>(output, "pairs", &pissa);
+    goes_on(&place, &train, &[(2, 2, 1), (1, 2, 0)]);
+    run_together(2, || train("of_2")).into_iter().for_each(|end| drop(end.unwrap()));
+    assert!(place.result("of_2") == place.result("alone"));
+    run(&place.train::<dpo::Config>("drawn", "pairs", &pissa[1..])).unwrap();
+    assert!(place.result("drawn") != place.result("alone"), "how it begins matters");
+}
+
+/// Trains alone, and by a number of workers of which one is stopped after 3 steps and then by another number; to the same
+/// bytes.
+fn goes_on<M: Method + Args>(
+    place: &Place,
+    train: &(impl Fn(&str) -> Training<M> + Sync),
+    cases: &[(usize, usize, usize)],
+) {
     run(&train("alone")).unwrap();
-    for (first, then, stopped) in [(3, 2, 1), (2, 1, 0), (1, 4, 0)] {
+    for &(first, then, stopped) in cases {
         let output = format!("{first}_then_{then}");
         let ended = threads(first, |worker| {
             let interrupted = AtomicBool::new(false);
