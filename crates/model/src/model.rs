@@ -275,7 +275,9 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let model = cache.path().join(model_folder("org/name"));
         let snapshot = model.join(SNAPSHOTS).join("commit");
-        [&snapshot, &model.join(REFS)].map(|folder| std::fs::create_dir_all(folder).unwrap());
+        for folder in [&snapshot, &model.join(REFS)] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
         atomic::write(model.join(REFS).join(MAIN), b"commit").unwrap();
         let hint = || match Model::open(&snapshot) {
             Err(Error::NotAModel { hint, .. }) => hint,
