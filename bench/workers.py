@@ -1,9 +1,9 @@
 """Holds `collimate model plan --workers` against trainings by several processes of one machine.
 
-Each setting is planned once for the most workers, then trained with each number of workers for a few steps on rows of
-exactly the planned lengths; a run's first step is a warm-up and is not counted, and the median of the rounds counts. The
-cores are shared out as `model plan` does it: each process has its part of them, and at least one thread. The time of a
-step must be within 15 % of the plan's, or the benchmark fails. The binary is one with the feature `mpi`.
+Each setting is planned and trained with each number of workers, for a few steps on rows of exactly the planned lengths;
+a run's first step is a warm-up and is not counted, and the median of the rounds counts. The cores are shared out as
+`model plan` does it: each process has its part of them, and at least one thread. The time of a step must be within 15 %
+of the plan's, or the benchmark fails. The binary is one with the feature `mpi`.
 """
 
 import argparse
@@ -61,12 +61,12 @@ def measured(arguments: argparse.Namespace, method: str, settings: dict, workers
     return median(steps), median(exchange) / median(steps)
 
 
-def planned(arguments: argparse.Namespace, method: str, settings: dict) -> dict[int, dict]:
-    """What is planned for each number of workers."""
-    command = [arguments.collimate, "model", "plan", "--json", "--workers", str(max(arguments.workers))]
+def planned(arguments: argparse.Namespace, method: str, settings: dict, workers: int) -> float:
+    """Seconds of a step that are planned for so many workers."""
+    command = [arguments.collimate, "model", "plan", "--json", "--workers", str(workers)]
     words = settings_words({"method": method, **settings})
     found = json.loads(subprocess.run(command + words, check=True, capture_output=True, text=True).stdout)
-    return {scaled["workers"]: scaled for scaled in found["workers"]["scaled"]}
+    return found["workers"]["scaled"][-1]["seconds_per_step"]
 
 
 def main() -> None:
@@ -78,13 +78,12 @@ def main() -> None:
             continue
         settings = COMMON | {"model_name_or_path": arguments.model, "max_length": LENGTH} | own
         method = settings.pop("method", "sft")
-        plans = planned(arguments, method, settings)
         alone = None
         for workers in arguments.workers:
             rounds = [measured(arguments, method, settings, workers) for _ in range(arguments.rounds)]
             seconds, exchange = (median(values) for values in zip(*rounds))
             alone = alone or seconds
-            expected = plans[workers]["seconds_per_step"]
+            expected = planned(arguments, method, settings, workers)
             worst = max(worst, abs(expected / seconds - 1))
             print(f"{name:<18} {workers:>7} {expected:>9.3f} {seconds:>9.3f} {expected / seconds - 1:>+7.1%} "
                   f"{alone / seconds:>10.1%} {exchange:>8.1%}", flush=True)
