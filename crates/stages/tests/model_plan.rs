@@ -87,6 +87,7 @@ fn one_worker_takes_what_one_run_takes() {
         let (workers, speed) = (found.workers.unwrap(), found.speed);
         let [only] = workers.scaled[..] else { panic!("{workers:?}") };
         assert!((only.seconds_per_step / speed.seconds_per_step - 1.0).abs() < 1e-9, "{only:?} {speed:?}");
+        assert!((only.tokens_per_second / speed.tokens_per_second - 1.0).abs() < 1e-9, "{only:?} {speed:?}");
         assert_eq!((only.sent, only.exchange, only.memory_per_node), (0, 0.0, found.memory.total));
         assert!((only.efficiency - 1.0).abs() < 1e-9);
     }
@@ -137,6 +138,34 @@ fn workers_of_one_machine_have_no_nodes() {
     let last = found.workers.unwrap().scaled[2];
     assert_eq!((last.workers, last.nodes), (4, 2));
     assert!(last.memory_per_node >= 2 * found.memory.total);
+}
+
+/// What is measured has one layer, or three, whatever the adapter says of the model's.
+#[test]
+fn adapters_of_single_layers_are_measured() {
+    let of = |words: &[&str]| planned(&[&["--max_length=32"], words].concat()).rates.layer;
+    let patterns = ["--rank_pattern=layers.1.mlp.up_proj=4", "--lora_target_modules=all-linear"];
+    assert!(of(&patterns) > 0.0);
+    assert!(of(&["--lora_target_modules=.*\\.1\\.mlp\\.(up|down)_proj"]) > 0.0);
+    assert!(of(&["--lora_target_modules=layers.1.self_attn.q_proj"]) > 0.0);
+}
+
+#[test]
+fn workers_that_a_node_cannot_hold_are_marked() {
+    let of = |words: &[&str]| {
+        let words = [&["--workers=2", "--workers_per_node=2", "--network=ethernet-10g"], words].concat();
+        planned(&words).workers.unwrap().scaled
+    };
+    // A device has its memory to itself, and so has a worker that is told how much; this machine's is shared.
+    let large = of(&["--device=h200"]);
+    let limits: Vec<Option<u64>> = large.iter().map(|scaled| scaled.limit_per_node).collect();
+    assert_eq!(limits, [Some(141_000_000_000), Some(282_000_000_000)]);
+    assert!(large.iter().all(|scaled| scaled.fits));
+    let small = of(&["--memory=1MB"]);
+    assert_eq!(small[1].limit_per_node, Some(2_000_000));
+    assert!(!small.iter().any(|scaled| scaled.fits));
+    let here = of(&[]);
+    assert_eq!(here[0].limit_per_node, here[1].limit_per_node);
 }
 
 #[test]

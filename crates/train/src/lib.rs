@@ -44,6 +44,6 @@ pub use settings::{EarlyStopping, Length, ReferenceSync, ScheduleSettings, Setti
 pub use state::{Callbacks, Progress, Record, TrainerState, Window};
 pub use task::Task;
 pub use trainer::{Trained, Trainer};
-pub use tree::{Exchange, gradient_vectors};
+pub use tree::{Exchange, PIECE, gradient_vectors};
 pub use valued::{ValuedExample, Values, values};
 pub use watch::{Alarm, Guards};

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Numbers that are sent at a time.
-const PIECE: usize = 1 << 20;
+/// Numbers of a gradient that are sent at a time.
+pub const PIECE: usize = 1 << 20;
 
 /// Numbers that a thread adds up at a time.
 const BLOCK: usize = 1 << 16;

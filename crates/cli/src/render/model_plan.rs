@@ -58,6 +58,15 @@ fn on_workers(workers: &Workers) -> String {
     format!("{facts}\n{table}")
 }
 
+/// What a node must hold, and whether it can.
+fn memory(Scaled { memory_per_node, limit_per_node, fits, .. }: &Scaled) -> String {
+    let needed = bytes(*memory_per_node);
+    match limit_per_node {
+        Some(limit) if !fits => format!("{needed}, not into {}", bytes(*limit)),
+        _ => needed,
+    }
+}
+
 fn row(scaled: &Scaled) -> [String; 8] {
     [
         count(scaled.workers as u64),
@@ -67,7 +76,7 @@ fn row(scaled: &Scaled) -> [String; 8] {
         percent(scaled.efficiency),
         percent(scaled.exchange),
         bytes(scaled.sent),
-        bytes(scaled.memory_per_node),
+        memory(scaled),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use collimate_engine::{CpuOptions, Described, MemoryPlan, TrainedSizes};
-use collimate_model::{DecoderConfig, Lora, Model, Tokenizer, WeightLayout};
+use collimate_model::{DecoderConfig, Lora, LoraConfig, Model, Tokenizer, WeightLayout};
 use collimate_train::{Length, gradient_vectors};
 use serde::Serialize;
 
@@ -71,16 +71,16 @@ pub struct Config {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub workers: Option<u16>,
     /// Workers of a node, which share its cores and its network; one, if not given.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", requires = "workers")]
     pub workers_per_node: Option<NonZeroUsize>,
     /// What connects the nodes: ethernet-1g, ethernet-10g, ethernet-100g, infiniband-hdr, infiniband-ndr, or bytes a
     /// second with a latency, such as 1.2GB,30us; local, if all workers are on one machine.
-    #[arg(long, value_name = "NAME", default_value_t = Network::Local)]
+    #[arg(long, value_name = "NAME", default_value_t = Network::Local, requires = "workers")]
     pub network: Network,
 }
 
 /// Settings that matter here.
-const LISTED: [&str; 30] = [
+const LISTED: [&str; 31] = [
     "model_name_or_path",
     "adapter_name_or_path",
     "full",
@@ -111,6 +111,7 @@ const LISTED: [&str; 30] = [
     "modules_to_save",
     "layers_to_transform",
     "rank_pattern",
+    "init_lora_weights",
 ];
 
 fn device_name<S: serde::Serializer>(device: &Option<Device>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -156,7 +157,7 @@ pub fn plan(config: &Config, threads: Option<usize>) -> Result<Plan, Error> {
     let subject = Subject {
         config: decoder,
         options: planned.options,
-        lora: (!common.full).then(|| common.lora()),
+        lora: planned.everywhere.clone(),
         optimiser: common.training(DEFAULTS).optimiser,
         tokens: planned.micro_batch[0],
         length: example.prompt + example.answer,
@@ -188,6 +189,8 @@ struct Planned {
     options: CpuOptions,
     micro_batch: [usize; 2],
     values: usize,
+    /// The adapter as it stands beside each layer of a model of any depth; none where all weights are trained.
+    everywhere: Option<LoraConfig>,
     /// Bytes of the adapter's copies that are held beside it.
     copies: u64,
 }
@@ -195,8 +198,9 @@ struct Planned {
 fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) -> Result<Planned, Error> {
     let common = &config.common;
     let scored = matches!(config.method, Way::Reward | Way::Ppo);
-    let (sizes, tensors, copies) = match planned_adapter(common, decoder.config(), scored)? {
-        Some(lora) => (TrainedSizes::from(&lora), lora.tensors(), copies(config, &lora)),
+    let adapter = planned_adapter(common, decoder.config(), scored)?;
+    let (sizes, tensors, copies) = match &adapter {
+        Some(lora) => (TrainedSizes::from(lora), lora.tensors(), copies(config, lora)),
         None => (TrainedSizes::weights(decoder.config()), WeightLayout::new(decoder.config()).tensors(), 0),
     };
     let gradients = gradient_vectors(config.micro_batches().len(), 1);
@@ -206,7 +210,8 @@ fn engine_plan(config: &Config, decoder: Described<'_>, threads: Option<usize>) 
     }
     let micro_batch = config.example().largest(common.max_tokens_per_micro_batch);
     let memory = MemoryPlan::of(decoder, options, micro_batch, sizes);
-    Ok(Planned { memory, options, micro_batch, values: sizes.values, copies })
+    let everywhere = adapter.as_ref().map(rates::everywhere);
+    Ok(Planned { memory, options, micro_batch, values: sizes.values, everywhere, copies })
 }
 
 /// Bytes of the adapter's copies where the model writes itself: the one that writes, with its matrices turned and a head

@@ -1,11 +1,13 @@
 //! How fast a training goes: measured in the engine itself on a few layers of the model's shapes, or computed from a
 //! device's published figures.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use collimate_engine::{Batch, CpuEngine, CpuOptions, Dropout, Dtype, Engine, Quantisation};
 use collimate_model::{
-    DecoderConfig, FullWeights, InitLoraWeights, Lora, LoraConfig, Model, Module, RopeScaling, Trainable,
+    DecoderConfig, FullWeights, InitLoraWeights, Lora, LoraConfig, Model, Module, RopeScaling, Targets,
+    Trainable,
 };
 use collimate_train::{AdamW, AdamWSettings};
 use serde::Serialize;
@@ -29,6 +31,9 @@ const TOKENS: [usize; 2] = [1024, 4096];
 /// Widths are halved until a layer has no more parameters than this, and times then scaled up by the operations.
 const PARAMETERS: usize = 16 << 20;
 
+/// What an adapter may train whole that costs something.
+const WHOLE: [&str; 2] = ["embed_tokens", "lm_head"];
+
 /// Seconds that the parts of a training take.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rates {
@@ -48,7 +53,7 @@ pub struct Rates {
 pub struct Subject<'a> {
     pub config: &'a DecoderConfig,
     pub options: CpuOptions,
-    /// The adapter; none where all weights are trained.
+    /// The adapter, [everywhere]; none where all weights are trained.
     pub lora: Option<LoraConfig>,
     pub optimiser: AdamWSettings,
     /// Tokens that go through the engine at once, and of one sequence in them.
@@ -137,12 +142,7 @@ impl Subject<'_> {
         let options = CpuOptions { memory: None, quantise, ..self.options };
         let mut engine = CpuEngine::load(&model, options, |_| {})?;
         let mut parameters: Trainable = match &self.lora {
-            Some(lora) => {
-                // Where it begins costs no step anything.
-                let init_lora_weights = InitLoraWeights::Drawn.into();
-                let config = LoraConfig { layers_to_transform: None, init_lora_weights, ..lora.clone() };
-                Lora::beside(config, &model, 0)?.into()
-            }
+            Some(lora) => Lora::beside(lora.clone(), &model, 0)?.into(),
             None => FullWeights::read(&model)?.into(),
         };
         let probability = parameters.dropout() as f32;
@@ -188,6 +188,26 @@ impl Times {
         self.forward = self.forward.min(other.forward);
         self.step = self.step.min(other.step);
         self.update = self.update.min(other.update);
+    }
+}
+
+/// An adapter's configuration without what it says of single layers, for models of few: each layer has the modules that
+/// any has, of the largest rank. Where it begins costs no step anything, and the scalar head next to nothing.
+pub fn everywhere(lora: &Lora) -> LoraConfig {
+    let LoraConfig { r, lora_alpha, lora_dropout, use_dora, .. } = lora.config;
+    let modules: BTreeSet<&str> = lora.slots.iter().map(|slot| slot.module.name()).collect();
+    let names = modules.into_iter().map(str::to_owned).collect();
+    let whole = lora.config.modules_to_save.iter().flatten();
+    let whole: Vec<String> = whole.filter(|module| WHOLE.contains(&module.as_str())).cloned().collect();
+    LoraConfig {
+        r: lora.slots.iter().map(|slot| slot.rank).max().unwrap_or(r),
+        lora_alpha,
+        lora_dropout,
+        use_dora,
+        target_modules: (!lora.slots.is_empty()).then_some(Targets::Names(names)),
+        modules_to_save: Some(whole).filter(|whole| !whole.is_empty()),
+        init_lora_weights: InitLoraWeights::Drawn.into(),
+        ..LoraConfig::default()
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Config, DEFAULTS, Planned};
 /// How fast a training goes, and how long it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Speed {
-    /// Tokens a second in steps, as a training counts them.
+    /// Tokens a second in steps, as a training counts them: those learnt from, by the whole time of a step.
     pub tokens_per_second: f64,
     /// Tokens of a step.
     pub tokens_per_step: u64,
@@ -94,7 +94,7 @@ impl Speed {
         let reference = costs.forward + costs.head / 2.0;
         let reference = config.method.asks_reference().then_some(reference);
         Self {
-            tokens_per_second: tokens_per_step as f64 / learning,
+            tokens_per_second: tokens_per_step as f64 / seconds_per_step,
             tokens_per_step,
             seconds_per_step,
             writing_seconds: writing,

@@ -27,7 +27,7 @@ const DELAYS: u64 = u64::from_le_bytes(*b"delays\0\0");
 const RECORD: f64 = 512.0;
 
 /// Bytes in which gradients travel.
-const PIECE: u64 = 4 << 20;
+const PIECE: u64 = (collimate_train::PIECE * size_of::<f32>()) as u64;
 
 /// Pieces that are played for all workers together: of many workers and large gradients, several are taken for one.
 const PIECES: u64 = 1 << 16;
@@ -60,7 +60,7 @@ pub struct Scaled {
     pub threads: usize,
     /// Seconds of a step.
     pub seconds_per_step: f64,
-    /// Tokens a second in steps, those of all workers.
+    /// Tokens a second in steps, those of all workers, counted as those of one are.
     pub tokens_per_second: f64,
     /// The share of the speed that the workers' cores, or devices, would have if nothing were lost by there being
     /// several workers.
@@ -71,6 +71,10 @@ pub struct Scaled {
     pub sent: u64,
     /// Bytes that a node must hold: the memory of its workers.
     pub memory_per_node: u64,
+    /// Bytes that its workers may take.
+    pub limit_per_node: Option<u64>,
+    /// Whether they fit.
+    pub fits: bool,
 }
 
 /// What workers stand on, whatever their number.
@@ -102,7 +106,7 @@ impl Workers {
         let gradient = (planned.values * size_of::<f32>()) as u64;
         let counts = std::iter::successors(Some(1), |count| Some(2 * count));
         let counts = counts.take_while(|&count| count < most).chain([most]);
-        let scaled = counts.map(|count| site.scaled(count, config, costs, (gradient, memory.total)));
+        let scaled = counts.map(|count| site.scaled(count, config, costs, (gradient, memory)));
         Ok(Some(Self {
             network: config.network,
             between: config.network.between(),
@@ -156,8 +160,8 @@ impl Site {
         }
     }
 
-    fn scaled(&self, workers: usize, config: &Config, costs: &Costs, bytes: (u64, u64)) -> Scaled {
-        let (gradient, memory) = bytes;
+    fn scaled(&self, workers: usize, config: &Config, costs: &Costs, held: (u64, &Memory)) -> Scaled {
+        let (gradient, memory) = held;
         let (cluster, cores) = (self.cluster(workers), self.measured() as f64);
         let work = |workers| Work::new(config, costs, (cores, gradient), workers);
         let programs = work(workers).programs(workers);
@@ -171,6 +175,11 @@ impl Site {
             1 => 0,
             _ => gradient * (1 + u64::from(workers.next_power_of_two().ilog2())),
         };
+        let neighbours = cluster.workers_per_node as u64;
+        let memory_per_node = (memory.total + under_way) * neighbours;
+        // Unless each has its own, they share what is free on the node.
+        let shared = config.device.is_none() && config.common.memory.is_none();
+        let limit_per_node = memory.limit.map(|limit| if shared { limit } else { limit * neighbours });
         let alone = slowest(&Cluster { threads: 1.0, ..self.cluster(1) }, &work(1).programs(1));
         Scaled {
             workers,
@@ -181,7 +190,9 @@ impl Site {
             efficiency: alone / (used * seconds),
             exchange: 1.0 - slowest(&unhindered, &programs) / seconds,
             sent: step::sent(&programs) as u64,
-            memory_per_node: (memory + under_way) * cluster.workers_per_node as u64,
+            memory_per_node,
+            limit_per_node,
+            fits: limit_per_node.is_none_or(|limit| memory_per_node <= limit),
         }
     }
 }
@@ -197,7 +208,7 @@ impl Work {
         // Prompts are dealt out whole.
         let trees = config.trees_per_step();
         let part = trees.div_ceil(workers as u64);
-        let starts = (0..trees).step_by(part as usize);
+        let starts = (0..trees).step_by(part as usize).filter(|_| config.method.writes());
         let writing = starts.map(|start| cores * costs.writing(config, part.min(trees - start)));
         Self {
             writing: writing.collect(),

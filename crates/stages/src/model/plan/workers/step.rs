@@ -10,7 +10,8 @@ use super::cluster::Action;
 /// What a step has to do, in seconds of one core and in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
-    /// Seconds in which a worker writes completions, by worker; those that are not listed write none.
+    /// Seconds in which a worker writes completions, by worker; those that are not listed write none. Where any does,
+    /// all wait for all.
     pub writing: Vec<f64>,
     /// Tokens of each micro-batch, by which they are shared out.
     pub tokens: Vec<u64>,
@@ -100,6 +101,9 @@ impl Work {
         let told = told(rank, workers);
         let mut actions: Vec<Action> =
             self.writing.get(rank).map(|&seconds| Action::Compute(seconds)).into_iter().collect();
+        if !self.writing.is_empty() {
+            self.gather((rank, workers), &told, &mut actions);
+        }
         if self.scoring > 0.0 {
             let own =
                 nodes.iter().map(|node| if let Sum::MicroBatch(tokens) = node.sum { tokens } else { 0 });
@@ -156,7 +160,7 @@ impl Work {
         Action::Send { to, bytes: self.gradient / self.pieces as f64 }
     }
 
-    /// Everyone hears what is said of all micro-batches: it goes to the leader, and from there to all.
+    /// Everyone hears what is said of all micro-batches, or was written for them: it goes to the leader, and from there to all.
     fn gather(&self, (rank, workers): (usize, usize), told: &[usize], actions: &mut Vec<Action>) {
         let all = self.record * self.tokens.len() as f64;
         if workers == 1 {
@@ -251,6 +255,14 @@ mod tests {
     #[test]
     fn who_looks_across_the_batch_waits_for_all_scores() {
         let work = Work { scoring: 0.1, gradient: 0.0, copying: 0.0, ..work(&[10; 4]) };
+        assert_eq!(cluster(1.0, 10.0).run(&work.programs(2)), [29.0 + 5.0, 30.0 + 5.0]);
+    }
+
+    /// Worker 1 has written at 1, but learns only once the leader, which writes until 3, has told it at 4; from there on
+    /// all is as above.
+    #[test]
+    fn nobody_learns_before_all_is_written() {
+        let work = Work { writing: vec![3.0, 1.0], gradient: 0.0, copying: 0.0, ..work(&[10; 4]) };
         assert_eq!(cluster(1.0, 10.0).run(&work.programs(2)), [29.0 + 5.0, 30.0 + 5.0]);
     }
 
