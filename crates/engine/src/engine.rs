@@ -2,7 +2,8 @@
 //! gradient per target back; and likewise one value per readout.
 
 use crate::{Batch, Result};
-use collimate_model::{DecoderConfig, Lora, Parameters};
+use collimate_kernels::dropout::Mask;
+use collimate_model::{DecoderConfig, Lora, LoraSlot, Parameters};
 
 /// What the heads say of each target and each readout of a batch.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,15 @@ pub struct Dropout {
     pub probability: f32,
     /// Another seed, another mask.
     pub seed: u64,
+}
+
+impl Dropout {
+    /// What is dropped of the input of a slot's matrix A; none where nothing is.
+    pub fn mask(self, slot: &LoraSlot) -> Option<Mask> {
+        let place = (slot.layer as u64) << 8 | slot.module as u64;
+        let key = self.seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (self.probability > 0.0).then(|| Mask::new(self.probability, key))
+    }
 }
 
 /// A decoder on a device.

@@ -114,6 +114,24 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Quantised weights asked of an engine that does not hold any.
+    #[error("the engine on candle's tensors holds no weights quantised to {quantise}")]
+    #[diagnostic(help("leave --quantise out, or work on the CPU"))]
+    NotQuantised {
+        /// How they were to be quantised.
+        quantise: Quantisation,
+    },
+
+    /// A device that is not there, or could not do its part.
+    #[error("the device failed: {reason}")]
+    #[diagnostic(help(
+        "if its memory is full, put fewer tokens into a batch; else see that its driver works"
+    ))]
+    Device {
+        /// What its driver or library said.
+        reason: String,
+    },
+
     /// The threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     #[diagnostic(help("ask for fewer with --threads"))]

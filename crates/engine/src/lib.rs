@@ -3,6 +3,7 @@
 //! Uses the kernels and the description of the model; may touch device memory, and no files but the model's.
 
 mod batch;
+pub mod check;
 mod cost;
 mod cpu;
 mod engine;

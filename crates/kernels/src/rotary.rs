@@ -40,6 +40,16 @@ impl RotaryTable {
         self.cos.len() / self.half.max(1)
     }
 
+    /// The scaled cosines, [positions, half].
+    pub fn cosines(&self) -> &[f32] {
+        &self.cos
+    }
+
+    /// The scaled sines, [positions, half].
+    pub fn sines(&self) -> &[f32] {
+        &self.sin
+    }
+
     /// Turns every head of a row of heads, each of 2 × `half` values, in place.
     ///
     /// # Panics

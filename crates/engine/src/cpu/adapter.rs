@@ -268,10 +268,7 @@ impl<'a> Adapter<'a> {
     }
 
     pub(super) fn mask(&self, index: usize) -> Option<Mask> {
-        let dropout = self.dropout?;
-        let slot = &self.lora.slots[index];
-        let place = (slot.layer as u64) << 8 | slot.module as u64;
-        Some(Mask::new(dropout.probability, dropout.seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+        self.dropout?.mask(&self.lora.slots[index])
     }
 
     fn a(&self, slot: &LoraSlot) -> &'a [f32] {

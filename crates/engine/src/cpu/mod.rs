@@ -26,6 +26,7 @@ pub use decoder::{Decoder, Sequence, Span};
 pub use described::Described;
 pub use plan::{MemoryPlan, TrainedSizes};
 
+use crate::check::{check_adapter, check_heads, check_lengths, check_tokens};
 use crate::{Batch, Dropout, Engine, Error, Result, Scores};
 use adapter::Prepared;
 use checks::check_dtype;
@@ -157,30 +158,17 @@ impl CpuEngine {
 
     /// Copies the batch into the workspace and makes room.
     fn prepare(&mut self, batch: &Batch, beside: Option<Parameters<'_>>, keep: bool) -> Result<()> {
-        let vocab_size = self.config.vocab_size;
-        let tokens = batch.tokens.iter().chain(batch.targets.iter().map(|target| &target.token));
-        if let Some(&token) = tokens.clone().find(|&&token| token as usize >= vocab_size) {
-            return Err(Error::Token { token, vocab_size });
-        }
-        let mut score = self.weights.score.is_some();
+        check_tokens(&self.config, batch)?;
+        let mut adapter = None;
         match beside {
             Some(Parameters::Adapter(lora)) => {
-                self.check(lora)?;
-                score |= lora.score.is_some();
+                check_adapter(&self.config, lora)?;
+                adapter = Some(lora);
             }
-            Some(Parameters::Weights(weights)) => self.check_weights(&weights.layout, &weights.values)?,
+            Some(Parameters::Weights(weights)) => self.check_weights(weights)?,
             None => {}
         }
-        if !batch.readouts.is_empty() && !score {
-            return Err(Error::NoScore);
-        }
-        if !batch.targets.is_empty() {
-            self.check_token_head()?;
-        }
-        let temperature = batch.temperature;
-        if !(temperature > 0.0 && temperature.is_finite()) {
-            return Err(Error::Temperature { temperature });
-        }
+        check_heads(&self.config, adapter, batch)?;
         let space = &mut self.space;
         space.tokens.clone_from(&batch.tokens);
         space.positions.clear();
@@ -192,7 +180,7 @@ impl CpuEngine {
         space.target_tokens.clear();
         space.target_rows.extend(batch.targets.iter().map(|target| target.row));
         space.target_tokens.extend(batch.targets.iter().map(|target| target.token));
-        space.sharpness = 1.0 / temperature;
+        space.sharpness = 1.0 / batch.temperature;
         space.readout_rows.clone_from(&batch.readouts);
         space.values.clear();
         space.values.resize(batch.readouts.len(), 0.0);
@@ -297,14 +285,7 @@ impl Engine for CpuEngine {
             _ => return Err(Error::NothingKept),
         };
         let wanted = self.space.target_rows.len() + self.space.readout_rows.len();
-        for (what, expected, got) in [
-            ("gradients by log-prob and value", wanted, gradients.len()),
-            ("gradient of the parameters", parameters, into.len()),
-        ] {
-            if expected != got {
-                return Err(Error::Length { what, expected, got });
-            }
-        }
+        check_lengths(wanted, parameters, gradients, into)?;
         let (space, shape) = (&mut self.space, self.shape);
         let adapters = trained.adapter().map(|adapter| (ALL_ROWS, adapter));
         let (adapters, sharing) = (adapters.as_slice(), Sharing::Rows);
@@ -315,7 +296,7 @@ impl Engine for CpuEngine {
 
     fn refresh<'a>(&mut self, trained: impl Into<Parameters<'a>>) -> Result<()> {
         let Parameters::Weights(weights) = trained.into() else { return Ok(()) };
-        self.check_weights(&weights.layout, &weights.values)?;
+        self.check_weights(weights)?;
         self.kept = None;
         self.pool.install(|| self.weights.refresh(weights));
         Ok(())

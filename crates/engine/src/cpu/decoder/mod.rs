@@ -11,6 +11,7 @@ pub use sequence::Sequence;
 use super::CpuEngine;
 use super::adapter::{Adapter, Prepared};
 use super::forward::{Pass, Sharing};
+use crate::check::{check_adapter, check_token_head};
 use crate::{Engine, Error, Result};
 use cache::Cache;
 use collimate_kernels::attention::{Blocks, Heads, Page, Paged, Piece, attend_pages};
@@ -58,9 +59,9 @@ impl CpuEngine {
         adapters: impl IntoIterator<Item = &'a Lora>,
         memory: u64,
     ) -> Result<Decoder<'a>> {
-        self.check_token_head()?;
+        check_token_head(&self.config)?;
         let prepare = |lora: &'a Lora| {
-            self.check(lora)?;
+            check_adapter(&self.config, lora)?;
             let mut prepared = Prepared::for_decoding();
             self.pool.install(|| _ = prepared.prepare(lora, None, (self.shape, &self.weights)));
             Ok((lora, prepared))
