@@ -104,6 +104,7 @@ mod tests {
     use crate::ops::check::{assert_slopes, tensor, weighed};
     use crate::ops::linear::Linear;
     use candle_core::DType;
+    use std::slice::from_ref;
 
     const ROWS: usize = 4;
     const INPUTS: usize = 6;
@@ -134,11 +135,11 @@ mod tests {
         for (dora, dropped) in [(false, false), (false, true), (true, false), (true, true)] {
             let (linear, slot) = adapted(dora, dropped)?;
             let x = exact(&[ROWS, INPUTS], 9)?;
-            let loss = |x: &Tensor, slot: &Beside| weighed(&linear.forward(x, &[slot.clone()])?, 2);
+            let loss = |x: &Tensor, slot: &Beside| weighed(&linear.forward(x, from_ref(slot))?, 2);
             let gradients = |d: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<_> {
-                let dy = d(&linear.forward(&x, &[slot.clone()])?)?;
+                let dy = d(&linear.forward(&x, from_ref(&slot))?)?;
                 let mut dx = Some(linear.input_gradient(&dy)?);
-                let own = linear.adapter_gradients(&[slot.clone()], (&x, &dy), &mut dx)?.remove(0);
+                let own = linear.adapter_gradients(from_ref(&slot), (&x, &dy), &mut dx)?.remove(0);
                 Ok((own, dx))
             };
             assert_slopes(&x, |x| loss(x, &slot), |_, d| Ok(gradients(d)?.1.unwrap_or(x.clone())))?;
@@ -163,7 +164,7 @@ mod tests {
             let loss = |magnitudes: &Tensor| weighed(&linear.forward(&x, &[with(magnitudes)?])?, 2);
             assert_slopes(&magnitudes, loss, |magnitudes, d| {
                 let slot = with(magnitudes)?;
-                let dy = d(&linear.forward(&x, &[slot.clone()])?)?;
+                let dy = d(&linear.forward(&x, from_ref(&slot))?)?;
                 let own = linear.adapter_gradients(&[slot], (&x, &dy), &mut None)?.remove(0);
                 Ok(own.magnitude.unwrap_or(own.a))
             })?;
