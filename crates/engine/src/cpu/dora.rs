@@ -8,7 +8,8 @@
 use super::CpuEngine;
 use super::adapter::{Adapter, Block};
 use super::linear::Linear;
-use crate::error::Result;
+use crate::Result;
+use crate::check::check_adapter;
 use collimate_kernels::gemm::{Left, Target, dots};
 use collimate_kernels::parallel::with_scratch;
 use collimate_model::{Lora, LoraSlot, Module, gain};
@@ -84,7 +85,7 @@ impl CpuEngine {
     /// # Errors
     /// An adapter for another model.
     pub fn begin_magnitudes(&self, lora: &mut Lora) -> Result<()> {
-        self.check(lora)?;
+        check_adapter(&self.config, lora)?;
         let mut begun = Vec::new();
         for slot in &lora.slots {
             let Some(magnitude) = &slot.magnitude else { continue };

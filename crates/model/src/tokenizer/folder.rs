@@ -73,12 +73,12 @@ fn complete(inner: &mut tokenizers::Tokenizer, settings: &Settings) -> tokenizer
         inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
     let missing: Vec<_> =
         settings.tokens().into_iter().filter(|token| !known.contains(&token.content)).collect();
-    inner.add_tokens(&missing);
+    inner.add_tokens(missing)?;
     inner.set_encode_special_tokens(settings.flag("split_special_tokens").unwrap_or(false));
     // transformers' class for Qwen2 always normalises, also where tokenizer.json has lost it.
     let class = settings.text("tokenizer_class").unwrap_or_default();
     if class.trim_end_matches("Fast") == "Qwen2Tokenizer" && inner.get_normalizer().is_none() {
-        inner.with_normalizer(Some(NormalizerWrapper::NFC(NFC)));
+        inner.with_normalizer(Some(NormalizerWrapper::NFC(NFC)))?;
     }
     Ok(())
 }

@@ -211,12 +211,12 @@ impl<'a> Source<'a> {
         let named = settings.special_tokens();
         let special = of_type(CONTROL).chain(named.values().filter_map(Value::as_str));
         let special: Vec<_> = special.map(|token| AddedToken::from(token, true)).collect();
-        tokenizer.add_special_tokens(&special);
         let own: Vec<_> = of_type(USER_DEFINED)
             .filter(|token| !special.iter().any(|known| known.content == *token))
             .map(|token| AddedToken::from(token, false).normalized(false))
             .collect();
-        tokenizer.add_tokens(&own);
+        tokenizer.add_special_tokens(special).map_err(unusable(self.path))?;
+        tokenizer.add_tokens(own).map_err(unusable(self.path))?;
         Ok(())
     }
 
