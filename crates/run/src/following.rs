@@ -1,6 +1,10 @@
 //! What a worker that does not lead does of a stage, and what the leader tells it.
 
+use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +13,12 @@ use crate::runner::outcome;
 use crate::stage::{Context, Outcome, RunOptions, Stage};
 use crate::team::{Channel, LEADER, Team, decode, encode, misunderstood};
 use crate::{Error, Manifest, Result};
+
+/// How long files of the leader may take until they are seen; disks over a network keep what they know for about that
+/// long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause before looking again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What the leader tells of a stage.
 #[derive(Debug, Serialize)]
@@ -60,7 +70,7 @@ where
 {
     let folder = stage.output();
     if S::SHARED {
-        options.team.send(LEADER, Channel::Stage, encode(&describe(stage)?)?);
+        options.team.send(LEADER, Channel::Stage, encode(&describe_when_there(stage, options)?)?);
     }
     match listen(options.team)? {
         Heard::Ended { manifest, reused } => Ok(outcome::<S>(folder, *manifest, reused)?),
@@ -71,6 +81,39 @@ where
                 Heard::Begin { .. } => Err(misunderstood("a stage begins that has begun").into()),
             }
         }
+    }
+}
+
+/// What it is about to do. What the leader has just written may be seen late from another machine.
+fn describe_when_there<S: Stage>(stage: &S, options: &RunOptions) -> Result<Manifest> {
+    let begun = Instant::now();
+    loop {
+        let described = {
+            let _busy = options.team.busy();
+            describe(stage)
+        };
+        match described {
+            Err(error) if may_come(&error) && begun.elapsed() < PATIENCE => {
+                if options.interrupted.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                // If the leader does not find it either, it says so.
+                if options.team.mailbox().has_lost(LEADER) {
+                    return Err(error);
+                }
+                options.team.show_progress();
+                thread::sleep(PAUSE);
+            }
+            described => return described,
+        }
+    }
+}
+
+/// Whether it is a file, or the end of a run, that is not there yet.
+fn may_come(error: &Error) -> bool {
+    match error {
+        Error::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        error => matches!(error, Error::UnfinishedInput { .. }),
     }
 }
 

@@ -41,7 +41,10 @@ where
     S::Error: From<Error>,
 {
     let folder = stage.output();
-    let mut manifest = describe(stage)?;
+    let mut manifest = {
+        let _busy = options.team.busy();
+        describe(stage)?
+    };
     if S::SHARED {
         following::compare(&manifest, options.team)?;
     }

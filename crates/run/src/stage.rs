@@ -43,6 +43,8 @@ pub struct Context<'a> {
     reporter: &'a dyn Reporter,
     interrupted: &'a AtomicBool,
     team: &'a dyn Team,
+    /// Who is shown that the work goes on, also of what one worker does while the others wait.
+    watched: &'a dyn Team,
     /// Where an earlier start of this very run has left what it made.
     earlier: Option<&'a Path>,
 }
@@ -56,6 +58,7 @@ impl<'a> Context<'a> {
             reporter: options.reporter,
             interrupted: options.interrupted,
             team: options.team,
+            watched: options.team,
             earlier,
         }
     }
@@ -101,8 +104,14 @@ impl<'a> Context<'a> {
 
     /// Sends one event.
     pub fn report(&self, event: Event<'_>) {
-        self.team.show_progress();
+        self.watched.show_progress();
         self.reporter.report(event);
+    }
+
+    /// Does something long that shows no progress; the worker is not taken for lost meanwhile.
+    pub fn busy<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _busy = self.watched.busy();
+        work()
     }
 
     /// Whether the very same run was begun earlier.
@@ -127,7 +136,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn check(&self) -> Result<()> {
-        self.team.show_progress();
+        self.watched.show_progress();
         if self.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }

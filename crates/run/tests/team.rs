@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use collimate_run::team::{self, Loss, Team, Threads};
+use collimate_run::team::{self, Busy, Channel, Loss, Mailbox, Team, Threads};
 use collimate_run::{Context, Error, Outcome, Result, RunOptions, Silent, Stage, atomic, run_stage};
 use serde_json::{Value, json};
 
@@ -145,4 +146,102 @@ fn a_run_that_was_stopped_goes_on_for_all() {
     for outcome in team::threads(3, |worker| run(worker, &sum(&output), false).unwrap()) {
         assert_eq!(outcome.summary, 303);
     }
+}
+
+/// A leader that counts how often it is told that the work goes on.
+struct Counting<'a> {
+    worker: &'a Threads,
+    signs: AtomicUsize,
+    busy: AtomicUsize,
+}
+
+impl Team for Counting<'_> {
+    fn rank(&self) -> usize {
+        self.worker.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.worker.size()
+    }
+
+    fn send(&self, to: usize, channel: Channel, bytes: Vec<u8>) {
+        self.worker.send(to, channel, bytes);
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        self.worker.mailbox()
+    }
+
+    fn show_progress(&self) {
+        self.signs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn busy(&self) -> Busy<'_> {
+        Busy::counted_in(&self.busy)
+    }
+}
+
+#[test]
+fn what_one_worker_does_by_itself_is_seen_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let interrupted = AtomicBool::new(false);
+    let (signs, busy) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let team = Counting { worker: &Threads::new(2)[0], signs, busy };
+    let options = RunOptions { team: &team, ..RunOptions::new(&Silent, &interrupted) };
+    run_stage(&Solo(sum(&folder.path().join("out"))), &options).unwrap();
+    assert_eq!(team.signs.load(Ordering::Relaxed), 1);
+    let context = Context::new(folder.path(), &options, false).alone();
+    assert_eq!(context.busy(|| team.busy.load(Ordering::Relaxed)), 1);
+    assert_eq!(team.busy.load(Ordering::Relaxed), 0);
+}
+
+/// A sum that reads a file.
+struct Reading(Sum, PathBuf);
+
+impl Stage for Reading {
+    const NAME: &'static str = "reading";
+    const SHARED: bool = true;
+    type Error = Error;
+    type Summary = u64;
+
+    fn settings(&self) -> Value {
+        self.0.settings()
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        vec![self.1.clone()]
+    }
+
+    fn output(&self) -> &Path {
+        self.0.output()
+    }
+
+    fn run(&self, context: &Context) -> Result<u64> {
+        self.0.run(context)
+    }
+}
+
+#[test]
+fn a_file_of_the_leader_that_is_seen_late_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.jsonl");
+    let sums = team::threads(2, |worker| {
+        if worker.leads() {
+            // The other looks for it meanwhile.
+            std::thread::sleep(Duration::from_millis(300));
+            atomic::write(&rows, b"{}").unwrap();
+        }
+        run(worker, &Reading(sum(&folder.path().join("out")), rows.clone()), false).unwrap().summary
+    });
+    assert_eq!(sums, [1, 1]);
+}
+
+#[test]
+fn what_nobody_finds_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = || Reading(sum(&folder.path().join("out")), folder.path().join("missing.jsonl"));
+    let begun = Instant::now();
+    let errors = team::threads(2, |worker| run(worker, &stage(), false).unwrap_err().to_string());
+    assert!(errors.iter().all(|error| error.contains("missing.jsonl")), "{errors:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }

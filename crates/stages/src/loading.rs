@@ -95,7 +95,7 @@ pub(crate) fn load_engine(model: &Model, options: CpuOptions, context: &Context)
     let total = Some(model.config().num_hidden_layers as u64);
     context.report(Event::Started { task: "loading the model", total, unit: "layers" });
     let progress = |layers: usize| context.report(Event::Advanced { done: layers as u64, fields: &[] });
-    let engine = CpuEngine::load(model, options, progress)?;
+    let engine = context.busy(|| CpuEngine::load(model, options, progress))?;
     context.report(Event::Finished);
     if options.quantise != Quantisation::None {
         let (bytes, weights) = engine.layer_weights();

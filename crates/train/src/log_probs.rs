@@ -11,10 +11,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Micro-batches for each worker between two exchanges of what was found.
 const PARTS_OF_A_ROUND: usize = 16;
+
+/// The pause before looking again whether another run has ended.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The log-probs of the targets of a data set, under a model that does not change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -163,7 +167,10 @@ impl<'a> Journal<'a> {
         let file = file.map_err(write)?;
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             context.report(Event::Note("another run is computing the same log-probs; waiting for it"));
-            file.lock().map_err(write)?;
+            while let Err(TryLockError::WouldBlock) = file.try_lock() {
+                context.check()?;
+                thread::sleep(PAUSE);
+            }
         }
         // Some network disks know no locks; what two runs would write is the same.
         Ok(Self { path, file, bytes: Vec::new() })

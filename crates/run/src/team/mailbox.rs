@@ -113,6 +113,11 @@ impl Mailbox {
         self.carrier.get_or_init(|| carrier);
     }
 
+    /// Whether a worker is lost.
+    pub fn has_lost(&self, rank: usize) -> bool {
+        self.lock().lost.iter().any(|(lost, _)| *lost == rank)
+    }
+
     /// Puts in what has come from a worker.
     pub fn put(&self, from: usize, channel: Channel, bytes: Vec<u8>) {
         self.lock().messages.entry((channel, from)).or_default().push_back(bytes);

@@ -5,12 +5,14 @@
 //! bytes, from one worker to another; all that is more than that (sums, shares, deals) is made of it, so that it is
 //! the same whatever carries the bytes: MPI, or threads of one process in tests.
 
+mod busy;
 mod collective;
 mod mailbox;
 mod share;
 mod threads;
 mod words;
 
+pub use busy::Busy;
 pub use collective::{broadcast, broadcast_bytes, gather_all, told_by};
 pub use mailbox::{Arrival, Loss, Mailbox};
 pub use share::{own_share, share, shared_out};
@@ -52,6 +54,12 @@ pub trait Team: Send + Sync {
 
     /// Says that the work goes on: a worker that shows no sign of it for long is taken for lost.
     fn show_progress(&self) {}
+
+    /// Says that it is at something long that shows no progress: until the value is dropped, it is not taken for lost
+    /// as long as its process can be heard.
+    fn busy(&self) -> Busy<'_> {
+        Busy::default()
+    }
 
     /// How many of the workers stand on this one's machine, and share its memory and cores with it; itself one of them.
     fn neighbours(&self) -> usize {

@@ -166,7 +166,8 @@ impl Common {
             context.report(Event::Advanced { done, fields: &[] });
             context.check()
         };
-        let lora = Lora::beside_while(config, model, self.seed, &go_on)?;
+        // A single large weight may take longer than a worker may be silent.
+        let lora = context.busy(|| Lora::beside_while(config, model, self.seed, &go_on))?;
         context.report(Event::Finished);
         Ok(lora)
     }
@@ -240,7 +241,7 @@ impl Common {
             Trainable::Adapter(lora) => lora.config.is_classifier(),
             Trainable::Weights(_) => !model.config().output_heads.tokens(),
         };
-        trained.parameters.save(output)?;
+        context.busy(|| trained.parameters.save(output))?;
         model.tokenizer()?.save(output)?;
         checkpoint::write_state(output, &trained.state)?;
         let card = ModelCard {
@@ -257,7 +258,8 @@ impl Common {
         if let (true, Trainable::Adapter(lora)) = (self.save_merged, trained.parameters) {
             let folder = output.join(MERGED);
             model.tokenizer()?.save(&folder)?;
-            model.merged(*lora)?.save(&folder, SaveOptions::default())?;
+            let merged = model.merged(*lora)?;
+            context.busy(|| merged.save(&folder, SaveOptions::default()))?;
         }
         Ok(())
     }
