@@ -1,13 +1,14 @@
 //! A worker's own end of the team.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::Thread;
 
-use collimate_run::team::{Channel, Mailbox, Team};
+use collimate_run::team::{Busy, Channel, Mailbox, Team};
 
 use crate::post::Order;
+use crate::watchdog::{Beat, State};
 use crate::word::{Letter, Tag};
 
 /// What the worker and the thread that carries its letters share.
@@ -19,12 +20,14 @@ pub struct Shared {
     /// What has arrived.
     pub mailbox: Mailbox,
     progress: AtomicU64,
+    /// How many things it is at that show no progress.
+    busy: AtomicUsize,
 }
 
 impl Shared {
     /// What worker `rank` of `size` has at the beginning.
     pub fn new(rank: usize, size: usize) -> Self {
-        Self { rank, size, mailbox: Mailbox::new(), progress: AtomicU64::new(0) }
+        Self { rank, size, mailbox: Mailbox::new(), progress: AtomicU64::new(0), busy: AtomicUsize::new(0) }
     }
 
     /// Says that the worker gets something done.
@@ -32,9 +35,19 @@ impl Shared {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Grows with whatever the worker gets done.
-    pub fn progress(&self) -> u64 {
-        self.progress.load(Ordering::Relaxed)
+    /// Says that the worker is at something long.
+    pub fn busy(&self) -> Busy<'_> {
+        Busy::counted_in(&self.busy)
+    }
+
+    /// How it stands with the worker.
+    pub fn beat(&self) -> Beat {
+        let state = match self.busy.load(Ordering::Relaxed) {
+            _ if self.mailbox.is_awaited() => State::Waits,
+            0 => State::Works,
+            _ => State::Busy,
+        };
+        Beat { progress: self.progress.load(Ordering::Relaxed), state }
     }
 }
 
@@ -94,5 +107,9 @@ impl Team for Member {
 
     fn show_progress(&self) {
         self.shared.show_progress();
+    }
+
+    fn busy(&self) -> Busy<'_> {
+        self.shared.busy()
     }
 }

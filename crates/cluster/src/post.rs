@@ -11,7 +11,7 @@ use collimate_run::team::{LEADER, Loss};
 
 use crate::member::Shared;
 use crate::roster::{Roster, Welcome};
-use crate::watchdog::{Beat, Watchdog};
+use crate::watchdog::{Beat, State, Watchdog};
 use crate::word::{Letter, Tag, Word};
 
 /// How long a leader that has failed waits for the others to come to their end.
@@ -92,22 +92,51 @@ impl Post {
         self.now += time.min(Duration::from_secs(1));
         if self.now >= self.next_beat {
             self.next_beat = self.now + self.watchdog.interval();
-            let beat = Word::Beat(Beat {
-                progress: self.shared.progress(),
-                waits: self.shared.mailbox.is_awaited() || self.ending.is_some(),
-            });
-            self.tell_partners(&beat);
+            self.beat();
         }
         for (rank, cause) in self.watchdog.take_lost(self.now) {
             let host = self.roster.host(rank);
             self.lose(rank, Loss::Failed { host, cause });
         }
+        if self.leads() && self.watchdog.all_wait(self.now) {
+            self.give_up();
+        }
         self.end();
+    }
+
+    /// Says how it stands with this worker: to the leader, or as the leader to those that are not lost.
+    fn beat(&mut self) {
+        let beat = self.own_beat();
+        self.watchdog.own_beat(beat, self.now);
+        let partners = if self.leads() { 1..self.shared.size } else { LEADER..LEADER + 1 };
+        for rank in partners.filter(|rank| !self.leads() || self.watchdog.watches(*rank)).collect::<Vec<_>>()
+        {
+            self.tell_at_once(rank, &Word::Beat(beat));
+        }
+    }
+
+    fn own_beat(&self) -> Beat {
+        let beat = self.shared.beat();
+        // Who has come to its end waits for the others.
+        if self.ending.is_some() { Beat { state: State::Waits, ..beat } } else { beat }
+    }
+
+    /// As the leader: nobody will ever say anything more. All are there, and end because of it.
+    fn give_up(&mut self) {
+        let cause = "all workers wait for each other; this is a mistake in the program".to_owned();
+        let loss = |rank| Loss::Failed { host: self.roster.host(rank), cause: cause.clone() };
+        let losses: Vec<_> = (0..self.shared.size).map(loss).collect();
+        self.tell_partners(&Word::Lost(LEADER, losses[LEADER].clone()));
+        for (rank, loss) in losses.into_iter().enumerate().skip(1) {
+            self.mark_lost(rank, loss);
+        }
     }
 
     /// The worker itself asks for something.
     pub fn order(&mut self, order: Order) {
         match order {
+            // Nobody takes it.
+            Order::Send(letter) if self.shared.mailbox.has_lost(letter.to) => {}
             Order::Send(letter) => self.outbox.push_back(letter),
             Order::End(ending) => {
                 match (&ending.loss, self.leads()) {
@@ -128,6 +157,7 @@ impl Post {
             Tag::Work(_) if self.leads() && !self.watchdog.watches(from) => {}
             Tag::Work(channel) => {
                 self.watchdog.message(from, self.now);
+                self.shared.show_progress();
                 self.shared.mailbox.put(from, channel, bytes);
             }
             Tag::Word => match Word::read(&bytes) {
@@ -158,6 +188,11 @@ impl Post {
         self.outbox.push_back(word.letter(to));
     }
 
+    /// Tells something that does not wait until all that is to be sent before it has left.
+    fn tell_at_once(&mut self, to: usize, word: &Word) {
+        self.outbox.push_front(word.letter(to));
+    }
+
     /// Tells the leader, or as the leader all others.
     fn tell_partners(&mut self, word: &Word) {
         match self.leads() {
@@ -167,7 +202,17 @@ impl Post {
     }
 
     fn heard(&mut self, from: usize, word: Word) {
+        if from == LEADER {
+            // Whoever speaks is there, even if it was taken for lost while this worker was cut off.
+            self.watchdog.watch(LEADER, self.now);
+        }
         match word {
+            // One that was lost and is there again: it does not take the leader for lost.
+            Word::Beat(_) if self.leads() && !self.watchdog.watches(from) => {
+                if self.leave.is_none() {
+                    self.tell_at_once(from, &Word::Beat(self.own_beat()));
+                }
+            }
             Word::Beat(beat) => self.watchdog.beat(from, beat, self.now),
             Word::Hello { place, program } => {
                 self.watchdog.message(from, self.now);
@@ -216,6 +261,7 @@ impl Post {
 
     /// A worker's work is lost; it may still be there to be told of the end.
     fn mark_lost(&mut self, rank: usize, loss: Loss) {
+        self.outbox.retain(|letter| letter.to != rank || letter.tag == Tag::Word);
         self.roster.lose(rank, &loss);
         self.shared.mailbox.lose(rank, loss);
     }

@@ -10,8 +10,26 @@ use serde::{Deserialize, Serialize};
 pub struct Beat {
     /// Grows with whatever it gets done.
     pub progress: u64,
+    /// What it is at.
+    pub state: State,
+}
+
+/// What a worker is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// It works, and is to show that it gets on.
+    Works,
+    /// It is at something long that shows no progress: it is believed as long as it can say so.
+    Busy,
     /// It waits for another's message: as long as it can say so, the blame is not on it.
-    pub waits: bool,
+    Waits,
+}
+
+impl Beat {
+    /// Whether it tells of more than what was said earlier.
+    fn is_news(self, earlier: Option<Self>) -> bool {
+        earlier.is_none_or(|earlier| earlier.progress != self.progress)
+    }
 }
 
 /// Watches over others. Time is what its owner has been awake, so that nobody is blamed for an hour in which the
@@ -20,6 +38,10 @@ pub struct Beat {
 pub struct Watchdog {
     limit: Duration,
     watched: BTreeMap<usize, Signs>,
+    /// Its owner's own word.
+    own: Option<Beat>,
+    /// When anyone, its owner among them, was last known to do anything but wait.
+    stirred: Duration,
 }
 
 #[derive(Debug)]
@@ -35,7 +57,7 @@ impl Watchdog {
     /// Watches these workers from `now` on.
     pub fn new(limit: Duration, workers: impl IntoIterator<Item = usize>, now: Duration) -> Self {
         let signs = |rank| (rank, Signs { beat: None, heard: now, alive: now });
-        Self { limit, watched: workers.into_iter().map(signs).collect() }
+        Self { limit, watched: workers.into_iter().map(signs).collect(), own: None, stirred: now }
     }
 
     /// How often those who are watched are to speak: some times within the limit, and every few seconds at least.
@@ -47,17 +69,44 @@ impl Watchdog {
     pub fn beat(&mut self, rank: usize, beat: Beat, now: Duration) {
         let Some(signs) = self.watched.get_mut(&rank) else { return };
         signs.heard = now;
-        if beat.waits || signs.beat.is_none_or(|earlier| earlier.progress != beat.progress) {
+        if beat.state != State::Works || beat.is_news(signs.beat) {
             signs.alive = now;
         }
+        if beat.state != State::Waits || beat.is_news(signs.beat) {
+            self.stirred = now;
+        }
         signs.beat = Some(beat);
+    }
+
+    /// Its owner says of itself what it says to the others.
+    pub fn own_beat(&mut self, beat: Beat, now: Duration) {
+        if beat.state != State::Waits || beat.is_news(self.own) {
+            self.stirred = now;
+        }
+        self.own = Some(beat);
+    }
+
+    /// Whether all wait for each other, its owner too, and have done nothing else for longer than the limit; not said
+    /// again before another limit is over.
+    pub fn all_wait(&mut self, now: Duration) -> bool {
+        let all = !self.watched.is_empty() && now.saturating_sub(self.stirred) > self.limit;
+        if all {
+            self.stirred = now;
+        }
+        all
     }
 
     /// Something else has come from a worker.
     pub fn message(&mut self, rank: usize, now: Duration) {
         if let Some(signs) = self.watched.get_mut(&rank) {
             (signs.heard, signs.alive) = (now, now);
+            self.stirred = now;
         }
+    }
+
+    /// A worker is watched from `now` on, if it is not yet.
+    pub fn watch(&mut self, rank: usize, now: Duration) {
+        self.watched.entry(rank).or_insert(Signs { beat: None, heard: now, alive: now });
     }
 
     /// A worker is watched no longer.
@@ -76,6 +125,10 @@ impl Watchdog {
         let lost: Vec<_> = self.watched.iter().filter(|(_, signs)| is_lost(signs)).collect();
         let lost: Vec<_> = lost.into_iter().map(|(rank, signs)| (*rank, self.cause(signs, now))).collect();
         lost.iter().for_each(|(rank, _)| self.release(*rank));
+        if !lost.is_empty() {
+            // The others hear of it, and wait no longer.
+            self.stirred = now;
+        }
         lost
     }
 
@@ -112,7 +165,7 @@ mod tests {
     fn whoever_falls_silent_is_lost_once() {
         let mut dog = watching();
         for second in 1..=20 {
-            dog.beat(1, Beat { progress: second, waits: false }, seconds(second as f64));
+            dog.beat(1, Beat { progress: second, state: State::Works }, seconds(second as f64));
             let lost = dog.take_lost(seconds(second as f64));
             match second {
                 11 => {
@@ -127,16 +180,43 @@ mod tests {
     fn whoever_beats_without_getting_on_is_lost_unless_it_waits() {
         let mut dog = watching();
         for second in 1..=10 {
-            dog.beat(1, Beat { progress: 7, waits: true }, seconds(second as f64));
-            dog.beat(2, Beat { progress: 7, waits: false }, seconds(second as f64));
+            dog.beat(1, Beat { progress: 7, state: State::Waits }, seconds(second as f64));
+            dog.beat(2, Beat { progress: 7, state: State::Works }, seconds(second as f64));
         }
         assert_eq!(dog.take_lost(seconds(11.0)), []);
         let lost = dog.take_lost(seconds(11.5));
         assert!(lost.len() == 1 && lost[0].0 == 2 && lost[0].1.starts_with("it runs, but"), "{lost:?}");
         // What waited begins to count where the waiting ended.
-        dog.beat(1, Beat { progress: 7, waits: false }, seconds(19.0));
+        dog.beat(1, Beat { progress: 7, state: State::Works }, seconds(19.0));
         assert_eq!(dog.take_lost(seconds(20.0)), []);
         assert_eq!(ranks(dog.take_lost(seconds(20.5))), [1]);
+    }
+
+    #[test]
+    fn whoever_is_busy_is_believed_as_long_as_it_is_heard() {
+        let mut dog = watching();
+        dog.release(2);
+        for second in 1..=30 {
+            dog.beat(1, Beat { progress: 7, state: State::Busy }, seconds(second as f64));
+            dog.own_beat(Beat { progress: 1, state: State::Waits }, seconds(second as f64));
+        }
+        assert_eq!(dog.take_lost(seconds(30.0)), []);
+        assert!(!dog.all_wait(seconds(30.0)));
+        assert_eq!(ranks(dog.take_lost(seconds(40.5))), [1]);
+    }
+
+    #[test]
+    fn all_that_wait_for_each_other_are_noticed_once() {
+        let mut dog = watching();
+        for second in 1..=20 {
+            let now = seconds(second as f64);
+            let beat = |progress| Beat { progress, state: State::Waits };
+            dog.beat(1, beat(1), now);
+            dog.beat(2, beat(second.min(4)), now);
+            dog.own_beat(beat(3), now);
+            assert_eq!(dog.take_lost(now), []);
+            assert_eq!(dog.all_wait(now), second == 15, "{second}");
+        }
     }
 
     #[test]

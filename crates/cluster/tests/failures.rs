@@ -132,6 +132,17 @@ fn what_is_dealt_goes_on_without_a_worker_that_is_killed_or_stopped() {
 }
 
 #[test]
+fn what_is_dealt_goes_on_beside_a_worker_that_wakes_again() {
+    let folder = folder();
+    let Some(child) = start(folder.path(), "deal slowly", &[]) else { return };
+    signal("STOP", folder.path(), 2);
+    sleep(Duration::from_secs(4));
+    signal("CONT", folder.path(), 2);
+    let (said, _) = end(child, folder.path());
+    assert!(said.contains("worker 0 says: 1 lost, all done"), "{said}");
+}
+
+#[test]
 #[ignore = "is started by mpirun"]
 fn as_a_worker() {
     let launched = std::env::var("OMPI_COMM_WORLD_SIZE").unwrap().parse().unwrap();
@@ -142,7 +153,8 @@ fn as_a_worker() {
     let file = Path::new(&std::env::var(FOLDER).unwrap()).join(rank.to_string());
     atomic::write(file, std::process::id().to_string().as_bytes()).unwrap();
     let ended = match std::env::var(WORK).unwrap().as_str() {
-        "deal" => deal(cluster.team()),
+        "deal" => deal(cluster.team(), Duration::ZERO),
+        "deal slowly" => deal(cluster.team(), Duration::from_millis(50)),
         work => sum(cluster.team(), work),
     };
     let (loss, code, text) = match ended {
@@ -175,7 +187,7 @@ fn sum(team: &dyn Team, work: &str) -> Result<String, String> {
 }
 
 /// The leader asks the others one after the other, until one is lost and some answers more of the rest have come.
-fn deal(team: &dyn Team) -> Result<String, String> {
+fn deal(team: &dyn Team, pause: Duration) -> Result<String, String> {
     let question = vec![1; 300_000];
     if !team.leads() {
         while let Ok(question) = team.mailbox().take(LEADER, Channel::Deal) {
@@ -192,6 +204,7 @@ fn deal(team: &dyn Team) -> Result<String, String> {
         match team.mailbox().take_any(Channel::Deal) {
             Arrival::Message(rank, _) => {
                 answers += usize::from(!lost.is_empty());
+                sleep(pause);
                 team.send(rank, Channel::Deal, question.clone());
             }
             Arrival::Lost(rank, _) => lost.push(rank),

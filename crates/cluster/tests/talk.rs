@@ -18,7 +18,9 @@ enum State {
     Works,
     /// It does nothing, but its letters are carried.
     Hangs,
-    /// Stopped, killed or cut off.
+    /// It works, but no letter goes from it or to it.
+    CutOff,
+    /// Stopped or killed.
     Gone,
 }
 
@@ -61,13 +63,14 @@ impl Play {
                 match worker.state {
                     State::Gone => continue,
                     State::Hangs => {}
-                    State::Works => (worker.progress)(),
+                    State::Works | State::CutOff => (worker.progress)(),
                 }
                 worker.post.pass(TURN);
                 letters.extend(std::iter::from_fn(|| worker.post.next_letter()).map(|letter| (rank, letter)));
             }
             for (from, Letter { to, tag, bytes }) in letters {
-                if self.0[to].state != State::Gone {
+                let is_there = |rank: usize| !matches!(self.0[rank].state, State::Gone | State::CutOff);
+                if is_there(from) && is_there(to) {
                     self.0[to].post.arrived(from, tag, bytes);
                 }
             }
@@ -240,4 +243,76 @@ fn what_cannot_be_understood_loses_whoever_said_it() {
     play.turns(3);
     play.0[LEADER].post.arrived(1, Tag::Word, vec![0xff; 9]);
     assert!(matches!(play.error(LEADER, 1), Error::WorkerLost { rank: 1, .. }));
+}
+
+#[test]
+fn whoever_was_cut_off_leaves_the_others_in_peace() {
+    let mut play = Play::new(&[1; 3]);
+    play.turns(10);
+    play.0[1].state = State::CutOff;
+    play.turns(60);
+    assert_eq!((play.lost(LEADER), play.lost(1)), (vec![1], vec![LEADER]));
+    // It is back, and finds that it does not count any more.
+    play.0[1].state = State::Works;
+    play.turns(30);
+    play.end(1, Some(failed("worker 0 is lost")), 1);
+    play.turns(100);
+    assert_eq!(play.leaves(), [None; 3], "the others go on, and it waits for them");
+    play.end(2, None, 0);
+    play.end(LEADER, None, 0);
+    play.turns(3);
+    assert_eq!(play.leaves()[1..], [Some(Leave::Alone(0)); 2]);
+}
+
+#[test]
+fn nothing_more_is_sent_to_whoever_is_lost() {
+    let mut play = Play::new(&[1; 3]);
+    play.turns(3);
+    let work = |to| Order::Send(Letter { to, tag: Tag::Work(Channel::Deal), bytes: vec![7] });
+    let leader = &mut play.0[LEADER].post;
+    leader.order(work(2));
+    leader.arrived(2, Tag::Word, vec![0xff; 9]);
+    leader.order(work(2));
+    leader.order(work(1));
+    let sent: Vec<_> = std::iter::from_fn(|| leader.next_letter()).collect();
+    let receivers = sent.iter().filter(|letter| letter.tag != Tag::Word).map(|letter| letter.to);
+    assert_eq!(receivers.collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn beats_go_before_what_waits_to_be_sent() {
+    let mut play = Play::new(&[1; 2]);
+    play.turns(3);
+    let post = &mut play.0[1].post;
+    post.order(Order::Send(Letter { to: LEADER, tag: Tag::Work(Channel::Lockstep), bytes: vec![7; 1000] }));
+    (0..5).for_each(|_| post.pass(TURN));
+    assert_eq!(post.next_letter().unwrap().tag, Tag::Word);
+}
+
+#[test]
+fn workers_that_all_wait_for_each_other_end() {
+    let mut play = Play::new(&[1; 3]);
+    play.turns(10);
+    let waiting: Vec<_> = (0..3)
+        .map(|rank| {
+            play.0[rank].state = State::Hangs;
+            let shared = Arc::clone(&play.0[rank].shared);
+            std::thread::spawn(move || {
+                shared.mailbox.take((rank + 1) % 3, Channel::Lockstep).unwrap_err().to_string()
+            })
+        })
+        .collect();
+    while !play.0.iter().all(|worker| worker.shared.mailbox.is_awaited()) {
+        std::thread::yield_now();
+    }
+    play.turns(25);
+    assert!(waiting.iter().all(|worker| !worker.is_finished()));
+    play.turns(20);
+    for worker in waiting {
+        let error = worker.join().unwrap();
+        assert!(error.contains("all workers wait for each other"), "{error}");
+    }
+    (0..3).for_each(|rank| play.end(rank, Some(failed("all wait")), 1));
+    play.turns(3);
+    assert_eq!(play.leaves(), [Some(Leave::Together(1)); 3]);
 }
