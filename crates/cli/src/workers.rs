@@ -14,6 +14,9 @@ use crate::failure;
 use crate::progress::Style;
 use crate::session::{Command, Session};
 
+/// How long a worker without a way to the others lets the leader speak first.
+const COURTESY: Duration = Duration::from_secs(2);
+
 /// Does the command in this process; the exit code.
 pub fn alone(command: Command) -> u8 {
     let style = command.style();
@@ -36,12 +39,14 @@ pub fn together(mut command: Command, launch: Launch) -> u8 {
     let cluster = match join(&command, launch) {
         Ok(cluster) => cluster,
         Err((report, Some(cluster))) => return end(cluster, Ok(Err(report)), style),
-        Err((report, None)) if leads => {
+        Err((report, None)) => {
+            if !leads {
+                // Mostly it is the same with all: then the leader has spoken by now, and the launcher ends the others.
+                thread::sleep(COURTESY);
+            }
             failure::show(&report, style);
             return failure::code(&report);
         }
-        // Without a way to the others, one of them must not end the leader before it has spoken.
-        Err((_, None)) => return failure::DONE,
     };
     command.shared.threads = command.shared.threads.or(NonZeroUsize::new(cluster.threads()));
     // The others are told before this process ends, of a mistake in the program too.
@@ -88,7 +93,11 @@ fn end(cluster: Cluster, ended: thread::Result<Result<(), Report>>, style: Style
     cluster.end(ending, || failure::show(&report, style))
 }
 
-/// What went wrong and why, in a line.
+/// What went wrong, why, and what to do about it, in a line.
 fn cause(report: &Report) -> String {
-    report.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let causes = report.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    match report.help() {
+        Some(help) => format!("{causes}; {help}"),
+        None => causes,
+    }
 }

@@ -244,7 +244,10 @@ fn who_is_started_several_times_does_not_do_the_work_as_often() {
     assert_eq!(said.code, Some(1), "{}", said.stderr);
     let hint = if cfg!(feature = "mpi") { "srun --mpi=pmix" } else { "--features mpi" };
     assert!(said.stderr.contains("2 workers were started") && said.stderr.contains(hint), "{}", said.stderr);
-    for words in [&words, "train sft --max_steps many", "init judge"] {
+    let said = launched("1", &words);
+    assert_eq!(said.code, Some(1), "the others do not wait for one that cannot join");
+    assert!(said.stderr.contains("2 workers were started"), "{}", said.stderr);
+    for words in ["train sft --max_steps many", "init judge"] {
         let said = launched("1", words);
         assert_eq!((said.code, said.stdout, said.stderr), (Some(0), String::new(), String::new()), "{words}");
     }
