@@ -20,7 +20,8 @@ fn memory_is_what_the_engine_plans_of_the_loaded_model() {
         planned(&["--max_length=100", "--max_completion_length=30", "--max_tokens_per_micro_batch=250"]);
     assert_eq!(found.micro_batch, [250, 60]);
     let model = Model::open(&fixtures().join("tiny/llama")).unwrap();
-    let options = CpuOptions { training: true, threads: Some(2), ..CpuOptions::default() };
+    // Eight examples, two in a micro-batch: a tree of three levels, which holds two gradients more than one.
+    let options = CpuOptions { training: true, threads: Some(2), more_gradients: 2, ..CpuOptions::default() };
     let engine = CpuEngine::load(&model, options, |_| {}).unwrap();
     let names = ["q_proj", "v_proj"].map(str::to_owned).to_vec();
     let target_modules = Some(collimate_model::Targets::Names(names));

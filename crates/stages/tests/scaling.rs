@@ -36,11 +36,7 @@ fn planned(model: &str, network: &str, full: bool) -> Vec<Scaled> {
         "--per_device_train_batch_size=1024",
         "--gradient_accumulation_steps=1",
     ]);
-    words.extend([
-        "--max_length=2048",
-        "--max_tokens_per_micro_batch=2048",
-        "--lora_target_modules=all-linear",
-    ]);
+    words.extend(["--max_length=2048", "--max_tokens_per_micro_batch=2048"]);
     words.push(if full { "--full" } else { "--lora_target_modules=all-linear" });
     plan(&config::<Config>(&words), None).unwrap().workers.unwrap().scaled
 }

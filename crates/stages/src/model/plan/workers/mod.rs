@@ -5,6 +5,7 @@ mod network;
 mod step;
 
 use collimate_run::random;
+use collimate_train::gradient_vectors;
 use serde::Serialize;
 
 use super::speed::Costs;
@@ -167,16 +168,12 @@ impl Site {
         let programs = work(workers).programs(workers);
         let seconds = slowest(&cluster, &programs);
         let unhindered = Cluster { inside: Link::FREE, between: Link::FREE, ..cluster.clone() };
-        let tokens: u64 = config.micro_batches().sum();
+        let (micro_batches, tokens) = (config.micro_batches().len(), config.micro_batches().sum::<u64>());
         let nodes = workers.div_ceil(cluster.workers_per_node);
         let used = (workers as f64 * cluster.threads).min(nodes as f64 * cluster.cores);
-        // A copy to send, and what may have come from the workers below it in the tree before it is looked at.
-        let under_way = match workers {
-            1 => 0,
-            _ => gradient * (1 + u64::from(workers.next_power_of_two().ilog2())),
-        };
+        let [held, planned] = [workers, 1].map(|workers| gradient_vectors(micro_batches, workers) as u64);
         let neighbours = cluster.workers_per_node as u64;
-        let memory_per_node = (memory.total + under_way) * neighbours;
+        let memory_per_node = (memory.total + (held - planned) * gradient) * neighbours;
         // Unless each has its own, they share what is free on the node.
         let shared = config.device.is_none() && config.common.memory.is_none();
         let limit_per_node = memory.limit.map(|limit| if shared { limit } else { limit * neighbours });
