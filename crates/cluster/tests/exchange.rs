@@ -1,5 +1,6 @@
 //! Workers that exchange messages by MPI: this very program, started several times by `mpirun`.
 #![allow(clippy::disallowed_methods, reason = "a worker is told by its launcher how many there are")]
+#![allow(clippy::print_stdout, reason = "what workers find is read from what they print")]
 
 use std::io::Write;
 use std::process::Command;
