@@ -85,7 +85,7 @@ where
     if full {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(SeriesLabelPosition::LowerLeft)
             .legend_area_size(30)
             .label_font(text(13))
             .background_style(WHITE)
